@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The language of the mesh. Every value here was parsed, so nobody validates it again.
+//!
+//! Pure: no I/O, no clock, no serialisation. Read [`identity`] first, then [`workload`] and [`service`].
+
+/// Trust domains, namespaces, service accounts and the SPIFFE IDs made of them.
+pub mod identity;
+/// What a port speaks, as far as somebody declared it.
+pub mod protocol;
+/// Services: what clients address, and the endpoints behind.
+pub mod service;
+/// The mesh as a whole: trust domain and cluster ranges.
+pub mod mesh;
+/// Pods and machines with an identity.
+pub mod workload;
+
+pub use identity::{Identity, IdentityError, Name, NameError, TrustDomain};
+pub use mesh::{ClusterRanges, MESH_PORT, Mesh};
+pub use protocol::Protocol;
+pub use service::{AddressOwner, Endpoint, Endpoints, Service, ServiceId, ServicePort};
+pub use workload::{Membership, Own, Owner, Workload, WorkloadUid};

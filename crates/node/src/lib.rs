@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The node agent: capture, proxies, and the pod runner of one machine.

@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The wire: protobuf types and their only conversions to the model.
