@@ -21,7 +21,9 @@ pub enum NameError {
     #[error("name has {0} bytes, at most 253 are allowed")]
     TooLong(usize),
     /// A byte outside `a-z0-9-.`, or a label that starts or ends with `-` or is empty.
-    #[error("name {0:?} must be lower-case letters, digits, '-' and '.', each label starting and ending with a letter or digit")]
+    #[error(
+        "name {0:?} must be lower-case letters, digits, '-' and '.', each label starting and ending with a letter or digit"
+    )]
     Malformed(String),
 }
 
@@ -75,10 +77,13 @@ impl FromStr for Name {
         }
         let label_ok = |label: &str| {
             let bytes = label.as_bytes();
-            let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            let edge =
+                |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
             edge(bytes.first())
                 && edge(bytes.last())
-                && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+                && bytes
+                    .iter()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
         };
         if text.split('.').all(label_ok) {
             Ok(Self(text.into()))
@@ -113,7 +118,8 @@ impl FromStr for TrustDomain {
     type Err = IdentityError;
 
     fn from_str(text: &str) -> Result<Self, IdentityError> {
-        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_');
+        let allowed =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_');
         if (1..=255).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.into()))
         } else {
@@ -143,9 +149,14 @@ impl FromStr for Identity {
         let shape = || IdentityError::Shape(text.to_owned());
         let rest = text.strip_prefix("spiffe://").ok_or_else(shape)?;
         let mut parts = rest.split('/');
-        let (Some(domain), Some("ns"), Some(namespace), Some("sa"), Some(account), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(domain), Some("ns"), Some(namespace), Some("sa"), Some(account), None) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
             return Err(shape());
         };
         Ok(Self {
@@ -158,7 +169,11 @@ impl FromStr for Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "spiffe://{}/ns/{}/sa/{}", self.trust_domain, self.namespace, self.service_account)
+        write!(
+            f,
+            "spiffe://{}/ns/{}/sa/{}",
+            self.trust_domain, self.namespace, self.service_account
+        )
     }
 }
 
@@ -197,7 +212,10 @@ mod tests {
             "https://cluster.local/ns/shop/sa/web",
             " spiffe://cluster.local/ns/shop/sa/web",
         ] {
-            assert!(text.parse::<Identity>().is_err(), "{text:?} was taken for an identity");
+            assert!(
+                text.parse::<Identity>().is_err(),
+                "{text:?} was taken for an identity"
+            );
         }
     }
 
@@ -206,7 +224,18 @@ mod tests {
         for good in ["a", "a-b", "a.b", "0", &"a".repeat(253)] {
             assert!(good.parse::<Name>().is_ok(), "{good:?}");
         }
-        for bad in ["", "A", "-a", "a-", "a..b", ".a", "a_b", "a/b", "ä", &"a".repeat(254)] {
+        for bad in [
+            "",
+            "A",
+            "-a",
+            "a-",
+            "a..b",
+            ".a",
+            "a_b",
+            "a/b",
+            "ä",
+            &"a".repeat(254),
+        ] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
         }
     }

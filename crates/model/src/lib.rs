@@ -5,12 +5,14 @@
 
 /// Trust domains, namespaces, service accounts and the SPIFFE IDs made of them.
 pub mod identity;
+/// Histogram buckets for latencies.
+pub mod latency;
+/// The mesh as a whole: trust domain and cluster ranges.
+pub mod mesh;
 /// What a port speaks, as far as somebody declared it.
 pub mod protocol;
 /// Services: what clients address, and the endpoints behind.
 pub mod service;
-/// The mesh as a whole: trust domain and cluster ranges.
-pub mod mesh;
 /// Pods and machines with an identity.
 pub mod workload;
 

@@ -27,7 +27,9 @@ impl Protocol {
         if let Some(value) = app_protocol {
             return Self::keyword(&value.to_ascii_lowercase());
         }
-        let prefix = port_name.and_then(|name| name.split('-').next()).unwrap_or_default();
+        let prefix = port_name
+            .and_then(|name| name.split('-').next())
+            .unwrap_or_default();
         Self::keyword(prefix)
     }
 
@@ -50,9 +52,15 @@ mod tests {
     #[test]
     fn app_protocol_wins_over_the_name() {
         assert_eq!(Protocol::declared(Some("tcp"), Some("http")), Protocol::Tcp);
-        assert_eq!(Protocol::declared(Some("example.com/own"), Some("http")), Protocol::Undeclared);
+        assert_eq!(
+            Protocol::declared(Some("example.com/own"), Some("http")),
+            Protocol::Undeclared
+        );
         assert_eq!(Protocol::declared(None, Some("http-web")), Protocol::Http1);
-        assert_eq!(Protocol::declared(None, Some("httpx")), Protocol::Undeclared);
+        assert_eq!(
+            Protocol::declared(None, Some("httpx")),
+            Protocol::Undeclared
+        );
         assert_eq!(Protocol::declared(None, None), Protocol::Undeclared);
     }
 }

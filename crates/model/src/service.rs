@@ -67,7 +67,10 @@ pub enum AddressOwner {
 impl Endpoint {
     /// The workload's port behind the Service's `port`.
     pub fn target(&self, port: u16) -> Option<u16> {
-        self.targets.iter().find(|(service_port, _)| *service_port == port).map(|(_, target)| *target)
+        self.targets
+            .iter()
+            .find(|(service_port, _)| *service_port == port)
+            .map(|(_, target)| *target)
     }
 }
 
@@ -82,7 +85,12 @@ impl FromStr for ServiceId {
 
     /// Reads `namespace/name`.
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (namespace, name) = text.split_once('/').ok_or_else(|| NameError::Malformed(text.to_owned()))?;
-        Ok(Self { namespace: namespace.parse()?, name: name.parse()? })
+        let (namespace, name) = text
+            .split_once('/')
+            .ok_or_else(|| NameError::Malformed(text.to_owned()))?;
+        Ok(Self {
+            namespace: namespace.parse()?,
+            name: name.parse()?,
+        })
     }
 }

@@ -63,7 +63,8 @@ pub struct Own {
 impl WorkloadUid {
     /// Takes any non-empty text of at most 253 visible ASCII bytes without `/`; nothing else is a uid.
     pub fn new(text: &str) -> Option<Self> {
-        let ok = (1..=253).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
+        let ok = (1..=253).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
         ok.then(|| Self(text.into()))
     }
 
@@ -103,6 +104,9 @@ impl Workload {
 impl Own {
     /// What `port` was declared to speak.
     pub fn protocol(&self, port: u16) -> Protocol {
-        self.ports.iter().find(|(p, _)| *p == port).map_or(Protocol::Undeclared, |(_, protocol)| *protocol)
+        self.ports
+            .iter()
+            .find(|(p, _)| *p == port)
+            .map_or(Protocol::Undeclared, |(_, protocol)| *protocol)
     }
 }
