@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// `plain`: one header, one path. `real`: 14 headers, changing paths and cookies.
     #[arg(long, value_delimiter = ',', default_value = "plain,real")]
     heads: Vec<measure::Heads>,
+    /// Which pairs run.
+    #[arg(long, value_delimiter = ',', default_value = "maille,haproxy")]
+    pairs: Vec<pairs::Peer>,
     /// Where maille-proxy and maille-control are; the folder of this program by default.
     #[arg(long)]
     bin_dir: Option<PathBuf>,
@@ -68,7 +71,7 @@ fn run(options: &Options) -> anyhow::Result<bool> {
             .to_path_buf(),
     };
     let lab = lab::Lab::build().context("building the namespaces")?;
-    let pairs = pairs::start_all(&lab, &bin_dir)?;
+    let pairs = pairs::start(&lab, &bin_dir, &options.pairs)?;
     let samples = measure::all(&lab, &pairs, options)?;
     let report = report::Report::of(&samples);
     eprint!("{report}");

@@ -8,15 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::lab::{BACKEND, CLIENT, Core, Lab, Process, SERVER, Side};
 
 /// Who is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Peer {
+    /// Two `maille-proxy`, with identity, metrics and control, at explicit ports.
     Maille,
+    /// Two haproxy with HTTP/2 and mutual TLS 1.3 between them.
     Haproxy,
 }
 
@@ -34,7 +37,7 @@ pub(crate) struct Pair {
 #[derive(Debug)]
 pub(crate) struct Pairs {
     pub(crate) pairs: Vec<Pair>,
-    _support: Vec<Process>,
+    support: Vec<Process>,
 }
 
 impl fmt::Display for Peer {
@@ -46,14 +49,23 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Starts the backend and every pair.
-pub(crate) fn start_all(lab: &Lab, bin_dir: &Path) -> anyhow::Result<Pairs> {
-    let backend = nginx(lab)?;
-    let (control, maille) = maille(lab, bin_dir)?;
-    Ok(Pairs {
-        pairs: vec![maille, haproxy(lab)?],
-        _support: vec![backend, control],
-    })
+/// Starts the backend and the pairs that were asked for.
+pub(crate) fn start(lab: &Lab, bin_dir: &Path, peers: &[Peer]) -> anyhow::Result<Pairs> {
+    let mut running = Pairs {
+        pairs: Vec::new(),
+        support: vec![nginx(lab)?],
+    };
+    for peer in peers {
+        match peer {
+            Peer::Maille => {
+                let (control, pair) = maille(lab, bin_dir)?;
+                running.support.push(control);
+                running.pairs.push(pair);
+            }
+            Peer::Haproxy => running.pairs.push(haproxy(lab)?),
+        }
+    }
+    Ok(running)
 }
 
 fn nginx(lab: &Lab) -> anyhow::Result<Process> {
@@ -80,7 +92,7 @@ fn nginx(lab: &Lab) -> anyhow::Result<Process> {
 fn haproxy(lab: &Lab) -> anyhow::Result<Pair> {
     pki(lab)?;
     let directory = lab.scratch().display();
-    let common = "global\n  nbthread 1\n  maxconn 20000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
+    let common = "global\n  nbthread 1\n  maxconn 4000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
                   ssl-default-server-options ssl-min-ver TLSv1.3\n  tune.h2.max-concurrent-streams 1000\n\
                   defaults\n  mode http\n  timeout connect 5s\n  timeout client 600s\n  timeout server 600s\n  http-reuse always\n";
     let client = write(
