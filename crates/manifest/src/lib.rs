@@ -1,2 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kubernetes manifests, read with file, line and field.
+//! Kubernetes objects as people write them, read with file, line and field.
+//!
+//! [`load`] is what an API server's admission is to a cluster: it parses strictly, refuses what it does not understand, fills in
+//! defaults (namespace, target ports, cluster addresses) and collects every error of every file before anything starts.
+//! [`to_json`] and [`from_json`] carry single objects between processes, lenient as a client of a real API server must be.
+//! Read [`objects`] first, then `load.rs`, then `fields.rs` (what is supported, field by field).
+
+#![forbid(unsafe_code)]
+
+/// Service addresses, chosen the same way by everyone who reads the same manifests.
+pub mod addresses;
+mod check;
+mod error;
+mod fields;
+mod json;
+mod load;
+/// The objects themselves.
+pub mod objects;
+/// `$(VAR)` in commands and environments.
+pub mod vars;
+mod walk;
+mod yaml;
+
+pub use error::{ManifestError, Problem, Warning};
+pub use json::{FromJsonError, Resource, from_json, to_json};
+pub use load::{Loaded, load, load_text};
+pub use objects::{
+    ConfigMap, Deployment, Namespace, Object, ObjectMeta, Pod, PodTemplate, Service, ServiceAccount,
+};

@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The objects: narrow on purpose, named and nested as in Kubernetes, so that a real API server's objects fit too.
+//!
+//! Unknown fields are skipped here, because a newer API server has some; [`crate::load`] is where a person's unknown field is an
+//! error. Never add a field that nobody reads. Read [`pod`] for what a pod is made of.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use maille_model::Name;
+use serde::{Deserialize, Serialize};
+
+/// Pods, templates, containers, probes, volumes and the status that a runner writes.
+pub mod pod;
+/// Services and their ports.
+pub mod service;
+
+pub use pod::{
+    Condition, ConfigMapItem, ConfigMapKeyRef, ConfigMapRef, ConfigMapVolume, Container,
+    ContainerPort, EmptyDir, EnvFrom, EnvVar, EnvVarSource, FieldRef, HttpGet, HttpHeader, Pod,
+    PodIp, PodSpec, PodStatus, PodTemplate, Probe, TcpSocket, TemplateMeta, Volume, VolumeMount,
+};
+pub use service::{Service, ServicePort, ServiceSpec};
+
+/// Labels and annotations, and the data of a ConfigMap.
+pub type TextMap = BTreeMap<String, String>;
+
+/// Any object that [`crate::load`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A namespace.
+    Namespace(Namespace),
+    /// What a pod's identity is made of.
+    ServiceAccount(ServiceAccount),
+    /// Pods that are made again when they are gone.
+    Deployment(Box<Deployment>),
+    /// One pod.
+    Pod(Box<Pod>),
+    /// What clients address.
+    Service(Service),
+    /// Settings.
+    ConfigMap(ConfigMap),
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Name, labels, annotations.
+    pub metadata: ObjectMeta,
+}
+
+/// What a pod's identity is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceAccount {
+    /// Name and namespace.
+    pub metadata: ObjectMeta,
+}
+
+/// Settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigMap {
+    /// Name and namespace.
+    pub metadata: ObjectMeta,
+    /// Key to text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: TextMap,
+}
+
+/// Pods that are made again when they are gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Name and namespace.
+    pub metadata: ObjectMeta,
+    /// What to keep running.
+    pub spec: DeploymentSpec,
+}
+
+/// What a Deployment keeps running.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentSpec {
+    /// How many pods.
+    #[serde(default = "one")]
+    pub replicas: u32,
+    /// Which pods are its own.
+    pub selector: LabelSelector,
+    /// What they look like.
+    pub template: PodTemplate,
+}
+
+/// Equality on labels; every entry must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LabelSelector {
+    /// Label to value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: TextMap,
+}
+
+/// Who an object is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectMeta {
+    /// Unique in its namespace and kind.
+    #[serde(with = "name")]
+    pub name: Name,
+    /// Absent on objects of the whole cluster. [`crate::load`] fills in `default` on the others.
+    #[serde(
+        default,
+        with = "optional_name",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub namespace: Option<Name>,
+    /// Unique for ever; empty in manifests.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// What selectors see.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: TextMap,
+    /// Everything else that is said about it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: TextMap,
+    /// What made it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owner_references: Vec<OwnerReference>,
+    /// RFC 3339, when it is being deleted: no new connection should go there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_timestamp: Option<String>,
+}
+
+/// What made an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerReference {
+    /// `apps/v1`, say.
+    #[serde(default)]
+    pub api_version: String,
+    /// `Deployment`, say.
+    pub kind: String,
+    /// Its name in the same namespace.
+    pub name: String,
+    /// Its uid.
+    #[serde(default)]
+    pub uid: String,
+    /// Whether it is the one that acts for the object.
+    #[serde(default)]
+    pub controller: bool,
+}
+
+/// A port by number or by the name that a container gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum IntOrText {
+    /// By number, 1 to 65535.
+    Port(u16),
+    /// By name.
+    Name(String),
+}
+
+/// Transport of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Transport {
+    /// The default.
+    #[default]
+    Tcp,
+    /// Passed by the mesh untouched.
+    Udp,
+}
+
+/// A Service's cluster address as its field says it: one, or `None` for a headless service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterIp {
+    /// No virtual address: DNS gives the pods.
+    Headless,
+    /// A virtual address.
+    Address(IpAddr),
+}
+
+// === impl Object ===
+
+impl Object {
+    /// The Kubernetes kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Namespace(_) => "Namespace",
+            Self::ServiceAccount(_) => "ServiceAccount",
+            Self::Deployment(_) => "Deployment",
+            Self::Pod(_) => "Pod",
+            Self::Service(_) => "Service",
+            Self::ConfigMap(_) => "ConfigMap",
+        }
+    }
+
+    /// Who it is.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Namespace(object) => &object.metadata,
+            Self::ServiceAccount(object) => &object.metadata,
+            Self::Deployment(object) => &object.metadata,
+            Self::Pod(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::ConfigMap(object) => &object.metadata,
+        }
+    }
+
+    pub(crate) fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Namespace(object) => &mut object.metadata,
+            Self::ServiceAccount(object) => &mut object.metadata,
+            Self::Deployment(object) => &mut object.metadata,
+            Self::Pod(object) => &mut object.metadata,
+            Self::Service(object) => &mut object.metadata,
+            Self::ConfigMap(object) => &mut object.metadata,
+        }
+    }
+}
+
+// === impl ObjectMeta ===
+
+impl ObjectMeta {
+    /// Metadata with nothing but a name.
+    pub fn new(namespace: Option<Name>, name: Name) -> Self {
+        Self {
+            name,
+            namespace,
+            uid: String::new(),
+            labels: TextMap::new(),
+            annotations: TextMap::new(),
+            owner_references: Vec::new(),
+            deletion_timestamp: None,
+        }
+    }
+
+    /// The namespace, `""` for an object of the whole cluster.
+    pub fn namespace(&self) -> &str {
+        self.namespace.as_ref().map_or("", Name::as_str)
+    }
+}
+
+// === impl LabelSelector ===
+
+impl LabelSelector {
+    /// Whether every entry is among `labels`. An empty selector matches nothing, as it selects no pod by intent.
+    pub fn matches(&self, labels: &TextMap) -> bool {
+        selects(&self.match_labels, labels)
+    }
+}
+
+/// Whether `selector` has entries and each is among `labels`.
+pub fn selects(selector: &TextMap, labels: &TextMap) -> bool {
+    !selector.is_empty()
+        && selector
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+}
+
+// === impl IntOrText ===
+
+impl fmt::Display for IntOrText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port(port) => write!(f, "{port}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+impl Serialize for IntOrText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Port(port) => serializer.serialize_u16(*port),
+            Self::Name(name) => serializer.serialize_str(name),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for IntOrText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = IntOrText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port, 1 to 65535, or the name of one")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<IntOrText, E> {
+                match u16::try_from(value) {
+                    Ok(port) if port > 0 => Ok(IntOrText::Port(port)),
+                    _ => Err(E::invalid_value(
+                        serde::de::Unexpected::Unsigned(value),
+                        &self,
+                    )),
+                }
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<IntOrText, E> {
+                match u64::try_from(value) {
+                    Ok(value) => self.visit_u64(value),
+                    Err(_) => Err(E::invalid_value(
+                        serde::de::Unexpected::Signed(value),
+                        &self,
+                    )),
+                }
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<IntOrText, E> {
+                Ok(IntOrText::Name(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+// === impl ClusterIp ===
+
+impl Serialize for ClusterIp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Headless => serializer.serialize_str("None"),
+            Self::Address(address) => serializer.collect_str(address),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ClusterIp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "None" {
+            return Ok(Self::Headless);
+        }
+        text.parse().map(Self::Address).map_err(|_| {
+            serde::de::Error::custom(format_args!("{text:?} is neither an IP address nor None"))
+        })
+    }
+}
+
+/// Serialisation of a [`Name`], which is `model`'s and therefore has none of its own.
+mod name {
+    use maille_model::Name;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(name: &Name, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Name, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// The same for a name that may be absent.
+mod optional_name {
+    use maille_model::Name;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        name: &Option<Name>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match name {
+            Some(name) => serializer.serialize_some(name.as_str()),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Name>, D::Error> {
+        Option::<String>::deserialize(deserializer)?
+            .map(|text| text.parse().map_err(serde::de::Error::custom))
+            .transpose()
+    }
+}
+
+fn one() -> u32 {
+    1
+}

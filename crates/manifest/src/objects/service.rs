@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Services and their ports. Read [`super::pod`] next.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterIp, IntOrText, ObjectMeta, TextMap, Transport};
+
+/// What clients address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Name and namespace.
+    pub metadata: ObjectMeta,
+    /// Ports, selector, addresses.
+    #[serde(default)]
+    pub spec: ServiceSpec,
+}
+
+/// Ports, selector, addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSpec {
+    /// The first of `cluster_ips`, or headless. After [`crate::load`] it is always present.
+    #[serde(rename = "clusterIP", default, skip_serializing_if = "Option::is_none")]
+    pub cluster_ip: Option<ClusterIp>,
+    /// Every cluster address, one a family; `None` alone for a headless service.
+    #[serde(rename = "clusterIPs", default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster_ips: Vec<ClusterIp>,
+    /// The labels of its pods, in its own namespace. Empty: it has no pods.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub selector: TextMap,
+    /// Its ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicePort {
+    /// Empty where there is only one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// What clients dial.
+    pub port: u16,
+    /// The pods' port; the same as `port` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<IntOrText>,
+    /// TCP or UDP.
+    #[serde(default)]
+    pub protocol: Transport,
+    /// What it speaks (KEP-1422).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_protocol: Option<String>,
+}
+
+// === impl Service ===
+
+impl Service {
+    /// Whether it has no virtual address.
+    pub fn is_headless(&self) -> bool {
+        self.spec.cluster_ip == Some(ClusterIp::Headless)
+    }
+
+    /// Its virtual addresses; none for a headless one.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let single = self
+            .spec
+            .cluster_ips
+            .is_empty()
+            .then_some(self.spec.cluster_ip)
+            .flatten();
+        self.spec
+            .cluster_ips
+            .iter()
+            .copied()
+            .chain(single)
+            .filter_map(|ip| match ip {
+                ClusterIp::Address(address) => Some(address),
+                ClusterIp::Headless => None,
+            })
+    }
+}
+
+// === impl ServicePort ===
+
+impl ServicePort {
+    /// The pods' port, by number or name.
+    pub fn target(&self) -> IntOrText {
+        self.target_port
+            .clone()
+            .unwrap_or(IntOrText::Port(self.port))
+    }
+}
