@@ -1,3 +1,98 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `cargo xtask`: the only entry for people and for CI.
-fn main() {}
+//! `cargo xtask`: the only entry for people and for CI. One file for each verb.
+//!
+//! Must never need heavy dependencies: it is compiled before everything else. Read `test.rs` for the rings.
+
+#![forbid(unsafe_code)]
+
+mod demo;
+#[cfg(feature = "gen")]
+mod r#gen;
+mod machine;
+mod rings;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::shell::{Cmd, say};
+
+const HELP: &str = "\
+cargo xtask VERB
+
+  demo [ARGS]              prepare this machine, build, run `maille demo ARGS`
+  test [--all] [RING...] [--filter NAME]
+                           run what CI runs; --all the rest too; or only some rings:
+                           tidy pure component netns e2e bench
+  tidy                     rules about the tree that no compiler checks
+  gen [--check]            generate code from proto/
+  bench [ARGS]             measure the pair beside its peers
+  fmt [--check]            format
+  lint                     clippy, warnings are errors
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> anyhow::Result<ExitCode> {
+    std::env::set_current_dir(shell::root())?;
+    let (verb, rest) = match args.split_first() {
+        Some((verb, rest)) => (verb.as_str(), rest),
+        None => ("help", args),
+    };
+    match verb {
+        "demo" => return demo::run(rest),
+        "test" => return test::run(rest),
+        "tidy" => {
+            let problems = tidy::check()?;
+            for problem in &problems {
+                say(problem);
+            }
+            if !problems.is_empty() {
+                bail!("{} rule(s) broken", problems.len());
+            }
+        }
+        "gen" => generate(rest)?,
+        "bench" => Cmd::new("cargo")
+            .args(["run", "--release", "--quiet", "--package", "maille-bench", "--"])
+            .args(rest)
+            .run()?,
+        "fmt" => Cmd::new("cargo").args(["fmt", "--all"]).args(rest).run()?,
+        "lint" => lint()?,
+        "help" | "-h" | "--help" => shell::print(HELP)?,
+        other => bail!("no verb {other:?}\n\n{HELP}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Clippy over everything, warnings are errors.
+fn lint() -> anyhow::Result<()> {
+    Cmd::new("cargo")
+        .args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+        .run()
+}
+
+#[cfg(feature = "gen")]
+fn generate(args: &[String]) -> anyhow::Result<()> {
+    r#gen::run(args)
+}
+
+/// Builds this program again with the generators, which are too heavy for every day.
+#[cfg(not(feature = "gen"))]
+fn generate(args: &[String]) -> anyhow::Result<()> {
+    Cmd::new("cargo")
+        .args(["run", "--quiet", "--package", "xtask", "--features", "gen", "--", "gen"])
+        .args(args)
+        .run()
+}

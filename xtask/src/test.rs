@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cargo xtask test`: what CI runs. Each ring is timed; the last line counts the tests.
+//!
+//! Must never skip: a ring that lacks something fails. Read `rings.rs` for what each ring runs.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail};
+
+use crate::machine;
+use crate::rings::{Counts, Ring, run as run_ring};
+use crate::shell::{print, say};
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    rings: Vec<Ring>,
+    filter: Option<String>,
+    /// The full lengths and rates of the soaking tests.
+    full: bool,
+}
+
+/// Runs the rings, then prints minutes and counts.
+pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
+    let plan = plan(args)?;
+    let mut needs = [machine::RUN, machine::TEST].concat();
+    if plan.rings.contains(&Ring::Bench) {
+        needs.extend(machine::BENCH);
+    }
+    machine::prepare(&needs)?;
+    let mut total = Counts::default();
+    let mut lines = Vec::new();
+    for ring in &plan.rings {
+        say(&format!("\n== ring {}", ring.name()));
+        let begin = SystemTime::now();
+        let counts = run_ring(*ring, plan.filter.as_deref(), plan.full)?;
+        let took = begin.elapsed().unwrap_or(Duration::ZERO).as_secs_f64() / 60.0;
+        lines.push(format!(
+            "{:<10} {took:>5.1} min  {} passed, {} failed\n",
+            ring.name(),
+            counts.passed,
+            counts.failed
+        ));
+        total.passed += counts.passed;
+        total.failed += counts.failed;
+    }
+    if total.passed == 0 && plan.filter.is_some() {
+        bail!(
+            "no test has {:?} in its name",
+            plan.filter.unwrap_or_default()
+        );
+    }
+    print(&format!(
+        "\n{}{} passed, {} failed\n",
+        lines.concat(),
+        total.passed,
+        total.failed
+    ))?;
+    Ok(if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn plan(args: &[String]) -> anyhow::Result<Plan> {
+    let mut plan = Plan {
+        rings: Vec::new(),
+        filter: None,
+        full: false,
+    };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--all" => plan.full = true,
+            "--filter" => plan.filter = Some(args.next().context("--filter needs a NAME")?.clone()),
+            name => match Ring::ALL.iter().find(|ring| ring.name() == name) {
+                Some(ring) => plan.rings.push(*ring),
+                None => {
+                    let names: Vec<_> = Ring::ALL.iter().map(|ring| ring.name()).collect();
+                    bail!("no ring {name:?}; there are {}", names.join(" "));
+                }
+            },
+        }
+    }
+    if plan.rings.is_empty() {
+        let ci = |ring: &&Ring| plan.full || **ring != Ring::Bench;
+        plan.rings = Ring::ALL.iter().filter(ci).copied().collect();
+    }
+    Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(line: &str) -> anyhow::Result<Plan> {
+        let args: Vec<_> = line.split_ascii_whitespace().map(str::to_owned).collect();
+        plan(&args)
+    }
+
+    #[test]
+    fn nothing_said_means_what_ci_runs() {
+        let plan = planned("").unwrap();
+        assert_eq!(plan.rings.len(), Ring::ALL.len() - 1);
+        assert!(!plan.full);
+        assert_eq!(planned("--all").unwrap().rings, Ring::ALL);
+        assert_eq!(
+            planned("pure e2e --filter mesh").unwrap(),
+            Plan {
+                rings: vec![Ring::Pure, Ring::E2e],
+                filter: Some("mesh".to_owned()),
+                full: false,
+            }
+        );
+        assert!(planned("purr").is_err());
+        assert!(planned("--filter").is_err());
+    }
+}
