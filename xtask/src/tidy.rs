@@ -36,6 +36,8 @@ pub(crate) fn check() -> anyhow::Result<Vec<String>> {
 /// The text files that git knows or would take.
 fn tree() -> anyhow::Result<Vec<File>> {
     let list = Cmd::new("git").args([
+        "-C",
+        &root().to_string_lossy(),
         "ls-files",
         "--cached",
         "--others",

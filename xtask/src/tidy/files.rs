@@ -134,7 +134,8 @@ fn manifest(file: &File) -> Vec<String> {
         };
         let name = name.trim();
         if section.contains("dependencies]") && !line.starts_with('[') {
-            if name < last {
+            // The root lists its own crates in the order of their layers.
+            if name < last && !name.starts_with("maille-") {
                 problems
                     .push(file.problem(number, &format!("{name} stands after {last}: sort them")));
             }
@@ -165,7 +166,7 @@ mod tests {
     fn each_rule_bites() {
         let head = format!("{LICENCE}\n//! Why.\n");
         let bad = [
-            "//! Why.\n".to_owned(),
+            "// MIT\n//! Why.\n".to_owned(),
             format!("{LICENCE}\nfn f() {{}}\n"),
             format!("{head}{}", "\n".repeat(MAX_LINES)),
             format!("{head}fn f() {{ {}) }}\n", UNFINISHED[0]),

@@ -177,6 +177,7 @@ mod tests {
             file("x/src/lib.rs", "pub use crate::a::A;"),
             file("x/src/a.rs", "use crate::b::B;"),
             file("x/src/b.rs", "use crate::{c, d::D};"),
+            file("x/src/c.rs", "mod inner;"),
             file("x/src/c/inner.rs", "// crate::b\nuse crate::a::A;"),
             file("x/src/d.rs", "use mycrate::a::A;"),
         ];
