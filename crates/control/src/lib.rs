@@ -1,2 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The control plane and the certificate authority.
+//! The control plane and the certificate authority: `watch -> index -> translate -> serve`, one loop over one kind of event.
+//!
+//! It is never on the data path: proxies keep what they have when it is gone, and it loses nothing by a restart but
+//! what [`stat`] counted. Read [`watch`], [`index`], [`translate`], [`serve`], in that order; [`run`] ties them together.
+
+#![forbid(unsafe_code)]
+
+/// Objects to model; what exists. Pure.
+pub mod index;
+/// Names of resources.
+pub mod key;
+/// What proxies counted. Pure.
+pub mod stat;
+/// Where objects come from.
+pub mod watch;

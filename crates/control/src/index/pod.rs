@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the index keeps of a Pod, read once from the Kubernetes object. Pure. Read [`super`] next.
+
+use std::collections::BTreeMap;
+
+use maille_manifest::objects::{self, ObjectMeta, Transport};
+use maille_model::{Membership, Name, NameError, Owner, Workload, WorkloadUid};
+
+/// The annotation with admission's decision.
+const CAPTURE: &str = "maille.dev/capture";
+/// The label by which a ReplicaSet's name is its Deployment's name.
+const TEMPLATE_HASH: &str = "pod-template-hash";
+/// Bytes of a pod's message that are kept.
+const MESSAGE_BYTES: usize = 512;
+
+/// A Pod, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Who it is for its peers.
+    pub workload: Workload,
+    /// What selectors see.
+    pub labels: BTreeMap<String, String>,
+    /// Named TCP ports of its containers.
+    pub ports: BTreeMap<String, u16>,
+    /// How far its life is.
+    pub phase: Phase,
+    /// Kubernetes' Ready condition.
+    pub ready: bool,
+    /// It was asked to go: it finishes what it has and gets nothing new.
+    pub terminating: bool,
+    /// Why it is not ready, in the words of whoever runs it; empty otherwise.
+    pub message: String,
+}
+
+/// Why an object is no pod that can be served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PodError {
+    /// Every pod of a cluster has one.
+    #[error("pod {0} has no usable metadata.uid")]
+    Uid(Name),
+    /// Every pod is in one.
+    #[error("pod {0} has no metadata.namespace")]
+    Namespace(Name),
+    /// Its identity is made of it.
+    #[error("pod {pod} has an impossible spec.serviceAccountName")]
+    ServiceAccount {
+        /// Which pod.
+        pod: Name,
+        /// What is wrong with it.
+        #[source]
+        source: NameError,
+    },
+}
+
+/// `status.phase`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It ended and will not run again: its addresses are no longer its own.
+    Finished,
+    /// Not every container runs yet.
+    Pending,
+    /// It runs.
+    Running,
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// Reads the Kubernetes object, defaults included.
+    pub fn read(object: &objects::Pod) -> Result<Self, PodError> {
+        let meta = &object.metadata;
+        let pod = || meta.name.clone();
+        let account = object.service_account().parse();
+        let named = object.spec.containers.iter().flat_map(|c| &c.ports);
+        let named = named.filter(|port| !port.name.is_empty() && port.protocol == Transport::Tcp);
+        let mut ports = BTreeMap::new();
+        for port in named {
+            ports
+                .entry(port.name.clone())
+                .or_insert(port.container_port);
+        }
+        let meshed = meta.annotations.get(CAPTURE).map(String::as_str) == Some("outboard");
+        Ok(Self {
+            workload: Workload {
+                uid: WorkloadUid::new(&meta.uid).ok_or_else(|| PodError::Uid(pod()))?,
+                namespace: meta
+                    .namespace
+                    .clone()
+                    .ok_or_else(|| PodError::Namespace(pod()))?,
+                name: pod(),
+                service_account: account
+                    .map_err(|source| PodError::ServiceAccount { pod: pod(), source })?,
+                addresses: object.addresses().collect(),
+                owner: owner(meta),
+                membership: if meshed {
+                    Membership::Meshed
+                } else {
+                    Membership::Unmeshed
+                },
+            },
+            labels: meta.labels.clone(),
+            ports,
+            phase: match object.status.phase.as_str() {
+                "Running" => Phase::Running,
+                "Succeeded" | "Failed" => Phase::Finished,
+                _ => Phase::Pending,
+            },
+            ready: object.is_ready(),
+            terminating: meta.deletion_timestamp.is_some(),
+            message: message(object),
+        })
+    }
+
+    /// Whether it may hold a certificate and be told anything.
+    pub fn is_served(&self) -> bool {
+        self.workload.membership == Membership::Meshed && self.phase != Phase::Finished
+    }
+
+    /// Whether its addresses are its own.
+    ///
+    /// From the first moment it has them: an address that control calls nobody's may be dialled in plain text, so a
+    /// meshed pod's must never be called that, not even before the pod runs.
+    pub fn owns_addresses(&self) -> bool {
+        self.phase != Phase::Finished
+    }
+
+    /// Whether it takes new connections.
+    pub fn takes_connections(&self) -> bool {
+        self.ready && !self.terminating && self.phase == Phase::Running
+    }
+}
+
+/// The controller, with a ReplicaSet seen through: people know Deployments.
+fn owner(meta: &ObjectMeta) -> Option<Owner> {
+    let owners = &meta.owner_references;
+    let found = owners.iter().find(|o| o.controller).or(owners.first())?;
+    let deployment = (found.kind == "ReplicaSet")
+        .then(|| meta.labels.get(TEMPLATE_HASH))
+        .flatten()
+        .and_then(|hash| found.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
+    Some(Owner {
+        kind: deployment.map_or_else(|| found.kind.clone(), |_| "Deployment".to_owned()),
+        name: deployment.unwrap_or(&found.name).parse().ok()?,
+    })
+}
+
+fn message(object: &objects::Pod) -> String {
+    let mut texts = std::iter::once(&object.status.message).chain(
+        object
+            .status
+            .conditions
+            .iter()
+            .filter(|c| c.kind == "Ready" && c.status != "True")
+            .map(|c| &c.message),
+    );
+    let text = texts.find(|text| !text.is_empty());
+    let mut text = text.cloned().unwrap_or_default();
+    text.truncate(text.floor_char_boundary(MESSAGE_BYTES));
+    text
+}

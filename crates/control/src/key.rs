@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The names of what proxies ask for: one [`Key`] is one resource of `proto/maille/v1/resources.proto`.
+//!
+//! A key is only a name: it says nothing about whether such a thing exists. Read [`crate::translate`] next.
+
+use std::net::IpAddr;
+
+use maille_model::{ServiceId, WorkloadUid};
+
+/// The five kinds of resources, in the order in which a stream sends them when several wait.
+///
+/// Endpoints go before services: an endpoint of a port that a proxy does not know yet harms nobody, a port without endpoints does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Trust domain, anchors, cluster ranges.
+    Mesh,
+    /// What the asking proxy serves.
+    Own,
+    /// The workloads behind a service.
+    Endpoints,
+    /// A service's addresses and ports.
+    Service,
+    /// Whose an address is.
+    Address,
+}
+
+/// One resource, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// The only one of its kind.
+    Mesh,
+    /// By the workload's uid.
+    Own(WorkloadUid),
+    /// By the service.
+    Endpoints(ServiceId),
+    /// By the service.
+    Service(ServiceId),
+    /// By the address.
+    Address(IpAddr),
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Every kind, in sending order.
+    pub const ALL: [Self; 5] = [
+        Self::Mesh,
+        Self::Own,
+        Self::Endpoints,
+        Self::Service,
+        Self::Address,
+    ];
+
+    /// The kind's place in [`Kind::ALL`].
+    pub(crate) fn place(self) -> usize {
+        match self {
+            Self::Mesh => 0,
+            Self::Own => 1,
+            Self::Endpoints => 2,
+            Self::Service => 3,
+            Self::Address => 4,
+        }
+    }
+
+    /// The message's name in `proto/maille/v1/resources.proto`.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Mesh => "Mesh",
+            Self::Own => "Own",
+            Self::Endpoints => "Endpoints",
+            Self::Service => "Service",
+            Self::Address => "Address",
+        }
+    }
+}
+
+// === impl Key ===
+
+impl Key {
+    /// Reads a resource name. `None` for a name that no resource of that kind can have; spellings other than
+    /// the one that [`Key::name`] gives are such names, so that an answer always carries the name that was asked for.
+    pub fn parse(kind: Kind, name: &str) -> Option<Self> {
+        let key = match kind {
+            Kind::Mesh => (name == "mesh").then_some(Self::Mesh),
+            Kind::Own => WorkloadUid::new(name).map(Self::Own),
+            Kind::Endpoints => name.parse().ok().map(Self::Endpoints),
+            Kind::Service => name.parse().ok().map(Self::Service),
+            Kind::Address => name.parse().ok().map(Self::Address),
+        }?;
+        (key.name() == name).then_some(key)
+    }
+
+    /// Which kind of resource it names.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Mesh => Kind::Mesh,
+            Self::Own(_) => Kind::Own,
+            Self::Endpoints(_) => Kind::Endpoints,
+            Self::Service(_) => Kind::Service,
+            Self::Address(_) => Kind::Address,
+        }
+    }
+
+    /// The resource name on the wire.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Mesh => "mesh".to_owned(),
+            Self::Own(uid) => uid.to_string(),
+            Self::Endpoints(id) | Self::Service(id) => id.to_string(),
+            Self::Address(address) => address.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_nothing_else_is_a_name() {
+        for (kind, name) in [
+            (Kind::Mesh, "mesh"),
+            (Kind::Own, "0b1c-uid"),
+            (Kind::Endpoints, "shop/web"),
+            (Kind::Service, "shop/web"),
+            (Kind::Address, "10.1.2.3"),
+            (Kind::Address, "fd00:244::1"),
+        ] {
+            let key = Key::parse(kind, name).unwrap();
+            assert_eq!((key.kind(), key.name().as_str()), (kind, name));
+        }
+        for (kind, name) in [
+            (Kind::Mesh, "*"),
+            (Kind::Own, ""),
+            (Kind::Service, "web"),
+            (Kind::Endpoints, "shop/web/8080"),
+            (Kind::Address, "10.1.2.3:80"),
+            (Kind::Address, "FD00:244::1"),
+            (Kind::Address, "fd00:0244::1"),
+        ] {
+            assert_eq!(Key::parse(kind, name), None, "{name:?}");
+        }
+        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.place(), place);
+        }
+    }
+}

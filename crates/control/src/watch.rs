@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where objects come from. A source tells one story: everything that there is, [`Event::InitDone`], then changes.
+//!
+//! The only module that knows files. A Kubernetes watcher fits beside [`dir`], with the same events. It must never
+//! interpret an object beyond its name: that is [`crate::index`]'s, which is next to read.
+
+use std::sync::Arc;
+
+use maille_manifest::Object;
+use maille_model::{ServiceId, WorkloadUid};
+
+/// A directory in place of an API server.
+pub mod dir;
+
+/// What a source tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// There is this object now, in place of the one with the same key.
+    Apply {
+        /// Where it was read, for reports.
+        origin: Origin,
+        /// What it says.
+        object: Object,
+    },
+    /// It is gone.
+    Delete(ObjectKey),
+    /// What was read there last makes no sense: what it said before holds.
+    Broken {
+        /// Where.
+        origin: Origin,
+        /// Why, in one line.
+        reason: String,
+    },
+    /// What was broken there is mended, or gone.
+    Mended(Origin),
+    /// Everything that was there when the source was opened has been told.
+    InitDone,
+}
+
+/// Where something was read: a path below the state directory.
+pub type Origin = Arc<str>;
+
+/// Which object, among those that control reads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKey {
+    /// A pod, by what tells it from its successor of the same name.
+    Pod(WorkloadUid),
+    /// A service.
+    Service(ServiceId),
+}
