@@ -1,2 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0
-//! (being written)
+//! Service addresses. Node and control read the same manifests, each on its own, and must give a service the same addresses:
+//! so the address is a function of the service's name, and of the others only where two names fall on the same one.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::objects::{ClusterIp, Service};
+
+/// The cluster's DNS, IPv4.
+pub const DNS_V4: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// The cluster's DNS, IPv6.
+pub const DNS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0xa);
+
+/// Slots 256 to 65534 of 10.96.0.0/16 and fd00:96::/112 are given out; those below are for the cluster itself.
+const FIRST: u32 = 256;
+const SLOTS: u32 = 65_535 - FIRST;
+
+/// An address that a service asks for is another's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Index of the service that asked later.
+    pub index: usize,
+    /// What both want; `None`: no address is left.
+    pub address: Option<IpAddr>,
+    /// `namespace/name` of the one that has it.
+    pub owner: String,
+}
+
+/// Gives every service without addresses one of each family, and fills in `clusterIP` and `clusterIPs` everywhere.
+pub fn assign(services: &mut [&mut Service]) -> Vec<Conflict> {
+    let mut taken: BTreeMap<IpAddr, String> = BTreeMap::from([
+        (DNS_V4.into(), "the cluster's DNS".to_owned()),
+        (DNS_V6.into(), "the cluster's DNS".to_owned()),
+    ]);
+    let mut conflicts = Vec::new();
+    for (index, service) in services.iter().enumerate() {
+        for address in service.addresses() {
+            if let Some(owner) = taken.get(&address) {
+                conflicts.push(Conflict {
+                    index,
+                    address: Some(address),
+                    owner: owner.clone(),
+                });
+            } else {
+                taken.insert(address, id(service));
+            }
+        }
+    }
+    let mut order: Vec<usize> = (0..services.len()).collect();
+    order.sort_by_key(|index| services.get(*index).map(|service| id(service)));
+    for index in order {
+        let Some(service) = services.get_mut(index) else {
+            continue;
+        };
+        let declared: Vec<IpAddr> = service.addresses().collect();
+        if service.is_headless() || service.spec.cluster_ips == [ClusterIp::Headless] {
+            service.spec.cluster_ip = Some(ClusterIp::Headless);
+            service.spec.cluster_ips = vec![ClusterIp::Headless];
+            continue;
+        }
+        let mut addresses = declared.clone();
+        if declared.is_empty() {
+            match free(&id(service), &taken) {
+                Some(pair) => addresses.extend(pair),
+                None => conflicts.push(Conflict {
+                    index,
+                    address: None,
+                    owner: String::new(),
+                }),
+            }
+        }
+        for address in &addresses {
+            taken.insert(*address, id(service));
+        }
+        service.spec.cluster_ips = addresses.iter().copied().map(ClusterIp::Address).collect();
+        service.spec.cluster_ip = service.spec.cluster_ips.first().copied();
+    }
+    conflicts
+}
+
+fn id(service: &Service) -> String {
+    format!("{}/{}", service.metadata.namespace(), service.metadata.name)
+}
+
+/// The first slot, from the one that the name falls on, whose both addresses are nobody's.
+fn free(id: &str, taken: &BTreeMap<IpAddr, String>) -> Option<[IpAddr; 2]> {
+    let start = fnv(id.as_bytes()) % SLOTS;
+    (0..SLOTS)
+        .map(|step| slot(FIRST + (start + step) % SLOTS))
+        .find(|pair| !pair.iter().any(|ip| taken.contains_key(ip)))
+}
+
+fn slot(slot: u32) -> [IpAddr; 2] {
+    let v4 = Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 0, 0).to_bits() | slot);
+    let v6 = Ipv6Addr::from_bits(
+        Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0).to_bits() | u128::from(slot),
+    );
+    [v4.into(), v6.into()]
+}
+
+/// FNV-1a, 32 bits: the same everywhere and for ever, which std's hashers do not promise.
+fn fnv(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
+}

@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Files to objects.
+//! Files to objects: read, split, walk (`walk.rs`), complete with defaults, then check what spans fields and objects (`check.rs`).
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
-use crate::error::{ManifestError, Warning};
-use crate::objects::Object;
+use maille_model::Name;
+
+use crate::addresses;
+use crate::check;
+use crate::error::{ManifestError, Problem, Warning};
+use crate::fields::{KINDS, KindRule};
+use crate::objects::{ClusterIp, IntOrText, Object, Service};
+use crate::walk::{Report, Walk, suggest};
+use crate::yaml::{self, Data, Node};
 
 /// What manifests say, complete with defaults, in the order of files and documents.
 #[derive(Clone, Debug, Default)]
@@ -15,14 +23,328 @@ pub struct Loaded {
     pub warnings: Vec<Warning>,
 }
 
+/// An object and where it was written.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) file: String,
+    pub(crate) node: Node,
+    pub(crate) object: Object,
+}
+
 /// Reads files, directories (their `.yaml`, `.yml` and `.json` files, sorted by name, not those below) and `-` (standard input).
 ///
 /// Everything or nothing: one error, and there are no objects. At most 100 errors are given.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, Vec<ManifestError>> {
-    todo!("{}", paths.len())
+    let mut report = Report::default();
+    let mut files = Vec::new();
+    for path in paths {
+        read(path, &mut files, &mut report);
+    }
+    finish(&files, report)
 }
 
 /// The same from memory: name and text of each file.
 pub fn load_text(files: &[(String, String)]) -> Result<Loaded, Vec<ManifestError>> {
-    todo!("{}", files.len())
+    finish(files, Report::default())
 }
+
+fn finish(files: &[(String, String)], mut report: Report) -> Result<Loaded, Vec<ManifestError>> {
+    let mut sources = Vec::new();
+    for (file, text) in files {
+        match yaml::documents(text) {
+            Ok(documents) if documents.is_empty() => {
+                report.warn(file, 0, "", "no object in it".to_owned());
+            }
+            Ok(documents) => {
+                for node in documents {
+                    document(file, node, &mut sources, &mut report);
+                }
+            }
+            Err(error) => report.error(file, error.line, "", Problem::Syntax(error.text)),
+        }
+    }
+    if sources.is_empty() && report.errors.is_empty() {
+        let file = files.first().map_or("-", |(file, _)| file);
+        report.error(file, 0, "", Problem::Empty);
+    }
+    complete(&mut sources, &mut report);
+    check::objects(&sources, &mut report);
+    if report.errors.is_empty() {
+        Ok(Loaded {
+            objects: sources.into_iter().map(|source| source.object).collect(),
+            warnings: report.warnings,
+        })
+    } else {
+        Err(report.errors)
+    }
+}
+
+fn read(path: &Path, files: &mut Vec<(String, String)>, report: &mut Report) {
+    let name = path.display().to_string();
+    if name == "-" {
+        let text = text(std::io::stdin().lock());
+        return take(name, text, files, report);
+    }
+    if !path.is_dir() {
+        let text = std::fs::File::open(path).map_err(failed).and_then(text);
+        return take(name, text, files, report);
+    }
+    match list(path) {
+        Ok(found) if found.is_empty() => report.error(&name, 0, "", Problem::NoFiles),
+        Ok(found) => {
+            for path in found {
+                let text = std::fs::File::open(&path).map_err(failed).and_then(text);
+                take(path.display().to_string(), text, files, report);
+            }
+        }
+        Err(error) => report.error(&name, 0, "", failed(error)),
+    }
+}
+
+fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let known = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"));
+        if known && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn take(
+    name: String,
+    text: Result<String, Problem>,
+    files: &mut Vec<(String, String)>,
+    report: &mut Report,
+) {
+    match text {
+        Ok(text) => files.push((name, text)),
+        Err(problem) => report.error(&name, 0, "", problem),
+    }
+}
+
+fn text(reader: impl Read) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    let limit = yaml::MAX_BYTES as u64 + 1;
+    reader.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > yaml::MAX_BYTES {
+        return Err(Problem::TooLarge(yaml::MAX_BYTES));
+    }
+    String::from_utf8(bytes).map_err(|error| Problem::Syntax(error.utf8_error().to_string()))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is the argument of map_err"
+)]
+fn failed(error: std::io::Error) -> Problem {
+    Problem::Read(error.to_string())
+}
+
+/// One document: an object, or a `List` of some.
+fn document(file: &str, node: Node, sources: &mut Vec<Source>, report: &mut Report) {
+    if let Some("List") = node.field("kind").and_then(Node::text) {
+        let Some(items) = node.field("items") else {
+            return report.error(
+                file,
+                node.line,
+                "items",
+                Problem::Missing {
+                    what: "a List has items",
+                },
+            );
+        };
+        let Data::List(items) = &items.data else {
+            let problem = Problem::Type {
+                found: items.describe(),
+                expected: "a list".to_owned(),
+            };
+            return report.error(file, items.line, "items", problem);
+        };
+        for item in items {
+            single(file, item.clone(), sources, report);
+        }
+    } else {
+        single(file, node, sources, report);
+    }
+}
+
+fn single(file: &str, node: Node, sources: &mut Vec<Source>, report: &mut Report) {
+    if !matches!(node.data, Data::Map(_)) {
+        let problem = Problem::Type {
+            found: node.describe(),
+            expected: "a Kubernetes object".to_owned(),
+        };
+        return report.error(file, node.line, "", problem);
+    }
+    let mut required = |key: &'static str, what: &'static str| -> Option<String> {
+        let problem = match node.field(key) {
+            Some(value) => match value.text() {
+                Some(text) => return Some(text.to_owned()),
+                None => Problem::Type {
+                    found: value.describe(),
+                    expected: "text".to_owned(),
+                },
+            },
+            None => Problem::Missing { what },
+        };
+        report.error(file, node.line_at(key), key, problem);
+        None
+    };
+    let version = required(
+        "apiVersion",
+        "every object says which version of the API it is written for",
+    );
+    let kind = required("kind", "every object says what it is");
+    let (Some(version), Some(kind)) = (version, kind) else {
+        return;
+    };
+    let Some(rule) = rule(file, &node, &version, &kind, report) else {
+        return;
+    };
+    match rule {
+        KindRule::Take(fields) => {
+            let before = report.errors.len();
+            let value = Walk::new(file, report).object(&node, fields);
+            if report.errors.len() == before {
+                match object(&kind, value) {
+                    Ok(object) => sources.push(Source {
+                        file: file.to_owned(),
+                        node,
+                        object,
+                    }),
+                    Err(error) => {
+                        report.error(file, node.line, "", Problem::Syntax(error.to_string()))
+                    }
+                }
+            }
+        }
+        KindRule::Warn(reason) => {
+            report.warn(file, node.line, "", format!("kind {kind}: {reason}"))
+        }
+        KindRule::Refuse(reason) => {
+            report.error(
+                file,
+                node.line_at("kind"),
+                "kind",
+                Problem::UnsupportedKind { kind, reason },
+            );
+        }
+    }
+}
+
+fn rule(
+    file: &str,
+    node: &Node,
+    version: &str,
+    kind: &str,
+    report: &mut Report,
+) -> Option<&'static KindRule> {
+    let group = |version: &str| {
+        version
+            .rsplit_once('/')
+            .map_or(String::new(), |(group, _)| group.to_owned())
+    };
+    let exact = KINDS.iter().find(|(v, k, _)| *k == kind && *v == version);
+    let named = KINDS.iter().find(|(_, k, _)| *k == kind);
+    match (exact, named) {
+        (Some((_, _, rule)), _) => return Some(rule),
+        // Another version of a kind that is not read anyway is not read either.
+        (None, Some((v, _, rule)))
+            if group(v) == group(version) && !matches!(rule, KindRule::Take(_)) =>
+        {
+            return Some(rule);
+        }
+        (None, Some((expected, _, KindRule::Take(_)))) => {
+            let problem = Problem::ApiVersion {
+                kind: kind.to_owned(),
+                found: version.to_owned(),
+                expected,
+            };
+            report.error(file, node.line_at("apiVersion"), "apiVersion", problem);
+        }
+        (None, _) => {
+            let suggestion =
+                suggest(kind, KINDS.iter().map(|(_, kind, _)| *kind)).filter(|s| s != kind);
+            let problem = Problem::UnknownKind {
+                api_version: version.to_owned(),
+                kind: kind.to_owned(),
+                suggestion,
+            };
+            report.error(file, node.line_at("kind"), "kind", problem);
+        }
+    }
+    None
+}
+
+fn object(kind: &str, value: serde_json::Value) -> Result<Object, serde_json::Error> {
+    Ok(match kind {
+        "Namespace" => Object::Namespace(serde_json::from_value(value)?),
+        "ServiceAccount" => Object::ServiceAccount(serde_json::from_value(value)?),
+        "Deployment" => Object::Deployment(Box::new(serde_json::from_value(value)?)),
+        "Pod" => Object::Pod(Box::new(serde_json::from_value(value)?)),
+        "Service" => Object::Service(serde_json::from_value(value)?),
+        _ => Object::ConfigMap(serde_json::from_value(value)?),
+    })
+}
+
+/// The defaults that an API server would fill in.
+fn complete(sources: &mut [Source], report: &mut Report) {
+    for source in sources.iter_mut() {
+        let global = matches!(source.object, Object::Namespace(_));
+        let metadata = source.object.metadata_mut();
+        if global {
+            metadata.namespace = None;
+        } else if metadata.namespace.is_none() {
+            metadata.namespace = default_name();
+        }
+        if let Object::Service(service) = &mut source.object {
+            for port in &mut service.spec.ports {
+                if port.target_port.is_none()
+                    && service.spec.cluster_ip != Some(ClusterIp::Headless)
+                {
+                    port.target_port = Some(IntOrText::Port(port.port));
+                }
+            }
+        }
+    }
+    let mut owners = Vec::new();
+    let mut services: Vec<&mut Service> = Vec::new();
+    for (index, source) in sources.iter_mut().enumerate() {
+        if let Object::Service(service) = &mut source.object {
+            owners.push(index);
+            services.push(service);
+        }
+    }
+    let conflicts = addresses::assign(&mut services);
+    for conflict in conflicts {
+        let Some(source) = owners
+            .get(conflict.index)
+            .and_then(|index| sources.get(*index))
+        else {
+            continue;
+        };
+        let problem = match conflict.address {
+            Some(address) => Problem::AddressTaken {
+                address: address.to_string(),
+                owner: conflict.owner,
+            },
+            None => Problem::NoAddressLeft,
+        };
+        let path = "spec.clusterIP";
+        report.error(&source.file, source.node.line_at(path), path, problem);
+    }
+}
+
+fn default_name() -> Option<Name> {
+    "default".parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
