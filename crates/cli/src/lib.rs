@@ -1,2 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What people type.
+//! What people type. `main.rs` calls [`run`]; each verb is a file.
+//!
+//! Must never need more rights than its verb. Read `args.rs` for the verbs, `up.rs` for the longest of them.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod args;
+mod check;
+mod demo;
+mod down;
+mod failure;
+mod launch;
+mod manifests;
+mod mesh;
+mod screen;
+mod stat;
+mod state;
+mod up;
+mod version;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+
+pub use crate::args::Cli;
+use crate::args::Verb;
+pub use crate::failure::Expected;
+pub use crate::screen::Screen;
+
+/// Runs one verb to its end.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let screen = Screen::new(&cli.global);
+    if let Verb::Completion { shell } = cli.verb {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "maille", &mut script);
+        screen::print(&String::from_utf8(script)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let base = state::Base::find(&cli.global)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the event loop")?;
+    runtime.block_on(async {
+        match cli.verb {
+            Verb::Up(args) => up::run(&args, &base, screen).await,
+            Verb::Down(args) => down::run(&args, &base, screen).await,
+            Verb::Stat(args) => stat::run(&args, &base, screen).await,
+            Verb::Check(args) => check::run(&args, &base, screen).await,
+            Verb::Demo(args) => demo::run(&args, &base, screen).await,
+            Verb::Version(args) => version::run(&args, &base).await,
+            Verb::Completion { .. } => Ok(ExitCode::SUCCESS),
+        }
+    })
+}

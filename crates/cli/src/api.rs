@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The API of a running mesh: HTTP and JSON on a unix socket that only its owner may open.
+//!
+//! Must never wait without a deadline or read without a bound. Read `stat.rs` for a user.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::failure::Expected;
+use crate::state::State;
+
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read.
+const MAX_ANSWER: usize = 32 << 20;
+
+/// One end of an edge. Absent fields mean: nobody that the mesh knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ref {
+    #[serde(default)]
+    pub(crate) namespace: String,
+    #[serde(default)]
+    pub(crate) kind: String,
+    #[serde(default)]
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) meshed: bool,
+}
+
+/// `/v1/pods`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Pods {
+    pub(crate) pods: Vec<Pod>,
+}
+
+/// One pod.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Pod {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) uid: String,
+    #[serde(default)]
+    pub(crate) owner: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(crate) capture: String,
+    #[serde(default)]
+    pub(crate) ready: bool,
+    #[serde(default)]
+    pub(crate) phase: String,
+    #[serde(default)]
+    pub(crate) message: Option<String>,
+    #[serde(default)]
+    pub(crate) ips: Vec<String>,
+    #[serde(default)]
+    pub(crate) reporting: bool,
+}
+
+/// `/v1/stat`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Stat {
+    pub(crate) window_s: f64,
+    pub(crate) edges: Vec<Edge>,
+    pub(crate) workloads: Vec<Workload>,
+}
+
+/// Who talks to whom over what.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Edge {
+    pub(crate) from: Option<Ref>,
+    pub(crate) to: Option<Ref>,
+    #[serde(default)]
+    pub(crate) service: Option<String>,
+    #[serde(default)]
+    pub(crate) port: u16,
+    #[serde(default)]
+    pub(crate) protocol: String,
+    /// `mtls` or `plain`.
+    #[serde(default)]
+    pub(crate) protection: String,
+    pub(crate) total: Total,
+    pub(crate) window: Window,
+    #[serde(default)]
+    pub(crate) flags: serde_json::Value,
+}
+
+/// Since the mesh began.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Total {
+    pub(crate) requests: u64,
+    pub(crate) failures: u64,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_protected: u64,
+    pub(crate) connections: u64,
+}
+
+/// Within the time window.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Window {
+    pub(crate) requests: u64,
+    pub(crate) failures: u64,
+    pub(crate) success_rate: Option<f64>,
+    pub(crate) rps: f64,
+    pub(crate) p50_ms: Option<f64>,
+    pub(crate) p95_ms: Option<f64>,
+    pub(crate) p99_ms: Option<f64>,
+    pub(crate) bytes: u64,
+    pub(crate) bytes_protected: u64,
+    pub(crate) connections_open: u64,
+}
+
+/// What made some pods, with their traffic.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Workload {
+    pub(crate) namespace: String,
+    #[serde(default)]
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) pods: PodCount,
+    #[serde(default)]
+    pub(crate) inbound: Window,
+    #[serde(default)]
+    pub(crate) mtls_share: Option<f64>,
+    #[serde(default)]
+    pub(crate) tcp_connections: u64,
+}
+
+/// Pods of one workload.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct PodCount {
+    pub(crate) meshed: u64,
+    pub(crate) total: u64,
+    pub(crate) ready: u64,
+}
+
+/// `/v1/check`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Checks {
+    pub(crate) checks: Vec<Check>,
+    pub(crate) ok: bool,
+}
+
+/// One check.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Check {
+    #[serde(default)]
+    pub(crate) category: String,
+    pub(crate) name: String,
+    pub(crate) ok: bool,
+    #[serde(default)]
+    pub(crate) message: Option<String>,
+    #[serde(default)]
+    pub(crate) hint: Option<String>,
+}
+
+/// Asks the mesh of `state` for `path`. Nobody there and no answer are [`Expected`].
+pub(crate) async fn get<T: for<'a> Deserialize<'a>>(
+    state: &State,
+    path: &str,
+) -> Result<T, Expected> {
+    let silent = |source| Expected::Silent {
+        name: state.name().to_owned(),
+        source,
+    };
+    let socket = match UnixStream::connect(state.dir().join("api.sock")).await {
+        Ok(socket) => socket,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Expected::NotRunning {
+                name: state.name().to_owned(),
+            });
+        }
+        Err(error) => return Err(silent(error.into())),
+    };
+    match timeout(DEADLINE, exchange(socket, path)).await {
+        Ok(answer) => answer.map_err(silent),
+        Err(_) => Err(silent(anyhow!("no answer in {DEADLINE:?}"))),
+    }
+}
+
+async fn exchange<T: for<'a> Deserialize<'a>>(socket: UnixStream, path: &str) -> anyhow::Result<T> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+    let request = Request::get(path)
+        .header(header::HOST, "maille")
+        .body(Empty::<Bytes>::new())?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await;
+        let body = body.map_err(|error| anyhow!(error))?.to_bytes();
+        ensure!(
+            status.is_success(),
+            "{path}: {status}: {}",
+            String::from_utf8_lossy(&body).trim()
+        );
+        serde_json::from_slice(&body)
+            .with_context(|| format!("{path}: not the answer this version expects"))
+    };
+    let mut connection = std::pin::pin!(connection);
+    let mut answer = std::pin::pin!(answer);
+    tokio::select! {
+        answer = answer.as_mut() => answer,
+        ended = connection.as_mut() => {
+            ended?;
+            answer.await
+        }
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line, as clap reads it. Must never act: `lib.rs` dispatches. Read `failure.rs` for the exit codes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const AFTER: &str = "\
+Exit codes:
+  0    done (also: nothing to do)
+  1    it ran and found a problem: a failed check, a failed request, a pod that did not become ready
+  2    the command line or a manifest is wrong; nothing was started
+  3    nothing answers: no `maille up` of that name is running
+  4    a `maille up` of that name runs already
+  5    this machine lacks something, or forbids it; the message says what
+  130  interrupted";
+
+/// Maille: a service mesh. Runs Kubernetes manifests on this machine, each pod behind its own proxy, and shows what they say to each other.
+#[derive(Debug, Parser)]
+#[command(name = "maille", version, after_help = AFTER, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What every verb takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// Where state is kept, in place of /run/maille (root) or $XDG_RUNTIME_DIR/maille.
+    #[arg(
+        long,
+        global = true,
+        env = "MAILLE_RUNTIME_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub runtime_dir: Option<PathBuf>,
+    /// The user's runtime directory, as the login manager set it.
+    #[arg(long, global = true, env = "XDG_RUNTIME_DIR", hide = true)]
+    pub xdg_runtime_dir: Option<PathBuf>,
+    /// Set to anything, forbids colour.
+    #[arg(long, global = true, env = "NO_COLOR", hide = true)]
+    pub no_color: Option<String>,
+}
+
+/// Which `maille up` is meant.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Which {
+    /// Name of the `maille up`; several run side by side under different names.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub name: String,
+}
+
+/// How a result is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: one JSON object.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run Kubernetes manifests on this machine, meshed, until Ctrl-C.
+    Up(Up),
+    /// Stop a `maille up` and remove what it left.
+    Down(Down),
+    /// Show traffic: success rate, requests a second, latencies, what is protected.
+    Stat(Stat),
+    /// Check that the mesh works.
+    Check(Check),
+    /// Run the example application for a look at the mesh.
+    Demo(Demo),
+    /// Print the versions of this program and of the mesh that runs.
+    Version(Version),
+    /// Print a completion script.
+    Completion {
+        /// For which shell.
+        shell: Shell,
+    },
+}
+
+/// `maille up`.
+#[derive(Debug, clap::Args)]
+pub struct Up {
+    /// Directories (their *.yaml, *.yml and *.json), files, or - for standard input.
+    #[arg(required = true, value_name = "DIR|FILE|-")]
+    pub sources: Vec<PathBuf>,
+    #[command(flatten)]
+    pub which: Which,
+    /// Return when the pods are ready; `maille down` stops it.
+    #[arg(short = 'd', long)]
+    pub detach: bool,
+    /// Say `ready` on standard output, then keep silent: how `--detach` knows.
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub announce: bool,
+    /// How long the pods may take to become ready.
+    #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+/// `maille down`.
+#[derive(Debug, clap::Args)]
+pub struct Down {
+    #[command(flatten)]
+    pub which: Which,
+    /// Every `maille up` of this user.
+    #[arg(long, conflicts_with = "name")]
+    pub all: bool,
+}
+
+/// What `stat` can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// One line for each workload controller.
+    #[value(aliases = ["deployment", "deployments", "workloads"])]
+    Deploy,
+    /// One line for each pod.
+    #[value(aliases = ["pod", "po"])]
+    Pods,
+    /// One line for each pair that talks.
+    #[value(alias = "edge")]
+    Edges,
+}
+
+/// `maille stat`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Stat {
+    /// What to show; deploy and edges unless told.
+    pub kinds: Vec<Kind>,
+    /// Only this namespace.
+    #[arg(short = 'n', long, conflicts_with = "all_namespaces")]
+    pub namespace: Option<String>,
+    /// Every namespace, which is the default.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// The time that rates and latencies cover.
+    #[arg(short = 't', long, default_value = "1m", value_parser = duration, value_name = "TIME")]
+    pub time_window: Duration,
+    /// Show again every second until Ctrl-C.
+    #[arg(short = 'w', long)]
+    pub watch: bool,
+    /// How to write it.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `maille check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// How to write it.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `maille version`.
+#[derive(Debug, clap::Args)]
+pub struct Version {
+    /// Only this program's, without asking the mesh.
+    #[arg(long)]
+    pub client: bool,
+    /// How to write it.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `maille demo`.
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// Run for a while, print a summary, and fail if a request failed or a byte went unprotected.
+    #[arg(long)]
+    pub once: bool,
+    /// How long `--once` sends requests.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Requests a second.
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// Leave every pod out of the mesh. The witness must then object: this is how it is tested.
+    #[arg(long)]
+    pub no_mesh: bool,
+    /// How to write the summary.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Reads `90`, `90s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("use a number with s, m or h".to_owned()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "use a number with s, m or h".to_owned())?;
+    match number.checked_mul(unit) {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be between 1s and 24h".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in [
+            "",
+            "s",
+            "-1s",
+            "0",
+            "25h",
+            "1d",
+            "1.5s",
+            "99999999999999999999h",
+            "µs",
+        ] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn kubectl_habits() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' '));
+        assert!(parse("maille stat deployments -n shop -t 5m -o json").is_ok());
+        assert!(parse("maille stat po edges --watch").is_ok());
+        assert!(parse("maille up a.yaml dir - --name x").is_ok());
+        assert!(parse("maille up").is_err());
+        assert!(parse("maille down --all --name x").is_err());
+    }
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Manifests on their way into a mesh: read whole, shown with file, line and field where they are wrong, written as taken.
+//!
+//! Must never let anything start when one of them is wrong. Read `up.rs` for the user.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use maille_manifest::{Loaded, ManifestError, Object, to_json};
+
+use crate::failure::Expected;
+use crate::screen::Screen;
+
+/// Reads `sources`, shows warnings, and every error where there is one.
+pub(crate) fn read(sources: &[PathBuf], screen: Screen) -> Result<Vec<Object>, Expected> {
+    taken(maille_manifest::load(sources), screen)
+}
+
+/// The same for files that are part of this program.
+pub(crate) fn embedded(files: &[(&str, &str)], screen: Screen) -> Result<Vec<Object>, Expected> {
+    let files = files
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+    taken(
+        maille_manifest::load_text(&files.collect::<Vec<_>>()),
+        screen,
+    )
+}
+
+fn taken(
+    loaded: Result<Loaded, Vec<ManifestError>>,
+    screen: Screen,
+) -> Result<Vec<Object>, Expected> {
+    match loaded {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                screen.say(&format!("{} {warning}", screen.yellow("warning:")));
+            }
+            Ok(loaded.objects)
+        }
+        Err(errors) => {
+            for error in &errors {
+                screen.say(&format!("{} {error}", screen.red("error:")));
+            }
+            Err(Expected::Manifests {
+                count: errors.len(),
+            })
+        }
+    }
+}
+
+/// Writes each object to a file of its own in `dir`, which must not exist, in the order they have.
+pub(crate) fn write(objects: &[Object], dir: &Path) -> anyhow::Result<()> {
+    fs::create_dir(dir).with_context(|| format!("failed to make {}", dir.display()))?;
+    for (number, object) in objects.iter().enumerate() {
+        let name = format!("{number:04}-{}.json", object.kind().to_lowercase());
+        let path = dir.join(name);
+        fs::write(&path, json(object))
+            .with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn json(object: &Object) -> Vec<u8> {
+    match object {
+        Object::Namespace(object) => to_json(object),
+        Object::ServiceAccount(object) => to_json(object),
+        Object::Deployment(object) => to_json(object.as_ref()),
+        Object::Pod(object) => to_json(object.as_ref()),
+        Object::Service(object) => to_json(object),
+        Object::ConfigMap(object) => to_json(object),
+    }
+}
+
+/// How many pods `objects` ask for.
+pub(crate) fn pods(objects: &[Object]) -> usize {
+    let count = |object: &Object| match object {
+        Object::Deployment(deployment) => usize::try_from(deployment.spec.replicas).unwrap_or(0),
+        Object::Pod(_) => 1,
+        _ => 0,
+    };
+    objects.iter().map(count).sum()
+}

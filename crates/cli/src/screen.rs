@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What people see: colour only on a terminal and never with NO_COLOR, progress to standard error, tables.
+//!
+//! Must never write progress to standard output, which belongs to the result. Read `stat.rs` for a user.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use crate::args::Global;
+
+/// Where output goes, and whether it may be coloured.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    colour: bool,
+    /// Standard error is a terminal: a progress line may be rewritten.
+    live: bool,
+}
+
+impl Screen {
+    /// Looks at the terminals and at NO_COLOR.
+    pub fn new(global: &Global) -> Self {
+        let forbidden = global
+            .no_color
+            .as_ref()
+            .is_some_and(|text| !text.is_empty());
+        let live = std::io::stderr().is_terminal();
+        Self {
+            colour: live && std::io::stdout().is_terminal() && !forbidden,
+            live,
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// For what is wrong.
+    pub fn red(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// For what is right.
+    pub fn green(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// For what deserves a look.
+    pub fn yellow(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// For headings.
+    pub fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// One line of progress that stays.
+    pub fn say(self, text: &str) {
+        let mut err = std::io::stderr().lock();
+        let clear = if self.live { "\r\u{1b}[2K" } else { "" };
+        // Nobody reads progress when standard error is gone.
+        let _ = writeln!(err, "{clear}{text}");
+    }
+
+    /// One line of progress that the next one replaces. Says nothing where there is no terminal.
+    pub fn progress(self, text: &str) {
+        if self.live {
+            let mut err = std::io::stderr().lock();
+            let _ = write!(err, "\r\u{1b}[2K{text}");
+            let _ = err.flush();
+        }
+    }
+
+    /// Clears the terminal for the next picture of a live table.
+    pub fn wipe(self) {
+        if self.live {
+            let _ = std::io::stderr().lock().write_all(b"\x1b[H\x1b[2J");
+        }
+    }
+}
+
+/// Writes to standard output. A closed pipe (`| head`) is the reader's wish and no failure.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(if text.ends_with('\n') { b"" } else { b"\n" }))
+        .and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Writes one value as indented JSON.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// A table in kubectl's manner: no lines, columns three blanks apart, the `right` ones aligned to the right.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    let lines: Vec<&Vec<String>> = std::iter::once(&head).chain(rows).collect();
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| visible(cell)).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells = line
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, width))| {
+                let blanks = " ".repeat(width.saturating_sub(visible(cell)));
+                if right.contains(&column) {
+                    format!("{blanks}{cell}")
+                } else {
+                    format!("{cell}{blanks}")
+                }
+            });
+        let cells: Vec<_> = cells.collect();
+        text.push_str(cells.join("   ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Characters that a terminal shows: all but those of colour.
+fn visible(cell: &str) -> usize {
+    let mut parts = cell.split('\u{1b}');
+    let first = parts.next().map_or(0, |part| part.chars().count());
+    let coloured = parts.map(|part| {
+        part.split_once('m')
+            .map_or(0, |(_, rest)| rest.chars().count())
+    });
+    first + coloured.sum::<usize>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_look_like_kubectl() {
+        let rows = [
+            vec!["front".to_owned(), "99.5%".to_owned()],
+            vec!["\u{1b}[32ma\u{1b}[0m".to_owned(), "-".to_owned()],
+        ];
+        assert_eq!(
+            table(&["NAME", "SUCCESS"], &rows, &[1]),
+            "NAME    SUCCESS\nfront     99.5%\n\u{1b}[32ma\u{1b}[0m             -\n"
+        );
+    }
+}

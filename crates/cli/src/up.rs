@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `maille up`: Kubernetes manifests become running, meshed pods on this machine.
+//!
+//! Must never start anything when a manifest is wrong. Read `mesh.rs` for the life of what it starts.
+
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::Context as _;
+
+use crate::args::Up;
+use crate::failure::Expected;
+use crate::launch::Options;
+use crate::manifests;
+use crate::mesh::{Ended, Mesh, StopSignals};
+use crate::screen::{Screen, print};
+use crate::state::Base;
+
+/// What a detached `maille up` tells the one that waits for it.
+const READY: &str = "ready";
+
+pub(crate) async fn run(args: &Up, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
+    if args.detach {
+        return detach();
+    }
+    let objects = manifests::read(&args.sources, screen)?;
+    let state = base.state(&args.which.name)?;
+    let mut stop = StopSignals::watch()?;
+    let mut mesh = Mesh::start(&state, &objects, &Options::default(), screen).await?;
+    let outcome = serve(args, &mut mesh, &mut stop, screen).await;
+    mesh.stop(&mut stop, screen).await;
+    if outcome.is_err() {
+        mesh.tell(screen);
+    }
+    mesh.remove()?;
+    outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(
+    args: &Up,
+    mesh: &mut Mesh,
+    stop: &mut StopSignals,
+    screen: Screen,
+) -> anyhow::Result<()> {
+    if mesh.ready(args.timeout, stop, screen).await? == Ended::Stopped {
+        return Ok(());
+    }
+    let took = mesh.began().elapsed().as_secs_f64();
+    screen.say(&format!("{} pods ready after {took:.1} s", mesh.pods()));
+    if args.announce {
+        print(READY)?;
+        // Whoever started this gets its terminal and pipes back.
+        let null = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
+        nix::unistd::dup2_stdout(&null)?;
+        nix::unistd::dup2_stderr(&null)?;
+    } else {
+        let name = match args.which.name.as_str() {
+            "default" => String::new(),
+            name => format!(" --name {name}"),
+        };
+        screen.say(&format!(
+            "`maille stat{name}` shows the traffic; Ctrl-C stops everything"
+        ));
+    }
+    Ok(mesh.run(stop).await?)
+}
+
+/// Runs the same command in the background and waits until it is ready or has failed.
+fn detach() -> anyhow::Result<ExitCode> {
+    let own = std::env::current_exe().context("failed to find this program")?;
+    let args = std::env::args_os()
+        .skip(1)
+        .filter(|arg| arg != "--detach" && arg != "-d");
+    let mut child = Command::new(own)
+        .args(args)
+        .arg("--announce")
+        .stdout(Stdio::piped())
+        // A Ctrl-C in this terminal is not for it any more.
+        .process_group(0)
+        .spawn()
+        .context("failed to start in the background")?;
+    let mut word = String::new();
+    let out = child.stdout.take().context("no pipe")?;
+    out.take(READY.len() as u64).read_to_string(&mut word)?;
+    if word == READY {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // It has told why.
+    let code = child
+        .wait()?
+        .code()
+        .and_then(|code| u8::try_from(code).ok());
+    let failed = Expected::Found {
+        what: "the `maille up` in the background was killed".to_owned(),
+    };
+    code.map(ExitCode::from).ok_or_else(|| failed.into())
+}
