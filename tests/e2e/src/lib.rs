@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Ring 5: what people type, end to end, with the real programs. The tests are in `tests/`.
+
+#![forbid(unsafe_code)]

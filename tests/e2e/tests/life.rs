@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Start and end of `maille up`: several by name, orderly stops, and what is left after a kill: nothing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use maille_testkit::proc::{Process, namespaces_in_use, tree};
+use maille_testkit::up::SHOP_PODS;
+use maille_testkit::{Settings, Up, until};
+
+const QUIET: Settings = Settings {
+    rate: 20,
+    seconds: 0,
+    connections: 2,
+};
+
+/// What a mesh holds, to see that it is gone later.
+struct Traces {
+    processes: Vec<Process>,
+    namespaces: BTreeSet<String>,
+    interfaces: BTreeSet<String>,
+    mounts: String,
+}
+
+impl Traces {
+    fn of(up: &Up) -> Self {
+        let processes = up.processes();
+        let own: BTreeSet<String> = tree(i32::try_from(std::process::id()).unwrap())
+            .into_iter()
+            .find(|process| process.pid == i32::try_from(std::process::id()).unwrap())
+            .unwrap()
+            .namespaces();
+        let held: BTreeSet<String> = processes.iter().flat_map(Process::namespaces).collect();
+        Self {
+            namespaces: held.difference(&own).cloned().collect(),
+            processes,
+            interfaces: interfaces(),
+            mounts: mounts(),
+        }
+    }
+
+    async fn gone(&self) {
+        let gone = || {
+            self.processes
+                .iter()
+                .all(|process| !process.alive())
+                .then_some(())
+        };
+        let ended = until("every process to end", Duration::from_secs(5), gone).await;
+        let left: Vec<_> = self
+            .processes
+            .iter()
+            .filter(|process| process.alive())
+            .collect();
+        assert!(ended.is_ok(), "still there: {left:?}");
+        let left: Vec<_> = self
+            .namespaces
+            .intersection(&namespaces_in_use())
+            .cloned()
+            .collect();
+        assert_eq!(left, Vec::<String>::new(), "namespaces are still held");
+        assert_eq!(interfaces(), self.interfaces);
+        assert_eq!(mounts(), self.mounts);
+    }
+}
+
+fn interfaces() -> BTreeSet<String> {
+    let entries = fs::read_dir("/sys/class/net").unwrap().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+#[tokio::test]
+async fn down_leaves_nothing() {
+    let mut up = Up::shop("a", QUIET).unwrap();
+    up.ready(SHOP_PODS).await.unwrap();
+    let traces = Traces::of(&up);
+    assert!(traces.processes.len() > SHOP_PODS, "{:?}", traces.processes);
+    let dir = up.runtime_dir();
+    let begin = tokio::time::Instant::now();
+    up.down().await.unwrap();
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(5), "down took {took:?}");
+    traces.gone().await;
+    assert!(!dir.exists());
+}
+
+#[tokio::test]
+async fn a_killed_up_leaves_nothing_after_down() {
+    let mut up = Up::shop("a", QUIET).unwrap();
+    up.ready(SHOP_PODS).await.unwrap();
+    let traces = Traces::of(&up);
+    up.kill().unwrap();
+    // The kernel ends what it started, even before anybody cleans up.
+    traces.gone().await;
+    assert!(up.state().exists());
+    let down = up.maille(&["down"]).output().unwrap();
+    assert!(
+        down.status.success(),
+        "{}",
+        String::from_utf8_lossy(&down.stderr)
+    );
+    assert!(!up.runtime_dir().exists());
+    let again = up.maille(&["down"]).output().unwrap();
+    assert!(again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("nothing is running"));
+}
+
+#[tokio::test]
+async fn two_names_side_by_side() {
+    let mut first = Up::shop("one", QUIET).unwrap();
+    let mut second = Up::shop("two", QUIET).unwrap();
+    first.ready(SHOP_PODS).await.unwrap();
+    second.ready(SHOP_PODS).await.unwrap();
+    first.load_began().await.unwrap();
+    second.load_began().await.unwrap();
+    first.down().await.unwrap();
+    second.more_requests(20).await.unwrap();
+    second.down().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_name_only_once() {
+    let mut up = Up::shop("a", QUIET).unwrap();
+    up.ready(SHOP_PODS).await.unwrap();
+    let manifests = up.state().join("manifests");
+    let twice = up
+        .maille(&["up", manifests.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&twice.stderr);
+    assert_eq!(twice.status.code(), Some(4), "{said}");
+    assert!(said.contains("runs already"), "{said}");
+    for verb in [
+        &["stat"][..],
+        &["stat", "pods", "-o", "json"],
+        &["check"],
+        &["version"],
+    ] {
+        let output = up.maille(verb).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{verb:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(!output.stdout.is_empty());
+    }
+    up.down().await.unwrap();
+}
