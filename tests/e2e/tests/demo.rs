@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The demo, as people run it: good with the mesh, and seen to be bad without it.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::process::Output;
 
 use maille_testkit::Programs;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Start and end of `maille up`: several by name, orderly stops, and what is left after a kill: nothing.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 //!
 //! `MAILLE_TEST_SECONDS` scales them: short in CI, 60 s at 1,000 requests a second for the record.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::time::Duration;
 
 use maille_testkit::up::SHOP_PODS;

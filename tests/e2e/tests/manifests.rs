@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Manifests that are wrong: one error each, with file, line, field and fix, and nothing is started.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::fs;
 
 use maille_testkit::Programs;
