@@ -82,3 +82,27 @@ pub(crate) fn pods(objects: &[Object]) -> usize {
     };
     objects.iter().map(count).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Global;
+
+    #[test]
+    fn what_is_written_reads_back_the_same() {
+        let screen = Screen::new(&Global {
+            runtime_dir: None,
+            xdg_runtime_dir: None,
+            no_color: None,
+        });
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n    - name: c\n      command: [a]\n      env: [{name: A, value: \"1\"}]\n";
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/demo/manifests");
+        let mut objects = read(&[demo], screen).unwrap();
+        objects.extend(embedded(&[("pod.yaml", pod)], screen).unwrap());
+        assert_eq!(pods(&objects), 8);
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("manifests");
+        write(&objects, &dir).unwrap();
+        assert_eq!(read(&[dir], screen).unwrap(), objects);
+    }
+}
