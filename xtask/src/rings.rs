@@ -91,15 +91,9 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
         }
         Ring::Bench => {
             demo::build()?;
-            let bench = [
-                "run",
-                "--release",
-                "--quiet",
-                "--package",
-                "maille-bench",
-                "--",
-                "--quick",
-            ];
+            let run = ["run", "--release", "--quiet", "--package", "maille-bench", "--"];
+            let quick = "--rounds=3 --seconds=2 --connections=64 --heads=plain --gate=1.15";
+            let bench = run.into_iter().chain(quick.split(' '));
             let mut counts = Counts::default();
             counts.add(Cmd::new("cargo").args(bench).run());
             Ok(counts)

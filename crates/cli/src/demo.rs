@@ -8,11 +8,9 @@ mod app;
 mod verdict;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -166,16 +164,5 @@ async fn evidence(
                 observer: None,
             });
         }
-    }
-}
-
-/// A program of ours, beside this one.
-pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("failed to find this program")?;
-    let path = own.with_file_name(name);
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(Expected::Missing { path }.into())
     }
 }

@@ -4,6 +4,7 @@
 //! Must never start it outside: then nothing would clean up. Read `mesh.rs` for its life.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::Context as _;
@@ -11,7 +12,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use crate::demo::beside;
 use crate::failure::Expected;
 use crate::state::State;
 
@@ -84,5 +84,16 @@ impl Node {
         Expected::Node {
             what: format!("the runner ended by itself: {how}"),
         }
+    }
+}
+
+/// A program of ours, beside this one.
+pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("failed to find this program")?;
+    let path = own.with_file_name(name);
+    if path.is_file() {
+        Ok(path)
+    } else {
+        Err(Expected::Missing { path }.into())
     }
 }

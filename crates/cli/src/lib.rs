@@ -12,6 +12,7 @@ mod demo;
 mod down;
 mod failure;
 mod launch;
+mod machine;
 mod manifests;
 mod mesh;
 mod screen;

@@ -5,8 +5,8 @@
 
 use maille_manifest::Object;
 
-use super::beside;
 use crate::args::Demo;
+use crate::launch::beside;
 use crate::manifests;
 use crate::screen::Screen;
 
