@@ -6,11 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+/// Errors as text.
+mod causes;
 /// Objects to model; what exists. Pure.
 pub mod index;
 /// Names of resources.
 pub mod key;
+/// Streams.
+pub mod serve;
 /// What proxies counted. Pure.
 pub mod stat;
+/// Model to wire. Pure.
+pub mod translate;
 /// Where objects come from.
 pub mod watch;

@@ -23,7 +23,12 @@ pub enum Event {
         object: Object,
     },
     /// It is gone.
-    Delete(ObjectKey),
+    Delete {
+        /// Where it was.
+        origin: Origin,
+        /// What it was.
+        key: ObjectKey,
+    },
     /// What was read there last makes no sense: what it said before holds.
     Broken {
         /// Where.

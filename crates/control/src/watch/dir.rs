@@ -18,6 +18,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use tokio::io::unix::AsyncFd;
 
 use super::{Event, ObjectKey, Origin};
+use crate::causes::with_causes;
 
 /// The largest file that is read.
 const FILE_BYTES: u64 = 4 << 20;
@@ -182,7 +183,10 @@ impl Tree {
             }
         }
         for id in self.services.keys().filter(|id| !now.contains_key(id)) {
-            events.push(Event::Delete(ObjectKey::Service(id.clone())));
+            events.push(Event::Delete {
+                origin: Origin::from("manifests"),
+                key: ObjectKey::Service(id.clone()),
+            });
         }
         for (id, service) in &now {
             if self.services.get(id) != Some(service) {
@@ -195,26 +199,22 @@ impl Tree {
         self.services = now;
     }
 
-    /// Reads every pod again, and tells of those that are gone. Gives the uids of the directories that are there.
-    pub fn read_pods(&mut self, events: &mut Vec<Event>) -> Vec<WorkloadUid> {
-        let mut present = Vec::new();
-        match fs::read_dir(self.pods_dir()) {
-            Ok(entries) => {
-                let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-                present.extend(names.filter_map(|name| WorkloadUid::new(&name)));
-                self.report_mended(&Origin::from("pods"), events);
-            }
+    /// The pods that have a directory. Tells of those that are gone, not of those that are there.
+    pub fn list_pods(&mut self, events: &mut Vec<Event>) -> BTreeSet<WorkloadUid> {
+        let entries = match fs::read_dir(self.pods_dir()) {
+            Ok(entries) => entries,
             Err(error) => {
                 self.report_broken(Origin::from("pods"), error.to_string(), events);
-                return present;
+                return self.pods.clone();
             }
-        }
-        let gone = self.pods.iter().filter(|uid| !present.contains(uid));
-        for uid in gone.cloned().collect::<Vec<_>>() {
+        };
+        self.report_mended(&Origin::from("pods"), events);
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let present: BTreeSet<WorkloadUid> =
+            names.filter_map(|name| WorkloadUid::new(&name)).collect();
+        let gone: Vec<WorkloadUid> = self.pods.difference(&present).cloned().collect();
+        for uid in gone {
             self.drop_pod(&uid, events);
-        }
-        for uid in &present {
-            self.read_pod(uid, events);
         }
         present
     }
@@ -230,7 +230,7 @@ impl Tree {
         };
         let origin = pod_origin(uid);
         let pod = bytes.map_err(|error| error.to_string()).and_then(|bytes| {
-            let pod = from_json::<Pod>(&bytes).map_err(|error| chain(&error))?;
+            let pod = from_json::<Pod>(&bytes).map_err(|error| with_causes(&error))?;
             if pod.metadata.uid == uid.as_str() {
                 Ok(pod)
             } else {
@@ -253,7 +253,10 @@ impl Tree {
     fn drop_pod(&mut self, uid: &WorkloadUid, events: &mut Vec<Event>) {
         self.report_mended(&pod_origin(uid), events);
         if self.pods.remove(uid) {
-            events.push(Event::Delete(ObjectKey::Pod(uid.clone())));
+            events.push(Event::Delete {
+                origin: pod_origin(uid),
+                key: ObjectKey::Pod(uid.clone()),
+            });
         }
     }
 
@@ -366,7 +369,7 @@ impl DirSource {
         self.watch(&self.tree.manifests_dir(), Watched::Manifests)?;
         self.watch(&self.tree.pods_dir(), Watched::Pods)?;
         self.tree.read_manifests(events);
-        for uid in self.tree.read_pods(events) {
+        for uid in self.tree.list_pods(events) {
             self.watch_pod(&uid)?;
             self.tree.read_pod(&uid, events);
         }
@@ -446,18 +449,6 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 
 fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read_bytes(path)?).map_err(io::Error::other)
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
