@@ -1,2 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The process: configuration, logs, metrics, tasks, drain, clock.
+//! What every process of Maille stands on: settings, logs, metrics, tasks, drain, clock, local sockets.
+//!
+//! It knows nothing of meshes. Read [`tasks`] and [`drain`] first: they are how a process lives and stops.
+#![forbid(unsafe_code)]
+
+/// A small HTTP server on a unix socket, for metrics and questions.
+pub mod admin;
+/// The only clock.
+pub mod clock;
+/// Settings from the environment, read once.
+pub mod config;
+/// Stopping: gracefully, then at once.
+pub mod drain;
+/// gRPC over unix sockets.
+pub mod grpc;
+/// Listening sockets that a supervisor passed on.
+pub mod listen;
+/// Logs that never block and cannot be flooded.
+pub mod log;
+/// Metrics registry and text encoding.
+pub mod metrics;
+/// Telling a supervisor that the process is ready.
+pub mod notify;
+/// Tasks with a name and an owner.
+pub mod tasks;

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Telling a supervisor that the process is ready: systemd's protocol (`sd_notify(3)`), one datagram `READY=1`.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use crate::config::{Setting, SettingError, Source};
+
+const SOCKET: Setting = Setting::new(
+    "NOTIFY_SOCKET",
+    "the supervisor's datagram socket, a path or @name",
+);
+
+/// Why readiness could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    /// The setting is unusable.
+    #[error("the supervisor's socket is not usable")]
+    Setting(#[from] SettingError),
+    /// The datagram was not taken.
+    #[error("the supervisor's socket {socket:?} takes no message")]
+    Send {
+        /// The socket.
+        socket: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Says `READY=1`; does nothing where no supervisor asked for it.
+pub fn ready(source: &dyn Source) -> Result<(), NotifyError> {
+    let Some(socket) = SOCKET.optional::<String>(source)? else {
+        return Ok(());
+    };
+    send(&socket).map_err(|source| NotifyError::Send { socket, source })
+}
+
+fn send(socket: &str) -> io::Result<()> {
+    let address = match socket.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(socket)?,
+    };
+    UnixDatagram::unbound()?
+        .send_to_addr(b"READY=1", &address)
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_supervisor_hears_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify.sock");
+        let supervisor = UnixDatagram::bind(&path).unwrap();
+        ready(&HashMap::from([("NOTIFY_SOCKET", path.to_str().unwrap())])).unwrap();
+        let mut buffer = [0; 64];
+        let n = supervisor.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..n], b"READY=1");
+        assert!(ready(&HashMap::from([("NOTIFY_SOCKET", "/nonexistent/x")])).is_err());
+        ready(&HashMap::<&str, &str>::new()).unwrap();
+    }
+}
