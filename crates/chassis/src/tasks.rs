@@ -35,9 +35,11 @@ impl Tasks {
     {
         let work = AbortOnDrop(tokio::spawn(self.tracker.track_future(future)));
         let panics = Arc::clone(&self.panics);
-        Task(tokio::spawn(
-            self.tracker.track_future(watch(name, work, panics)),
-        ))
+        Task(tokio::spawn(self.tracker.track_future(watch(
+            name,
+            AbortOnDrop(work),
+            panics,
+        ))))
     }
 
     /// Runs `future`, which need not be `Send`, on the current thread's runtime (`LocalRuntime` or a `LocalSet`).
@@ -47,9 +49,11 @@ impl Tasks {
     {
         let work = AbortOnDrop(tokio::task::spawn_local(self.tracker.track_future(future)));
         let panics = Arc::clone(&self.panics);
-        Task(tokio::task::spawn_local(
-            self.tracker.track_future(watch(name, work, panics)),
-        ))
+        Task(tokio::task::spawn_local(self.tracker.track_future(watch(
+            name,
+            AbortOnDrop(work),
+            panics,
+        ))))
     }
 
     /// How many tasks panicked so far.
