@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Proxies.
+
+pub(crate) mod relay;

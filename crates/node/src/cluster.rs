@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What this machine knows: services, ConfigMaps, namespaces, and the pods with their status. Everybody else reads it from here.
+//!
+//! A pod's status is published by [`Cluster::publish`] alone: in memory, in `pods/UID/pod.json` (whole, by rename, for control) and
+//! as a line of JSON on standard output (for `maille up`). Read `runner.rs` for who publishes.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maille_manifest::objects::{
+    ConfigMap, Deployment, Namespace, Object, Pod, Service, Transport, selects,
+};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::dns::{Names, ServiceNames};
+
+/// Annotation and label with which people choose.
+const INJECT: &str = "maille.dev/inject";
+/// Annotation with the decision, for everyone after the runner.
+pub(crate) const CAPTURE: &str = "maille.dev/capture";
+
+/// Shared by all tasks.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    state_dir: PathBuf,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    namespaces: BTreeMap<String, Namespace>,
+    services: Vec<Service>,
+    maps: Arc<BTreeMap<(String, String), ConfigMap>>,
+    pods: BTreeMap<String, Pod>,
+}
+
+/// What is to run.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) deployments: Vec<Deployment>,
+    pub(crate) pods: Vec<Pod>,
+}
+
+/// How a pod's packets reach its proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Capture {
+    /// Through a namespace between wire and pod.
+    Outboard,
+    /// Not at all: the pod is outside the mesh.
+    None,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Everything of `objects`; the pods to run are given apart.
+    pub(crate) fn new(state_dir: &Path, objects: Vec<Object>) -> (Self, Wanted) {
+        let mut state = State::default();
+        let mut maps = BTreeMap::new();
+        let mut wanted = Wanted::default();
+        for object in objects {
+            match object {
+                Object::Namespace(namespace) => {
+                    state
+                        .namespaces
+                        .insert(namespace.metadata.name.to_string(), namespace);
+                }
+                Object::ServiceAccount(_) => {}
+                Object::Deployment(deployment) => wanted.deployments.push(*deployment),
+                Object::Pod(pod) => wanted.pods.push(*pod),
+                Object::Service(service) => state.services.push(service),
+                Object::ConfigMap(map) => {
+                    let key = (
+                        map.metadata.namespace().to_owned(),
+                        map.metadata.name.to_string(),
+                    );
+                    maps.insert(key, map);
+                }
+            }
+        }
+        state.maps = Arc::new(maps);
+        let cluster = Self {
+            state_dir: state_dir.to_owned(),
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+        };
+        (cluster, wanted)
+    }
+
+    /// Tells of every change of a pod's status.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Every ConfigMap, by namespace and name.
+    pub(crate) fn maps(&self) -> Arc<BTreeMap<(String, String), ConfigMap>> {
+        self.state.lock().maps.clone()
+    }
+
+    /// Every service.
+    pub(crate) fn services(&self) -> Vec<Service> {
+        self.state.lock().services.clone()
+    }
+
+    /// Every pod as last published.
+    pub(crate) fn pods(&self) -> Vec<Pod> {
+        self.state.lock().pods.values().cloned().collect()
+    }
+
+    /// Where everything of one pod is kept.
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.state_dir.join("pods").join(uid)
+    }
+
+    /// Decides whether `pod` is in the mesh: the pod wins over its namespace, a label over an annotation; by default it is.
+    pub(crate) fn capture(&self, pod: &Pod) -> Capture {
+        let state = self.state.lock();
+        let namespace = state
+            .namespaces
+            .get(pod.metadata.namespace())
+            .map(|namespace| &namespace.metadata);
+        let said = [Some(&pod.metadata), namespace]
+            .into_iter()
+            .flatten()
+            .find_map(|metadata| {
+                metadata
+                    .labels
+                    .get(INJECT)
+                    .or_else(|| metadata.annotations.get(INJECT))
+            });
+        match said.map(String::as_str) {
+            Some("disabled" | "false") => Capture::None,
+            _ => Capture::Outboard,
+        }
+    }
+
+    /// Replaces what is known of `pod`, for everybody.
+    pub(crate) fn publish(&self, pod: &Pod) -> io::Result<()> {
+        replace(
+            &self.pod_dir(&pod.metadata.uid).join("pod.json"),
+            &maille_manifest::to_json(pod),
+        )?;
+        self.state
+            .lock()
+            .pods
+            .insert(pod.metadata.uid.clone(), pod.clone());
+        self.changed.send_modify(|version| *version += 1);
+        tell(&serde_json::json!({
+            "event": "pod",
+            "namespace": pod.metadata.namespace(),
+            "name": pod.metadata.name.as_str(),
+            "uid": pod.metadata.uid,
+            "ready": pod.is_ready(),
+            "message": pod.status.message,
+        }));
+        Ok(())
+    }
+
+    /// Forgets a pod and removes its directory.
+    pub(crate) fn remove(&self, uid: &str) -> io::Result<()> {
+        let known = self.state.lock().pods.remove(uid);
+        self.changed.send_modify(|version| *version += 1);
+        if let Some(pod) = known {
+            tell(&serde_json::json!({
+                "event": "gone",
+                "namespace": pod.metadata.namespace(),
+                "name": pod.metadata.name.as_str(),
+                "uid": uid,
+            }));
+        }
+        let dir = self.pod_dir(uid);
+        // First the file that control reads, so that it never sees half of a directory.
+        std::fs::remove_file(dir.join("pod.json"))?;
+        std::fs::remove_dir_all(dir)
+    }
+
+    /// What DNS says now.
+    pub(crate) fn names(&self) -> Names {
+        let state = self.state.lock();
+        let mut names = Names::default();
+        for namespace in state.namespaces.keys() {
+            names.services.entry(namespace.clone()).or_default();
+        }
+        for pod in state.pods.values() {
+            let namespace = pod.metadata.namespace().to_owned();
+            names
+                .pods
+                .entry(namespace)
+                .or_default()
+                .extend(pod.addresses());
+        }
+        for service in &state.services {
+            let metadata = &service.metadata;
+            let addresses: Vec<IpAddr> = if service.is_headless() {
+                state
+                    .pods
+                    .values()
+                    .filter(|pod| pod.is_ready() && behind(service, pod))
+                    .flat_map(Pod::addresses)
+                    .collect()
+            } else {
+                service.addresses().collect()
+            };
+            let ports = service
+                .spec
+                .ports
+                .iter()
+                .filter(|port| !port.name.is_empty())
+                .map(|port| {
+                    let transport = match port.protocol {
+                        Transport::Tcp => "tcp",
+                        Transport::Udp => "udp",
+                    };
+                    (port.name.clone(), transport, port.port)
+                })
+                .collect();
+            names
+                .services
+                .entry(metadata.namespace().to_owned())
+                .or_default()
+                .insert(
+                    metadata.name.to_string(),
+                    ServiceNames {
+                        addresses,
+                        headless: service.is_headless(),
+                        ports,
+                    },
+                );
+        }
+        names
+    }
+}
+
+/// Whether `service` selects `pod`.
+fn behind(service: &Service, pod: &Pod) -> bool {
+    service.metadata.namespace == pod.metadata.namespace
+        && selects(&service.spec.selector, &pod.metadata.labels)
+}
+
+/// Writes a file whole or not at all.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, bytes)?;
+    std::fs::rename(beside, path)
+}
+
+/// One line of progress for whoever started this process; nobody may be listening.
+pub(crate) fn tell(line: &serde_json::Value) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Service addresses as nftables rules: a pure function of services and ready pods, one transaction that replaces the last one.
+//!
+//! They carry UDP of everybody and TCP of pods outside the mesh; a meshed pod's proxy picks endpoints itself and never dials a
+//! service address. A service without a ready pod has no rule and no route: the kernel says unreachable.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use maille_manifest::objects::{Pod, Service, Transport, selects};
+
+/// A client of one service is sent to at most so many of its pods.
+const MAX_ENDPOINTS: usize = 256;
+
+/// The text for `nft -f`.
+pub(crate) fn render(services: &[Service], pods: &[Pod]) -> String {
+    let mut rules = String::new();
+    for service in services {
+        for address in service.addresses() {
+            for port in &service.spec.ports {
+                let endpoints = endpoints(service, port, address, pods);
+                if endpoints.is_empty() {
+                    continue;
+                }
+                let (family, proto) = (family(address), transport(port.protocol));
+                let count = endpoints.len();
+                let _ = write!(
+                    rules,
+                    "\t\t{family} daddr {address} {proto} dport {} ",
+                    port.port
+                );
+                let choices: Vec<String> = endpoints
+                    .iter()
+                    .enumerate()
+                    .map(|(index, (ip, port))| format!("{index} : {ip} . {port}"))
+                    .collect();
+                let _ = writeln!(
+                    rules,
+                    "dnat {family} to numgen random mod {count} map {{ {} }}",
+                    choices.join(", ")
+                );
+            }
+        }
+    }
+    format!(
+        "table inet maille_services\n\
+         delete table inet maille_services\n\
+         table inet maille_services {{\n\
+         \tchain services {{\n\
+         \t\ttype nat hook prerouting priority dstnat; policy accept;\n\
+         {rules}\
+         \t}}\n\
+         }}\n"
+    )
+}
+
+fn endpoints(
+    service: &Service,
+    port: &maille_manifest::objects::ServicePort,
+    address: IpAddr,
+    pods: &[Pod],
+) -> Vec<(IpAddr, u16)> {
+    pods.iter()
+        .filter(|pod| {
+            pod.is_ready()
+                && pod.metadata.namespace == service.metadata.namespace
+                && selects(&service.spec.selector, &pod.metadata.labels)
+        })
+        .filter_map(|pod| {
+            let target = pod.spec.resolve_port(&port.target(), port.protocol)?;
+            let ip = pod
+                .addresses()
+                .find(|ip| ip.is_ipv4() == address.is_ipv4())?;
+            Some((ip, target))
+        })
+        .take(MAX_ENDPOINTS)
+        .collect()
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
+}
+
+fn transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+use maille_manifest::{Object, load_text};
+
+use super::*;
+
+const APP: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: one, labels: {app: web}}
+spec:
+  containers: [{name: c, command: [x], ports: [{name: http, containerPort: 8080}, {name: dns, containerPort: 5353, protocol: UDP}]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIPs: [10.96.1.1, 'fd00:96::101']
+  selector: {app: web}
+  ports:
+    - {name: http, port: 80, targetPort: http}
+    - {name: dns, port: 53, targetPort: dns, protocol: UDP}
+";
+
+fn app() -> (Vec<Service>, Pod) {
+    let loaded = load_text(&[("app.yaml".to_owned(), APP.to_owned())]).unwrap();
+    let mut services = Vec::new();
+    let mut pods = Vec::new();
+    for object in loaded.objects {
+        match object {
+            Object::Service(service) => services.push(service),
+            Object::Pod(pod) => pods.push(*pod),
+            other => panic!("{other:?}"),
+        }
+    }
+    (services, pods.remove(0))
+}
+
+fn with(pod: &Pod, addresses: [&str; 2], ready: &str) -> Pod {
+    let mut pod = pod.clone();
+    let status = format!(
+        r#"{{"podIPs":[{{"ip":"{}"}},{{"ip":"{}"}}],"conditions":[{{"type":"Ready","status":"{ready}"}}]}}"#,
+        addresses[0], addresses[1]
+    );
+    pod.status = serde_json::from_str(&status).unwrap();
+    pod
+}
+
+#[test]
+fn ready_pods_are_behind_their_service() {
+    let (services, pod) = app();
+    let pods = [
+        with(&pod, ["10.244.0.2", "fd00:244::2"], "True"),
+        with(&pod, ["10.244.0.3", "fd00:244::3"], "True"),
+        with(&pod, ["10.244.0.4", "fd00:244::4"], "False"),
+    ];
+    let expected = "table inet maille_services
+delete table inet maille_services
+table inet maille_services {
+\tchain services {
+\t\ttype nat hook prerouting priority dstnat; policy accept;
+\t\tip daddr 10.96.1.1 tcp dport 80 dnat ip to numgen random mod 2 map { 0 : 10.244.0.2 . 8080, 1 : 10.244.0.3 . 8080 }
+\t\tip daddr 10.96.1.1 udp dport 53 dnat ip to numgen random mod 2 map { 0 : 10.244.0.2 . 5353, 1 : 10.244.0.3 . 5353 }
+\t\tip6 daddr fd00:96::101 tcp dport 80 dnat ip6 to numgen random mod 2 map { 0 : fd00:244::2 . 8080, 1 : fd00:244::3 . 8080 }
+\t\tip6 daddr fd00:96::101 udp dport 53 dnat ip6 to numgen random mod 2 map { 0 : fd00:244::2 . 5353, 1 : fd00:244::3 . 5353 }
+\t}
+}
+";
+    assert_eq!(render(&services, &pods), expected);
+}
+
+#[test]
+fn a_service_without_ready_pods_has_no_rule() {
+    let (services, pod) = app();
+    let rules = render(
+        &services,
+        &[with(&pod, ["10.244.0.4", "fd00:244::4"], "False")],
+    );
+    assert!(!rules.contains("dnat ip"), "{rules}");
+}
