@@ -35,11 +35,9 @@ impl Tasks {
     {
         let work = AbortOnDrop(tokio::spawn(self.tracker.track_future(future)));
         let panics = Arc::clone(&self.panics);
-        Task(tokio::spawn(self.tracker.track_future(watch(
-            name,
-            AbortOnDrop(work),
-            panics,
-        ))))
+        Task(tokio::spawn(
+            self.tracker.track_future(watch(name, work, panics)),
+        ))
     }
 
     /// Runs `future`, which need not be `Send`, on the current thread's runtime (`LocalRuntime` or a `LocalSet`).
@@ -49,11 +47,9 @@ impl Tasks {
     {
         let work = AbortOnDrop(tokio::task::spawn_local(self.tracker.track_future(future)));
         let panics = Arc::clone(&self.panics);
-        Task(tokio::task::spawn_local(self.tracker.track_future(watch(
-            name,
-            AbortOnDrop(work),
-            panics,
-        ))))
+        Task(tokio::task::spawn_local(
+            self.tracker.track_future(watch(name, work, panics)),
+        ))
     }
 
     /// How many tasks panicked so far.
