@@ -221,3 +221,52 @@ async fn exchange<T: for<'a> Deserialize<'a>>(socket: UnixStream, path: &str) ->
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixListener;
+
+    use super::*;
+    use crate::state::Base;
+
+    /// A state directory whose API answers each request with `answer`, or nobody at all.
+    async fn ask(answer: Option<&str>) -> Result<Checks, Expected> {
+        let dir = tempfile::tempdir().unwrap();
+        let state = Base::at(dir.path()).state("x").unwrap();
+        let held = state.hold().unwrap();
+        let Some(answer) = answer else {
+            return get(&state, "/v1/check").await;
+        };
+        let listener = UnixListener::bind(state.dir().join("api.sock")).unwrap();
+        let serve = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let read = socket.read(&mut request).await.unwrap();
+            assert!(request[..read].starts_with(b"GET /v1/check HTTP/1.1\r\n"));
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}",
+                answer.len()
+            );
+            socket.write_all(head.as_bytes()).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(get(&state, "/v1/check"), serve);
+        drop(held);
+        answer
+    }
+
+    #[tokio::test]
+    async fn answers_and_their_absence() {
+        let good = ask(Some(
+            r#"{"checks":[{"name":"a","ok":true}],"ok":true,"new":1}"#,
+        ))
+        .await;
+        assert!(good.unwrap().ok);
+        assert!(matches!(ask(None).await, Err(Expected::NotRunning { .. })));
+        assert!(matches!(
+            ask(Some("[]")).await,
+            Err(Expected::Silent { .. })
+        ));
+        assert!(matches!(ask(Some("")).await, Err(Expected::Silent { .. })));
+    }
+}

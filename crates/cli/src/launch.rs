@@ -3,8 +3,9 @@
 //!
 //! Must never start it outside: then nothing would clean up. Read `mesh.rs` for its life.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::Context as _;
@@ -34,8 +35,10 @@ impl Node {
     pub(crate) fn start(state: &State, options: &Options) -> anyhow::Result<Self> {
         let log =
             File::create_new(state.dir().join("node.log")).context("failed to make node.log")?;
-        let mut command = Command::new(beside("maille-node")?);
+        let program = beside("maille-node")?;
+        let mut command = Command::new(&program);
         command
+            .env("PATH", search_path(&program))
             .arg("run")
             .arg("--state")
             .arg(state.dir())
@@ -85,6 +88,19 @@ impl Node {
             what: format!("the runner ended by itself: {how}"),
         }
     }
+}
+
+/// Programs of this release come first, so that a manifest may name `maille-demo`; the places of `nft` come last.
+fn search_path(program: &Path) -> OsString {
+    let here = program.parent().map(PathBuf::from);
+    let given = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    let all = here
+        .into_iter()
+        .chain(std::env::split_paths(&given))
+        .chain(system);
+    // Only a directory with a colon in its name cannot be joined.
+    std::env::join_paths(all).unwrap_or(given)
 }
 
 /// A program of ours, beside this one.

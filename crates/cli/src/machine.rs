@@ -30,7 +30,8 @@ fn explain(what: &str, error: &io::Error, settings: &Path) -> Expected {
     });
     Expected::Machine {
         what: format!("{what}: {error}"),
-        hint: hint.or_else(|| Some("run it as root, or outside of the container that forbids it".into())),
+        hint: hint
+            .or_else(|| Some("run it as root, or outside of the container that forbids it".into())),
     }
 }
 
@@ -45,7 +46,9 @@ mod tests {
         let hint = || explain("no", &error, dir.path()).hint().unwrap();
         assert!(hint().contains("as root"));
         fs::create_dir(dir.path().join("kernel")).unwrap();
-        let setting = dir.path().join("kernel/apparmor_restrict_unprivileged_userns");
+        let setting = dir
+            .path()
+            .join("kernel/apparmor_restrict_unprivileged_userns");
         fs::write(&setting, "1\n").unwrap();
         assert!(hint().contains("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"));
         fs::write(&setting, "0\n").unwrap();

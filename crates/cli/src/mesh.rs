@@ -129,13 +129,18 @@ impl Mesh {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last = None;
         loop {
-            tokio::select! {
-                _ = tick.tick() => {}
+            let state = self.held.state();
+            let look = async {
+                tick.tick().await;
+                api::get::<Pods>(state, "/v1/pods").await
+            };
+            let seen = tokio::select! {
+                seen = look => seen,
                 () = stop.next() => return Ok(Ended::Stopped),
                 error = self.node.died() => return Err(error.into()),
-            }
+            };
             // Control needs a moment before it answers; until then there is nothing to show.
-            if let Ok(pods) = api::get::<Pods>(self.held.state(), "/v1/pods").await {
+            if let Ok(pods) = seen {
                 let ready = pods.pods.iter().filter(|pod| pod.ready).count();
                 screen.progress(&progress(&pods, self.pods));
                 if ready >= self.pods {

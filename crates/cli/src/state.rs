@@ -61,6 +61,12 @@ pub(crate) struct Process {
 // === impl Base ===
 
 impl Base {
+    /// For tests: this directory, which may exist.
+    #[cfg(test)]
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self(dir.to_owned())
+    }
+
     /// `--runtime-dir`; else `/run/maille` for root, `$XDG_RUNTIME_DIR/maille`, or `/tmp/maille-UID`.
     ///
     /// Who is root is decided outside the user namespace: root of a container of its own is a user here.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use super::*;
 
 fn base(dir: &Path) -> Base {
-    Base(dir.join("m"))
+    Base::at(&dir.join("m"))
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn who_is_root_is_decided_outside() {
 
 #[test]
 fn names_are_short_labels() {
-    let base = Base(PathBuf::from("/run/maille"));
+    let base = Base::at(Path::new("/run/maille"));
     assert!(base.state("default").is_ok());
     for bad in [
         "",
@@ -36,7 +36,7 @@ fn names_are_short_labels() {
             "{bad:?}"
         );
     }
-    let deep = Base(PathBuf::from(format!("/{}", "d".repeat(60))));
+    let deep = Base::at(Path::new(&format!("/{}", "d".repeat(60))));
     assert!(matches!(
         deep.state("a"),
         Err(Expected::StateTooLong { .. })
