@@ -233,7 +233,7 @@ mod tests {
     /// A state directory whose API answers each request with `answer`, or nobody at all.
     async fn ask(answer: Option<&str>) -> Result<Checks, Expected> {
         let dir = tempfile::tempdir().unwrap();
-        let state = Base::at(dir.path()).state("x").unwrap();
+        let state = Base::at(&dir.path().join("m")).state("x").unwrap();
         let held = state.hold().unwrap();
         let Some(answer) = answer else {
             return get(&state, "/v1/check").await;
