@@ -1,2 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Decisions and protocol machines, without I/O or clock.
+//!
+//! Read [`snapshot`], then [`route`]: every decision is a function of one snapshot.
+#![forbid(unsafe_code)]
+
+/// Which endpoint takes the next request.
+pub mod balance;
+/// What a client speaks.
+pub mod detect;
+/// Where a connection or request goes.
+pub mod route;
+/// What control said so far.
+pub mod snapshot;

@@ -1,2 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The wire: protobuf types and their only conversions to the model.
+//! The wire: generated code, and the only conversions between it and the model.
+//!
+//! Nothing outside this crate builds or takes apart the message of a resource: [`Resource`] does. Read `proto/` first, then `convert.rs`.
+#![forbid(unsafe_code)]
+
+/// Resources, between bytes and the model.
+mod convert;
+mod generated;
+/// Which resource a name stands for.
+mod url;
+
+pub use convert::{ConvertError, Resource};
+pub use generated::discovery_v3 as discovery;
+pub use generated::maille_v1 as v1;
+pub use prost_types::Any;
+pub use url::Kind;

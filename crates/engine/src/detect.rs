@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a client speaks: by declaration, else by its first bytes, of which at most [`LONGEST`] are looked at.
+//!
+//! More bytes must never change an answer. A server that speaks first is not found here: the caller gives up by the clock.
+
+use maille_model::Protocol;
+
+/// With this many bytes the answer is never [`Detected::NeedMore`].
+pub const LONGEST: usize = PREFACE.len();
+
+/// RFC 9113, section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The longest method looked for: IANA's longest is UPDATEREDIRECTREF with 17 bytes.
+const METHOD: usize = 18;
+
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Detected {
+    /// HTTP/1, to be parsed strictly: what does not parse is answered with 400.
+    Http1,
+    /// Bytes to be passed on as they are, and what they are as far as is known.
+    Opaque(Protocol),
+    /// Cannot be said yet.
+    NeedMore,
+}
+
+/// What a client speaks whose first bytes are `first` and whose destination was declared to speak `declared`.
+/// A declared protocol is answered without any bytes.
+pub fn detect(first: &[u8], declared: Protocol) -> Detected {
+    match declared {
+        Protocol::Http1 => Detected::Http1,
+        Protocol::Http2 | Protocol::Grpc | Protocol::Tls | Protocol::Tcp => {
+            Detected::Opaque(declared)
+        }
+        Protocol::Undeclared => by_bytes(first),
+    }
+}
+
+fn by_bytes(first: &[u8]) -> Detected {
+    match first {
+        [] => Detected::NeedMore,
+        [0x16, ..] => by_client_hello(first),
+        _ if first.starts_with(PREFACE) => Detected::Opaque(Protocol::Http2),
+        _ if PREFACE.starts_with(first) => Detected::NeedMore,
+        _ => by_request_line(first),
+    }
+}
+
+/// A TLS record that begins a handshake (RFC 8446, sections 4 and 5.1): type 22, version 3.0 to 3.4, length, ClientHello.
+fn by_client_hello(first: &[u8]) -> Detected {
+    const UNKNOWN: Detected = Detected::Opaque(Protocol::Undeclared);
+    match first {
+        [_, major, ..] if *major != 3 => UNKNOWN,
+        [_, _, minor, ..] if *minor > 4 => UNKNOWN,
+        [_, _, _, high, ..] if *high > 0x40 => UNKNOWN,
+        [_, _, _, _, _, kind, ..] if *kind != 1 => UNKNOWN,
+        [_, _, _, _, _, _, ..] => Detected::Opaque(Protocol::Tls),
+        _ => Detected::NeedMore,
+    }
+}
+
+/// A method, a space, and how a request target begins (RFC 9112, sections 3 and 3.2). `GET key` is some other protocol.
+fn by_request_line(first: &[u8]) -> Detected {
+    const NO: Detected = Detected::Opaque(Protocol::Undeclared);
+    let length = first
+        .iter()
+        .take(METHOD + 1)
+        .take_while(|byte| is_token(**byte))
+        .count();
+    if length > METHOD {
+        return NO;
+    }
+    let (method, rest) = first.split_at(length);
+    match rest {
+        [] => Detected::NeedMore,
+        [b' ', ..] if method.is_empty() => NO,
+        // Authority form: anything may follow.
+        [b' ', target, ..] if method == b"CONNECT" && target.is_ascii_graphic() => Detected::Http1,
+        [b' ', b'/', ..] => Detected::Http1,
+        [b' ', b'*', b' ', ..] => Detected::Http1,
+        [b' ', b'h' | b'H', b't' | b'T', b't' | b'T', b'p' | b'P', ..] => Detected::Http1,
+        [b' ', start @ ..] if b"* ".starts_with(start) => Detected::NeedMore,
+        [b' ', start @ ..] if b"http".starts_with(&*start.to_ascii_lowercase()) => {
+            Detected::NeedMore
+        }
+        _ => NO,
+    }
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests;

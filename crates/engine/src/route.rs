@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where a connection or a request goes: a pure function of one snapshot and the facts of the connection (`docs/wire.md`, section 6).
+//!
+//! Must never let a workload that control lists as meshed be dialled in plain text, whatever else is or is not known.
+//! Read `balance.rs` next, which picks one of a service's endpoints.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use maille_model::{
+    AddressOwner, Identity, MESH_PORT, Membership, Mesh, Own, Protocol, ServiceId, TrustDomain,
+    Workload, WorkloadUid,
+};
+
+use crate::snapshot::{Candidate, Group, Key, Known, Snapshot};
+
+/// Which way a connection goes, seen from the own workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// The own application dials.
+    Outbound,
+    /// Somebody dials the own application.
+    Inbound,
+}
+
+/// What is known about a connection before it is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Facts {
+    /// Which way it goes.
+    pub direction: Direction,
+    /// What the client dialled; for a stream of another proxy, its `:authority`.
+    pub destination: SocketAddr,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Go there.
+    Forward(Plan),
+    /// Do not go.
+    Refuse(Refusal),
+    /// Ask control for this and decide again; `docs/wire.md` says for how long.
+    Wait(Key),
+}
+
+/// Why a connection goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// The service has no ready endpoint for that port.
+    #[error("the service has no ready endpoint for this port")]
+    NoEndpoint,
+    /// The address or port is not one that this workload serves.
+    #[error("the address is not one of this workload")]
+    Misdirected,
+}
+
+/// Where it may go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// To one place.
+    One(Hop),
+    /// To any of a service's endpoints: [`crate::balance::pick`] says which.
+    Service(Backends),
+}
+
+/// The endpoints of one service port, with what turns one of them into a [`Hop`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backends {
+    service: ServiceId,
+    port: u16,
+    like: IpAddr,
+    trust_domain: TrustDomain,
+    own: WorkloadUid,
+    group: Arc<Group>,
+}
+
+/// One leg of the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// Mutual TLS to the proxy of another workload.
+    Mesh {
+        /// Where its proxy listens.
+        to: SocketAddr,
+        /// What the stream asks for: the workload's address and port.
+        target: SocketAddr,
+        /// Whom the certificate must be for.
+        identity: Identity,
+        /// Which workload it is.
+        uid: WorkloadUid,
+    },
+    /// Plain bytes to somebody without a proxy.
+    Plain {
+        /// Where.
+        to: SocketAddr,
+        /// Which workload it is, where control said so.
+        uid: Option<WorkloadUid>,
+    },
+    /// The own application, over the own pod's link and nobody else's: also when it dialled a service that it is behind itself.
+    /// A client that is the own workload cannot keep its source address there.
+    Local {
+        /// Where it listens.
+        to: SocketAddr,
+    },
+}
+
+/// What the destination was declared to speak.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// This, or [`Protocol::Undeclared`]: the first bytes decide.
+    Declared(Protocol),
+    /// Control has not said: ask, and wait before reading anything into silence. The first bytes may decide meanwhile.
+    Wait(Key),
+}
+
+/// Where `facts` go.
+pub fn decide(snapshot: &Snapshot, facts: &Facts) -> Decision {
+    match facts.direction {
+        Direction::Outbound => decide_outbound(snapshot, facts.destination),
+        Direction::Inbound => decide_inbound(snapshot, facts.destination),
+    }
+}
+
+/// Where what somebody sent to this workload goes: to the application, if the workload serves that address at all.
+pub fn decide_inbound(snapshot: &Snapshot, target: SocketAddr) -> Decision {
+    let own = match admitted(snapshot) {
+        Ok((_, own)) => own,
+        Err(key) => return Decision::Wait(key),
+    };
+    // The mesh port belongs to the proxy: `docs/wire.md`, section 1.
+    if is_own(own, target.ip()) && target.port() != MESH_PORT {
+        Decision::Forward(Plan::One(Hop::Local {
+            to: canonical(target),
+        }))
+    } else {
+        Decision::Refuse(Refusal::Misdirected)
+    }
+}
+
+fn decide_outbound(snapshot: &Snapshot, dialled: SocketAddr) -> Decision {
+    let dialled = canonical(dialled);
+    let (mesh, own) = match admitted(snapshot) {
+        Ok(known) => known,
+        Err(key) => return Decision::Wait(key),
+    };
+    match snapshot.address(dialled.ip()).map(|owner| &**owner) {
+        Known::Present(AddressOwner::Workload(workload)) => Decision::Forward(Plan::One(hop(
+            &mesh.trust_domain,
+            &own.workload.uid,
+            workload,
+            dialled,
+        ))),
+        Known::Present(AddressOwner::Service(id)) => {
+            decide_service(snapshot, (mesh, own), id, dialled)
+        }
+        Known::Unknown if is_own(own, dialled.ip()) => {
+            Decision::Forward(Plan::One(Hop::Local { to: dialled }))
+        }
+        Known::Unknown if mesh.cluster_ranges.contains(dialled.ip()) => {
+            Decision::Wait(Key::Address(dialled.ip()))
+        }
+        Known::Absent | Known::Unknown => Decision::Forward(Plan::One(Hop::Plain {
+            to: dialled,
+            uid: None,
+        })),
+    }
+}
+
+fn decide_service(
+    snapshot: &Snapshot,
+    (mesh, own): (&Mesh, &Own),
+    id: &ServiceId,
+    dialled: SocketAddr,
+) -> Decision {
+    match snapshot.endpoints(id) {
+        Known::Unknown => Decision::Wait(Key::Endpoints(id.clone())),
+        Known::Present(group) if !group.candidates(dialled.port()).is_empty() => {
+            Decision::Forward(Plan::Service(Backends {
+                service: id.clone(),
+                port: dialled.port(),
+                like: dialled.ip(),
+                trust_domain: mesh.trust_domain.clone(),
+                own: own.workload.uid.clone(),
+                group: Arc::clone(group),
+            }))
+        }
+        Known::Present(_) | Known::Absent => Decision::Refuse(Refusal::NoEndpoint),
+    }
+}
+
+/// What the destination was declared to speak. Never the last word: bytes that are something else are found out later.
+pub fn hint(snapshot: &Snapshot, facts: &Facts) -> Hint {
+    let destination = canonical(facts.destination);
+    let (mesh, own) = match admitted(snapshot) {
+        Ok(known) => known,
+        Err(key) => return Hint::Wait(key),
+    };
+    if facts.direction == Direction::Inbound || is_own(own, destination.ip()) {
+        return Hint::Declared(own.protocol(destination.port()));
+    }
+    let id = match snapshot.address(destination.ip()).map(|owner| &**owner) {
+        Known::Present(AddressOwner::Service(id)) => id,
+        Known::Unknown if mesh.cluster_ranges.contains(destination.ip()) => {
+            return Hint::Wait(Key::Address(destination.ip()));
+        }
+        Known::Present(AddressOwner::Workload(_)) | Known::Absent | Known::Unknown => {
+            return Hint::Declared(Protocol::Undeclared);
+        }
+    };
+    match snapshot.service(id) {
+        Known::Unknown => Hint::Wait(Key::Service(id.clone())),
+        Known::Absent => Hint::Declared(Protocol::Undeclared),
+        Known::Present(service) => {
+            let port = service
+                .ports
+                .iter()
+                .find(|port| port.port == destination.port());
+            Hint::Declared(port.map_or(Protocol::Undeclared, |port| port.protocol))
+        }
+    }
+}
+
+/// Before the first complete snapshot nothing is admitted.
+fn admitted(snapshot: &Snapshot) -> Result<(&Mesh, &Own), Key> {
+    let mesh = snapshot.mesh().ok_or(Key::Mesh)?;
+    let own = snapshot.own().ok_or(Key::Own)?;
+    Ok((mesh, own))
+}
+
+fn is_own(own: &Own, address: IpAddr) -> bool {
+    own.workload.addresses.contains(&address.to_canonical())
+}
+
+/// `::ffff:10.0.0.1` is `10.0.0.1`.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// The one place that turns a workload into a hop.
+fn hop(
+    trust_domain: &TrustDomain,
+    own: &WorkloadUid,
+    workload: &Workload,
+    target: SocketAddr,
+) -> Hop {
+    if workload.uid == *own {
+        return Hop::Local { to: target };
+    }
+    match workload.membership {
+        Membership::Meshed => Hop::Mesh {
+            to: SocketAddr::new(target.ip(), MESH_PORT),
+            target,
+            identity: workload.identity(trust_domain),
+            uid: workload.uid.clone(),
+        },
+        Membership::Unmeshed => Hop::Plain {
+            to: target,
+            uid: Some(workload.uid.clone()),
+        },
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// The service that was addressed, where it was one, with the port that was dialled.
+    pub fn service(&self) -> Option<(&ServiceId, u16)> {
+        match self {
+            Self::One(_) => None,
+            Self::Service(backends) => Some((&backends.service, backends.port)),
+        }
+    }
+}
+
+// === impl Backends ===
+
+impl Backends {
+    /// Who answers.
+    pub fn candidates(&self) -> &[Candidate] {
+        self.group.candidates(self.port)
+    }
+
+    /// Where a candidate is reached. `None` for a workload without addresses.
+    pub fn target(&self, candidate: &Candidate) -> Option<SocketAddr> {
+        candidate
+            .address(self.like)
+            .map(|address| SocketAddr::new(address, candidate.port()))
+    }
+
+    /// The hop to a candidate.
+    pub fn hop(&self, candidate: &Candidate) -> Option<Hop> {
+        let target = self.target(candidate)?;
+        Some(hop(
+            &self.trust_domain,
+            &self.own,
+            candidate.workload(),
+            target,
+        ))
+    }
+}
+
+// === impl Hop ===
+
+impl Hop {
+    /// The address and port of the application at the other end.
+    pub fn target(&self) -> SocketAddr {
+        match self {
+            Self::Mesh { target, .. } => *target,
+            Self::Plain { to, .. } | Self::Local { to } => *to,
+        }
+    }
+
+    /// The other workload, where it is known; never the own one.
+    pub fn uid(&self) -> Option<&WorkloadUid> {
+        match self {
+            Self::Mesh { uid, .. } => Some(uid),
+            Self::Plain { uid, .. } => uid.as_ref(),
+            Self::Local { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
