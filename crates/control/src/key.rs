@@ -6,23 +6,18 @@
 use std::net::IpAddr;
 
 use maille_model::{ServiceId, WorkloadUid};
+pub use maille_wire::Kind;
 
-/// The five kinds of resources, in the order in which a stream sends them when several wait.
+/// The kinds in the order in which a stream sends them when several wait.
 ///
 /// Endpoints go before services: an endpoint of a port that a proxy does not know yet harms nobody, a port without endpoints does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Trust domain, anchors, cluster ranges.
-    Mesh,
-    /// What the asking proxy serves.
-    Own,
-    /// The workloads behind a service.
-    Endpoints,
-    /// A service's addresses and ports.
-    Service,
-    /// Whose an address is.
-    Address,
-}
+pub const SENDING: [Kind; 5] = [
+    Kind::Mesh,
+    Kind::Own,
+    Kind::Endpoints,
+    Kind::Service,
+    Kind::Address,
+];
 
 /// One resource, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,38 +34,14 @@ pub enum Key {
     Address(IpAddr),
 }
 
-// === impl Kind ===
-
-impl Kind {
-    /// Every kind, in sending order.
-    pub const ALL: [Self; 5] = [
-        Self::Mesh,
-        Self::Own,
-        Self::Endpoints,
-        Self::Service,
-        Self::Address,
-    ];
-
-    /// The kind's place in [`Kind::ALL`].
-    pub(crate) fn place(self) -> usize {
-        match self {
-            Self::Mesh => 0,
-            Self::Own => 1,
-            Self::Endpoints => 2,
-            Self::Service => 3,
-            Self::Address => 4,
-        }
-    }
-
-    /// The message's name in `proto/maille/v1/resources.proto`.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::Mesh => "Mesh",
-            Self::Own => "Own",
-            Self::Endpoints => "Endpoints",
-            Self::Service => "Service",
-            Self::Address => "Address",
-        }
+/// A kind's place in [`SENDING`].
+pub(crate) fn place(kind: Kind) -> usize {
+    match kind {
+        Kind::Mesh => 0,
+        Kind::Own => 1,
+        Kind::Endpoints => 2,
+        Kind::Service => 3,
+        Kind::Address => 4,
     }
 }
 
@@ -140,8 +111,8 @@ mod tests {
         ] {
             assert_eq!(Key::parse(kind, name), None, "{name:?}");
         }
-        for (place, kind) in Kind::ALL.into_iter().enumerate() {
-            assert_eq!(kind.place(), place);
+        for (place, kind) in SENDING.into_iter().enumerate() {
+            assert_eq!(super::place(kind), place);
         }
     }
 }

@@ -6,14 +6,20 @@
 
 #![forbid(unsafe_code)]
 
+/// The HTTP API.
+pub mod api;
 /// Errors as text.
 mod causes;
+/// What everything shares.
+pub mod hub;
 /// Objects to model; what exists. Pure.
 pub mod index;
 /// Names of resources.
 pub mod key;
-/// Streams.
+/// The gRPC services.
 pub mod serve;
+/// The command line.
+pub mod settings;
 /// What proxies counted. Pure.
 pub mod stat;
 /// Model to wire. Pure.

@@ -1,5 +1,96 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Delta discovery. Read [`session`]: it is what the protocol is.
+//! gRPC for the agent, on `control.sock`: delta discovery, certificates, reports. Each call names the workload that it is for
+//! in the metadata `maille-workload`; the agent attested it, nobody else can open the socket.
+//!
+//! A stream is a value that tonic polls ([`ads`]): it makes an answer when the peer has room for one, so that nothing
+//! queues here. Read [`session`] first: it is what the protocol is.
 
+use std::time::Duration;
+
+use maille_model::{Workload, WorkloadUid};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+
+use crate::hub::{Hub, Proxy, Refusal};
+
+/// Delta discovery.
+pub mod ads;
 /// One stream as a value.
 pub mod session;
+/// Reports.
+pub mod telemetry;
+
+/// The metadata that names the workload.
+pub const WORKLOAD: &str = "maille-workload";
+/// Streams of one kind that one workload may have: the one it uses, and those that are ending.
+const STREAMS: usize = 4;
+/// How long a call waits for control to have read its sources. Discovery streams are held without an answer meanwhile.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The workload that a call is for, by the agent's word.
+fn workload_of(metadata: &MetadataMap) -> Result<WorkloadUid, Status> {
+    let text = metadata.get(WORKLOAD).and_then(|value| value.to_str().ok());
+    text.and_then(WorkloadUid::new).ok_or_else(|| {
+        Status::invalid_argument(format!("metadata {WORKLOAD} must be the uid of a workload"))
+    })
+}
+
+/// The workload, once control knows it; refused when it is not to be served.
+async fn admitted(hub: &Hub, uid: &WorkloadUid) -> Result<Workload, Status> {
+    let admitted = hub.await_admission(uid, PATIENCE).await;
+    admitted.map_err(|refusal| {
+        maille_chassis::limited!(warn, workload = %uid, reason = %refusal, "workload refused");
+        status(&refusal)
+    })
+}
+
+fn status(refusal: &Refusal) -> Status {
+    let code = match refusal {
+        Refusal::Unknown(_) | Refusal::Unmeshed(_) | Refusal::Finished(_) => Code::PermissionDenied,
+        Refusal::Starting | Refusal::Draining => Code::Unavailable,
+    };
+    Status::new(code, refusal.to_string())
+}
+
+/// A place among a workload's streams of one kind; given back on drop.
+struct Seat {
+    hub: std::sync::Arc<Hub>,
+    uid: WorkloadUid,
+    count: fn(&mut Proxy) -> &mut usize,
+}
+
+// === impl Seat ===
+
+impl Seat {
+    /// Takes a place, or refuses when the workload has enough streams.
+    fn take(
+        hub: &std::sync::Arc<Hub>,
+        uid: &WorkloadUid,
+        count: fn(&mut Proxy) -> &mut usize,
+    ) -> Result<Self, Status> {
+        hub.note(uid, |proxy| {
+            let taken = count(proxy);
+            if *taken >= STREAMS {
+                return Err(Status::resource_exhausted(format!(
+                    "workload {uid} has {STREAMS} streams of this kind already"
+                )));
+            }
+            *taken += 1;
+            Ok(())
+        })?;
+        Ok(Self {
+            hub: hub.clone(),
+            uid: uid.clone(),
+            count,
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.hub.note(&self.uid, |proxy| {
+            let taken = (self.count)(proxy);
+            *taken = taken.saturating_sub(1);
+        });
+    }
+}

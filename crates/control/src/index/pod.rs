@@ -90,7 +90,10 @@ impl Pod {
                 name: pod(),
                 service_account: account
                     .map_err(|source| PodError::ServiceAccount { pod: pod(), source })?,
-                addresses: object.addresses().collect(),
+                addresses: object
+                    .addresses()
+                    .map(|address| address.to_canonical())
+                    .collect(),
                 owner: owner(meta),
                 membership: if meshed {
                     Membership::Meshed
@@ -134,6 +137,7 @@ impl Pod {
 fn owner(meta: &ObjectMeta) -> Option<Owner> {
     let owners = &meta.owner_references;
     let found = owners.iter().find(|o| o.controller).or(owners.first())?;
+    let found = Some(found).filter(|owner| !owner.kind.is_empty())?;
     let deployment = (found.kind == "ReplicaSet")
         .then(|| meta.labels.get(TEMPLATE_HASH))
         .flatten()

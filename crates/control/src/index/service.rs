@@ -49,12 +49,15 @@ impl Service {
         };
         let ports = || {
             let ports = object.spec.ports.iter();
-            ports.filter(|port| port.protocol == Transport::Tcp)
+            ports.filter(|port| port.protocol == Transport::Tcp && port.port != 0)
         };
         Ok(Self {
             facts: Facts {
                 id,
-                addresses: object.addresses().collect(),
+                addresses: object
+                    .addresses()
+                    .map(|address| address.to_canonical())
+                    .collect(),
                 ports: ports()
                     .map(|port| ServicePort {
                         port: port.port,
@@ -93,7 +96,7 @@ impl Service {
                 Target::Number(number) => *number,
                 Target::Name(name) => *pod.ports.get(name)?,
             };
-            Some((port.port, number, port.protocol))
+            (number != 0).then_some((port.port, number, port.protocol))
         })
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::key::{Key, Kind};
+use crate::key::{Key, Kind, SENDING, place};
 use crate::translate::{Encoded, Version};
 
 /// Names in one answer at most.
@@ -77,7 +77,7 @@ pub enum SessionError {
 /// The state of one stream.
 #[derive(Debug)]
 pub struct Session {
-    interests: [Interest; Kind::ALL.len()],
+    interests: [Interest; SENDING.len()],
     nonce: u64,
     limit: usize,
 }
@@ -129,11 +129,11 @@ impl Session {
             .interests
             .iter()
             .enumerate()
-            .filter(|(place, _)| *place != kind.place())
+            .filter(|(at, _)| *at != place(kind))
             .map(|(_, interest)| interest.names())
             .sum();
         let limit = self.limit;
-        let interest = &mut self.interests[kind.place()];
+        let interest = &mut self.interests[place(kind)];
         let first = !std::mem::replace(&mut interest.opened, true);
         for name in ask.subscribe {
             let held = ask.versions.get(&name).filter(|_| first);
@@ -155,7 +155,7 @@ impl Session {
         let Some(nonce) = nonce.parse().ok().filter(|n| (1..=self.nonce).contains(n)) else {
             return Verdict::Spontaneous;
         };
-        let kept = &mut self.interests[kind.place()].rejection;
+        let kept = &mut self.interests[place(kind)].rejection;
         let Some(error) = error else {
             if kept.as_ref().is_some_and(|(rejected, _)| *rejected < nonce) {
                 *kept = None;
@@ -173,7 +173,7 @@ impl Session {
     /// Notes that `keys` may have changed; keys that nobody here subscribed to cost a look-up.
     pub fn changed<'a>(&mut self, keys: impl IntoIterator<Item = &'a Key>) {
         for key in keys {
-            self.interests[key.kind().place()].enqueue(key);
+            self.interests[place(key.kind())].enqueue(key);
         }
     }
 
@@ -189,8 +189,8 @@ impl Session {
 
     /// The next message to the client, or `None` when it knows everything. `look` gives the newest version of a resource.
     pub fn answer(&mut self, look: impl Fn(&Key) -> Option<Arc<Encoded>>) -> Option<Answer> {
-        for kind in Kind::ALL {
-            let interest = &mut self.interests[kind.place()];
+        for kind in SENDING {
+            let interest = &mut self.interests[place(kind)];
             let (resources, removed) = interest.collect(&look);
             if !resources.is_empty() || !removed.is_empty() {
                 self.nonce += 1;

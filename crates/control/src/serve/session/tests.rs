@@ -291,7 +291,7 @@ fn a_circle_of_subscriptions_does_not_grow_the_queue() {
         session.ask(Kind::Address, subscribe(&[A])).unwrap();
         session.ask(Kind::Address, unsubscribe(&[A])).unwrap();
     }
-    assert!(session.interests[Kind::Address.place()].queue.len() < 100);
+    assert!(session.interests[place(Kind::Address)].queue.len() < 100);
 }
 
 #[test]

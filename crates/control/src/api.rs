@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The API for people: `GET /v1/...` with JSON, on a unix socket that only its owner may open.
+//!
+//! Fields are only ever added within `/v1`. Errors are `{"error":{"message","hint"}}`. Read only: nothing is changed through
+//! it yet. Read [`crate::stat::view`] and [`check`] for what the answers mean.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use maille_model::Membership;
+use serde::{Deserialize, Serialize};
+
+use crate::hub::Hub;
+use crate::index::{Phase, Pod};
+use crate::stat::view::Stat;
+
+/// What `GET /v1/check` says.
+pub mod check;
+/// Connections.
+pub mod listen;
+
+/// Seconds without a report after which a proxy counts as silent.
+pub(crate) const SILENT_SECONDS: u64 = 5;
+/// The window of `GET /v1/stat` where none is asked for.
+const WINDOW_SECONDS: u64 = 60;
+
+/// What the API needs beside the hub.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Everything that is known.
+    pub hub: Arc<Hub>,
+    /// When the CA's certificate begins and ends, seconds since the Unix epoch.
+    pub ca_validity: (i64, i64),
+}
+
+#[derive(Debug, Serialize)]
+struct Version {
+    version: &'static str,
+    trust_domain: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Pods {
+    pods: Vec<PodRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct PodRow {
+    namespace: String,
+    name: String,
+    uid: String,
+    owner: Option<OwnerRow>,
+    capture: &'static str,
+    ready: bool,
+    phase: &'static str,
+    message: String,
+    ips: Vec<String>,
+    reporting: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct OwnerRow {
+    kind: String,
+    name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StatQuery {
+    window: Option<String>,
+}
+
+/// Something that was asked for and cannot be given.
+#[derive(Debug)]
+struct ApiError {
+    status: StatusCode,
+    message: String,
+    hint: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorBody<'a> {
+    error: ErrorText<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorText<'a> {
+    message: &'a str,
+    hint: &'a str,
+}
+
+/// The routes.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/pods", get(pods))
+        .route("/v1/stat", get(stat))
+        .route("/v1/check", get(checks))
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(Arc::new(api))
+}
+
+async fn version(State(api): State<Arc<Api>>) -> Json<Version> {
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION"),
+        trust_domain: api.hub.world().mesh.trust_domain.to_string(),
+    })
+}
+
+async fn pods(State(api): State<Arc<Api>>) -> Json<Pods> {
+    let second = api.hub.second();
+    let world = api.hub.world();
+    let stats = api.hub.stats();
+    let reporting = |pod: &Pod| {
+        let last = stats.last_report(&pod.workload.uid);
+        last.is_some_and(|last| second.saturating_sub(last) <= SILENT_SECONDS)
+    };
+    let rows = world.index.pods().map(|pod| pod_row(pod, reporting(pod)));
+    let mut pods: Vec<PodRow> = rows.collect();
+    pods.sort_by(|a, b| (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid)));
+    Json(Pods { pods })
+}
+
+fn pod_row(pod: &Pod, reporting: bool) -> PodRow {
+    let workload = &pod.workload;
+    PodRow {
+        namespace: workload.namespace.to_string(),
+        name: workload.name.to_string(),
+        uid: workload.uid.to_string(),
+        owner: workload.owner.as_ref().map(|owner| OwnerRow {
+            kind: owner.kind.clone(),
+            name: owner.name.to_string(),
+        }),
+        capture: match workload.membership {
+            Membership::Meshed => "outboard",
+            Membership::Unmeshed => "none",
+        },
+        ready: pod.takes_connections(),
+        phase: match pod.phase {
+            _ if pod.terminating => "Terminating",
+            Phase::Pending => "Pending",
+            Phase::Running => "Running",
+            Phase::Finished => "Finished",
+        },
+        message: pod.message.clone(),
+        ips: workload.addresses.iter().map(ToString::to_string).collect(),
+        reporting,
+    }
+}
+
+async fn stat(
+    State(api): State<Arc<Api>>,
+    query: Result<Query<StatQuery>, QueryRejection>,
+) -> Result<Json<Stat>, ApiError> {
+    let query = query.map_err(|rejection| ApiError {
+        status: StatusCode::BAD_REQUEST,
+        message: rejection.body_text(),
+        hint: "the only parameter is window, in seconds: /v1/stat?window=60".to_owned(),
+    })?;
+    let window = match &query.window {
+        None => WINDOW_SECONDS,
+        Some(text) => seconds(text)?,
+    };
+    let second = api.hub.second();
+    let world = api.hub.world();
+    Ok(Json(api.hub.stats().view(&world.index, second, window)))
+}
+
+fn seconds(text: &str) -> Result<u64, ApiError> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    let seconds = number.parse().ok().filter(|s| (1..=600).contains(s));
+    seconds.ok_or_else(|| ApiError {
+        status: StatusCode::BAD_REQUEST,
+        message: format!("window {text:?} is not a number of seconds from 1 to 600"),
+        hint: "for example /v1/stat?window=60".to_owned(),
+    })
+}
+
+async fn checks(State(api): State<Arc<Api>>) -> Json<check::Report> {
+    Json(check::report(&api))
+}
+
+async fn unknown(uri: Uri) -> ApiError {
+    ApiError {
+        status: StatusCode::NOT_FOUND,
+        message: format!("there is no {}", uri.path()),
+        hint: "known are /v1/version, /v1/pods, /v1/stat and /v1/check".to_owned(),
+    }
+}
+
+async fn not_allowed() -> ApiError {
+    ApiError {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        message: "only GET is known here".to_owned(),
+        hint: "this version of the API changes nothing".to_owned(),
+    }
+}
+
+// === impl ApiError ===
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = Json(ErrorBody {
+            error: ErrorText {
+                message: &self.message,
+                hint: &self.hint,
+            },
+        });
+        (self.status, body).into_response()
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Golden resources, and confluence: any order of events ends in the same bytes, and only dirty keys ever change.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use maille_manifest::{Object, from_json};
+use maille_model::{ClusterRanges, ServiceId, WorkloadUid};
+use proptest::prelude::*;
+
+use super::*;
+use crate::index::{Change, Dirty};
+
+fn mesh() -> Mesh {
+    Mesh {
+        trust_domain: "cluster.local".parse().unwrap(),
+        trust_anchors: vec![vec![1, 2, 3]],
+        cluster_ranges: ClusterRanges(vec!["10.244.0.0/16".parse().unwrap()]),
+    }
+}
+
+fn pod(uid: &str, ip: &str, app: &str, capture: &str, ready: bool) -> Change {
+    let json = format!(
+        r#"{{"metadata":{{"name":"{app}-{uid}","namespace":"shop","uid":"{uid}","labels":{{"app":"{app}"}},
+            "annotations":{{"maille.dev/capture":"{capture}"}},
+            "ownerReferences":[{{"kind":"Deployment","name":"{app}"}}]}},
+            "spec":{{"serviceAccountName":"{app}","containers":[{{"name":"c","ports":[{{"name":"http","containerPort":8080}}]}}]}},
+            "status":{{"phase":"Running","podIPs":[{{"ip":"{ip}"}}],
+            "conditions":[{{"type":"Ready","status":"{}"}}]}}}}"#,
+        if ready { "True" } else { "False" }
+    );
+    let object = Object::Pod(Box::new(from_json(json.as_bytes()).unwrap()));
+    Change::read(&object).unwrap().unwrap()
+}
+
+fn service(name: &str, ip: &str, app: &str, port: &str) -> Change {
+    let json = format!(
+        r#"{{"metadata":{{"name":"{name}","namespace":"shop"}},
+            "spec":{{"clusterIPs":["{ip}"],"selector":{{"app":"{app}"}},"ports":[{port}]}}}}"#
+    );
+    let object = Object::Service(from_json(json.as_bytes()).unwrap());
+    Change::read(&object).unwrap().unwrap()
+}
+
+/// Everything that any of the tests' events can bring about.
+fn keys() -> Vec<Key> {
+    let mut keys = vec![Key::Mesh];
+    for n in 0..4 {
+        keys.push(Key::Own(WorkloadUid::new(&format!("u{n}")).unwrap()));
+        keys.push(Key::Address(format!("10.244.0.{n}").parse().unwrap()));
+        keys.push(Key::Address(format!("10.96.0.{n}").parse().unwrap()));
+        let id: ServiceId = format!("shop/s{n}").parse().unwrap();
+        keys.extend([Key::Service(id.clone()), Key::Endpoints(id)]);
+    }
+    keys
+}
+
+fn all(index: &Index) -> BTreeMap<Key, Option<Bytes>> {
+    let mesh = mesh();
+    let view = View { index, mesh: &mesh };
+    let bytes = |key: &Key| translate(key, &view).map(|encoded| encoded.bytes.clone());
+    keys()
+        .into_iter()
+        .map(|key| (key.clone(), bytes(&key)))
+        .collect()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Pod {
+        n: u8,
+        ip: u8,
+        app: bool,
+        capture: bool,
+        ready: bool,
+    },
+    Service {
+        n: u8,
+        ip: u8,
+        app: bool,
+        named: bool,
+    },
+    PodGone(u8),
+    ServiceGone(u8),
+}
+
+impl Step {
+    fn object(&self) -> (bool, u8) {
+        match self {
+            Self::Pod { n, .. } | Self::PodGone(n) => (true, *n),
+            Self::Service { n, .. } | Self::ServiceGone(n) => (false, *n),
+        }
+    }
+
+    fn change(&self) -> Change {
+        let app = |app: &bool| if *app { "web" } else { "db" };
+        match self {
+            Self::Pod {
+                n,
+                ip,
+                app: a,
+                capture,
+                ready,
+            } => pod(
+                &format!("u{n}"),
+                &format!("10.244.0.{ip}"),
+                app(a),
+                if *capture { "outboard" } else { "none" },
+                *ready,
+            ),
+            Self::Service {
+                n,
+                ip,
+                app: a,
+                named,
+            } => {
+                let port = if *named {
+                    r#"{"port":80,"targetPort":"http","name":"http"}"#
+                } else {
+                    r#"{"port":81,"targetPort":8080}"#
+                };
+                service(&format!("s{n}"), &format!("10.96.0.{ip}"), app(a), port)
+            }
+            Self::PodGone(n) => Change::PodGone(WorkloadUid::new(&format!("u{n}")).unwrap()),
+            Self::ServiceGone(n) => Change::ServiceGone(format!("shop/s{n}").parse().unwrap()),
+        }
+    }
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let pods = (0..4u8, 0..4u8, any::<bool>(), any::<bool>(), any::<bool>());
+    let services = (0..4u8, 0..4u8, any::<bool>(), any::<bool>());
+    let step = prop_oneof![
+        4 => pods.prop_map(|(n, ip, app, capture, ready)| Step::Pod { n, ip, app, capture, ready }),
+        3 => services.prop_map(|(n, ip, app, named)| Step::Service { n, ip, app, named }),
+        1 => (0..4u8).prop_map(Step::PodGone),
+        1 => (0..4u8).prop_map(Step::ServiceGone),
+    ];
+    proptest::collection::vec(step, 1..24)
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_events_converges_and_only_dirty_keys_change(
+        steps in steps(),
+        order in proptest::collection::vec(any::<u16>(), 24),
+    ) {
+        let mut index = Index::default();
+        let mut before = all(&index);
+        for step in &steps {
+            let dirty: Dirty = index.apply(step.change());
+            let after = all(&index);
+            for (key, bytes) in &after {
+                prop_assert!(
+                    before.get(key) == Some(bytes) || dirty.contains(key),
+                    "{:?} changed and was not dirty after {:?}", key, step
+                );
+            }
+            before = after;
+        }
+        // The last word on each object, in another order.
+        let mut last: BTreeMap<(bool, u8), &Step> = BTreeMap::new();
+        for step in &steps {
+            last.insert(step.object(), step);
+        }
+        let mut last: Vec<&Step> = last.into_values().collect();
+        let mut rank = order.into_iter().cycle();
+        last.sort_by_cached_key(|_| rank.next());
+        let mut other = Index::default();
+        for step in last {
+            other.apply(step.change());
+        }
+        prop_assert_eq!(all(&other), before);
+    }
+}
