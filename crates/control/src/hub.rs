@@ -278,7 +278,7 @@ impl World {
             Event::Apply { origin, object } => match Change::read(&object) {
                 Ok(Some(change)) => {
                     self.refused.remove(&origin);
-                    dirty.append(&mut self.index.apply(change));
+                    dirty.extend(self.index.apply(change));
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -294,7 +294,7 @@ impl World {
                     ObjectKey::Pod(uid) => Change::PodGone(uid),
                     ObjectKey::Service(id) => Change::ServiceGone(id),
                 };
-                dirty.append(&mut self.index.apply(change));
+                dirty.extend(self.index.apply(change));
             }
             Event::Broken { origin, reason } => {
                 tracing::warn!(%origin, reason, "file makes no sense, its last good state holds");

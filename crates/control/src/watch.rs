@@ -20,7 +20,7 @@ pub enum Event {
         /// Where it was read, for reports.
         origin: Origin,
         /// What it says.
-        object: Object,
+        object: Box<Object>,
     },
     /// It is gone.
     Delete {

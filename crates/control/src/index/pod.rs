@@ -136,7 +136,10 @@ impl Pod {
 /// The controller, with a ReplicaSet seen through: people know Deployments.
 fn owner(meta: &ObjectMeta) -> Option<Owner> {
     let owners = &meta.owner_references;
-    let found = owners.iter().find(|o| o.controller).or(owners.first())?;
+    let found = owners
+        .iter()
+        .find(|o| o.controller)
+        .or_else(|| owners.first())?;
     let found = Some(found).filter(|owner| !owner.kind.is_empty())?;
     let deployment = (found.kind == "ReplicaSet")
         .then(|| meta.labels.get(TEMPLATE_HASH))

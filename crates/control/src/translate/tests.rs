@@ -65,6 +65,32 @@ fn all(index: &Index) -> BTreeMap<Key, Option<Bytes>> {
         .collect()
 }
 
+/// The whole of a small world in the model's words, as a proxy reads it from the bytes.
+#[test]
+fn golden() {
+    let mut index = Index::default();
+    index.apply(pod("u0", "10.244.0.0", "web", "outboard", true));
+    index.apply(pod("u1", "10.244.0.1", "web", "none", false));
+    let ports = r#"{"port":80,"targetPort":"http","name":"http"},{"port":53,"protocol":"UDP"}"#;
+    index.apply(service("s0", "10.96.0.0", "web", ports));
+    let mut text = String::new();
+    for (key, bytes) in all(&index) {
+        text.push_str(&format!("=== {:?} {}\n", key.kind(), key.name()));
+        match bytes {
+            None => text.push_str("nothing\n"),
+            Some(bytes) => {
+                let resource = Resource::decode(key.kind(), &bytes).unwrap();
+                text.push_str(&format!("{resource:#?}\n"));
+            }
+        }
+    }
+    let golden = include_str!("golden.txt");
+    assert!(
+        text == golden,
+        "golden.txt differs; it would now be:\n{text}"
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Pod {

@@ -192,7 +192,7 @@ impl Tree {
             if self.services.get(id) != Some(service) {
                 events.push(Event::Apply {
                     origin: Origin::from("manifests"),
-                    object: Object::Service(service.clone()),
+                    object: Box::new(Object::Service(service.clone())),
                 });
             }
         }
@@ -243,7 +243,7 @@ impl Tree {
                 self.pods.insert(uid.clone());
                 events.push(Event::Apply {
                     origin,
-                    object: Object::Pod(Box::new(pod)),
+                    object: Box::new(Object::Pod(Box::new(pod))),
                 });
             }
             Err(reason) => self.report_broken(origin, reason, events),
