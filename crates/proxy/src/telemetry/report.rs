@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the worker to the totals and to control: one report a second while there is something to say.
+//!
+//! What control has not taken yet stays here and is merged, so that an absent control costs nothing but detail in time. A report that
+//! was handed to the transport is not sent again: a lost stream loses at most that one, and nothing is ever counted twice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{Stream, unfold};
+use maille_chassis::clock::Clock;
+use maille_engine::route::Direction;
+use maille_wire::v1::telemetry_client::TelemetryClient;
+use maille_wire::v1::{self, ReportRequest};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tonic::Request;
+use tonic::transport::Channel;
+
+use super::totals::Totals;
+use super::{Batch, Carries, EDGES, EdgeKey, Increment};
+use crate::control::{Backoff, Caller};
+
+/// How often is reported.
+const EVERY: Duration = Duration::from_secs(1);
+/// Without anything to say, every so many times an empty report says that the proxy is there.
+const HEARTBEAT: u32 = 10;
+/// Batches between the worker and this thread; the worker keeps what does not fit.
+pub const QUEUE: usize = 4;
+
+/// What was counted, on the control thread's side. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Counted(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    totals: Totals,
+    pending: HashMap<Arc<EdgeKey>, Increment>,
+    /// What did not fit into `pending` since the last report, in edges, with what the worker dropped.
+    dropped: u64,
+}
+
+/// Where the stream is between two reports.
+struct Reporting {
+    counted: Counted,
+    clock: Clock,
+    last: tokio::time::Instant,
+    idle: u32,
+}
+
+// === impl Counted ===
+
+impl Counted {
+    /// Adds what a worker counted.
+    pub fn add(&self, batch: &Batch) {
+        let mut state = self.0.lock();
+        state.totals.add(batch);
+        state.dropped += batch.dropped;
+        for (key, increment) in &batch.edges {
+            if state.pending.len() >= EDGES && !state.pending.contains_key(key) {
+                state.dropped += 1;
+                continue;
+            }
+            state
+                .pending
+                .entry(Arc::clone(key))
+                .or_default()
+                .merge(increment);
+        }
+    }
+
+    /// Prometheus text of everything since the start.
+    pub fn write(&self, out: &mut String) {
+        self.0.lock().totals.write(out);
+    }
+
+    /// Runs `look` on the totals.
+    pub fn totals<T>(&self, look: impl FnOnce(&Totals) -> T) -> T {
+        look(&self.0.lock().totals)
+    }
+
+    /// Takes what control has not heard of. `None` when that is nothing.
+    fn report(&self, covers: Duration) -> Option<ReportRequest> {
+        let mut state = self.0.lock();
+        if state.pending.is_empty() && state.dropped == 0 {
+            return None;
+        }
+        Some(ReportRequest {
+            covers_ms: u32::try_from(covers.as_millis()).unwrap_or(u32::MAX),
+            edges: state
+                .pending
+                .drain()
+                .map(|(key, increment)| edge(&key, increment))
+                .collect(),
+            edges_dropped: std::mem::take(&mut state.dropped),
+        })
+    }
+}
+
+/// Adds up what workers send, until the last of them is gone.
+pub async fn collect(counted: Counted, mut batches: mpsc::Receiver<Batch>) {
+    while let Some(batch) = batches.recv().await {
+        counted.add(&batch);
+    }
+}
+
+/// Reports to control, for ever: a stream that ends is begun again.
+pub async fn run(counted: Counted, channel: Channel, caller: Caller, clock: Clock) {
+    let mut client = TelemetryClient::with_interceptor(channel, caller);
+    let mut backoff = Backoff::new();
+    loop {
+        let began = clock.now();
+        let ended = client
+            .report(Request::new(reports(counted.clone(), clock)))
+            .await;
+        match ended {
+            Ok(_) => tracing::debug!("report stream ended"),
+            Err(status) => {
+                tracing::debug!(code = ?status.code(), reason = status.message(), "report stream lost")
+            }
+        }
+        backoff.wait(&clock, began).await;
+    }
+}
+
+/// The reports, made when the transport has room for one. The first comes after a second, so that a stream that is refused takes nothing along.
+fn reports(counted: Counted, clock: Clock) -> impl Stream<Item = ReportRequest> {
+    let start = Reporting {
+        counted,
+        last: clock.now(),
+        clock,
+        idle: 0,
+    };
+    unfold(start, |mut state| async move {
+        loop {
+            let next = state.last + EVERY;
+            state.clock.until(next).await;
+            let now = state.clock.now();
+            let report = state
+                .counted
+                .report(now.saturating_duration_since(state.last));
+            state.last = now;
+            state.idle = if report.is_none() { state.idle + 1 } else { 0 };
+            if state.idle >= HEARTBEAT {
+                state.idle = 0;
+                return Some((ReportRequest::default(), state));
+            }
+            if let Some(report) = report {
+                return Some((report, state));
+            }
+        }
+    })
+}
+
+fn edge(key: &EdgeKey, increment: Increment) -> v1::Edge {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    v1::Edge {
+        direction: match key.direction {
+            Direction::Outbound => v1::Direction::Outbound,
+            Direction::Inbound => v1::Direction::Inbound,
+        }
+        .into(),
+        peer_uid: text(key.peer_uid.as_ref().map(ToString::to_string)),
+        peer_identity: text(key.peer.as_ref().map(ToString::to_string)),
+        service: text(key.service.as_ref().map(ToString::to_string)),
+        port: u32::from(key.port),
+        protocol: match key.carries {
+            Carries::Http => "http".to_owned(),
+            Carries::Tcp => "tcp".to_owned(),
+        },
+        protected: key.protected,
+        requests: increment.requests,
+        failures: increment.failures,
+        flags: increment
+            .flags
+            .into_iter()
+            .map(|(flag, count)| (flag.to_owned(), count))
+            .collect(),
+        connections_opened: increment.opened,
+        connections_closed: increment.closed,
+        bytes_sent: increment.sent,
+        bytes_received: increment.received,
+        latency: increment
+            .latency
+            .into_iter()
+            .map(|(bucket, count)| (u32::from(bucket), count))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
