@@ -36,7 +36,7 @@ pub(crate) struct Ref {
     pub(crate) meshed: bool,
 }
 
-/// `/v1/pods`.
+/// `/v1/pods`, of control and of the runner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Pods {
     pub(crate) pods: Vec<Pod>,
@@ -51,8 +51,9 @@ pub(crate) struct Pod {
     pub(crate) uid: String,
     #[serde(default)]
     pub(crate) owner: Option<serde_json::Value>,
+    /// `outboard` or `none`.
     #[serde(default)]
-    pub(crate) capture: String,
+    pub(crate) capture: Option<String>,
     #[serde(default)]
     pub(crate) ready: bool,
     #[serde(default)]
@@ -66,7 +67,7 @@ pub(crate) struct Pod {
 }
 
 /// `/v1/stat`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Stat {
     pub(crate) window_s: f64,
     pub(crate) edges: Vec<Edge>,
@@ -171,11 +172,24 @@ pub(crate) async fn get<T: for<'a> Deserialize<'a>>(
     state: &State,
     path: &str,
 ) -> Result<T, Expected> {
+    ask(state, "api.sock", path).await
+}
+
+/// The pods as the runner sees them, which it does without control, too.
+pub(crate) async fn pods(state: &State) -> Result<Pods, Expected> {
+    ask(state, "node.sock", "/v1/pods").await
+}
+
+async fn ask<T: for<'a> Deserialize<'a>>(
+    state: &State,
+    socket: &str,
+    path: &str,
+) -> Result<T, Expected> {
     let silent = |source| Expected::Silent {
         name: state.name().to_owned(),
         source,
     };
-    let socket = match UnixStream::connect(state.dir().join("api.sock")).await {
+    let socket = match UnixStream::connect(state.dir().join(socket)).await {
         Ok(socket) => socket,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Expected::NotRunning {
@@ -230,8 +244,8 @@ mod tests {
     use super::*;
     use crate::state::Base;
 
-    /// A state directory whose API answers each request with `answer`, or nobody at all.
-    async fn ask(answer: Option<&str>) -> Result<Checks, Expected> {
+    /// Asks a state directory whose API answers each request with `answer`, or nobody at all.
+    async fn check(answer: Option<&str>) -> Result<Checks, Expected> {
         let dir = tempfile::tempdir().unwrap();
         let state = Base::at(&dir.path().join("m")).state("x").unwrap();
         let held = state.hold().unwrap();
@@ -257,16 +271,22 @@ mod tests {
 
     #[tokio::test]
     async fn answers_and_their_absence() {
-        let good = ask(Some(
+        let good = check(Some(
             r#"{"checks":[{"name":"a","ok":true}],"ok":true,"new":1}"#,
         ))
         .await;
         assert!(good.unwrap().ok);
-        assert!(matches!(ask(None).await, Err(Expected::NotRunning { .. })));
         assert!(matches!(
-            ask(Some("[]")).await,
+            check(None).await,
+            Err(Expected::NotRunning { .. })
+        ));
+        assert!(matches!(
+            check(Some("[]")).await,
             Err(Expected::Silent { .. })
         ));
-        assert!(matches!(ask(Some("")).await, Err(Expected::Silent { .. })));
+        assert!(matches!(
+            check(Some("")).await,
+            Err(Expected::Silent { .. })
+        ));
     }
 }

@@ -191,7 +191,7 @@ pub struct Demo {
     /// Requests a second.
     #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
-    /// Leave every pod out of the mesh. The witness must then object: this is how it is tested.
+    /// Run without any mesh. The witness must then object: this is how it is tested.
     #[arg(long)]
     pub no_mesh: bool,
     /// How to write the summary.

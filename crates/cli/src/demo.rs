@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::app::App;
 use self::verdict::Evidence;
-use crate::api::{self, Pods, Stat};
+use crate::api::{self, Stat};
 use crate::args::{Demo, Output};
 use crate::failure::Expected;
 use crate::launch::Options;
@@ -39,6 +39,7 @@ pub(crate) async fn run(args: &Demo, base: &Base, screen: Screen) -> anyhow::Res
     let state = base.state(&format!("demo-{:06x}", fastrand::u32(..1 << 24)))?;
     let options = Options {
         observe: Some(app.marker().to_owned()),
+        no_mesh: args.no_mesh,
     };
     let mut stop = StopSignals::watch()?;
     let mut mesh = Mesh::start(&state, app.objects(), &options, screen).await?;
@@ -93,7 +94,7 @@ async fn watch(
             () = stop.next() => return interrupted(args),
             error = mesh.died() => return Err(error.into()),
         }
-        let stat: Stat = api::get(mesh.state(), "/v1/stat?window=10s").await?;
+        let stat = traffic(args, mesh, 10).await?;
         if !args.once {
             screen.wipe();
             print(&stat::edges(&stat.edges, screen))?;
@@ -111,6 +112,14 @@ async fn watch(
     }
 }
 
+/// What the proxies counted in the last `window` seconds; nothing where there are none.
+async fn traffic(args: &Demo, mesh: &Mesh, window: u64) -> Result<Stat, Expected> {
+    if args.no_mesh {
+        return Ok(Stat::default());
+    }
+    api::get(mesh.state(), &format!("/v1/stat?window={window}s")).await
+}
+
 fn interrupted(args: &Demo) -> anyhow::Result<Option<Evidence>> {
     if args.once {
         return Err(Expected::Interrupted.into());
@@ -120,7 +129,7 @@ fn interrupted(args: &Demo) -> anyhow::Result<Option<Evidence>> {
 
 /// What the load generator wrote to its log, once it has.
 async fn summary(mesh: &Mesh) -> anyhow::Result<Option<Value>> {
-    let pods: Pods = api::get(mesh.state(), "/v1/pods").await?;
+    let pods = api::pods(mesh.state()).await?;
     let load = pods.pods.iter().find(|pod| pod.name.starts_with(app::LOAD));
     let Some(load) = load else {
         return Ok(None);
@@ -149,11 +158,11 @@ async fn evidence(
     let window = args.seconds.max(1);
     loop {
         tick.tick().await;
-        let stat: Stat = api::get(mesh.state(), &format!("/v1/stat?window={window}s")).await?;
+        let stat = traffic(args, mesh, window).await?;
         let counted = verdict::requests_of_load(&stat);
-        let complete = counted >= load["requests"].as_u64().unwrap_or(0);
+        let complete = args.no_mesh || counted >= load["requests"].as_u64().unwrap_or(0);
         if complete || Instant::now() >= end {
-            let pods: Pods = api::get(mesh.state(), "/v1/pods").await?;
+            let pods = api::pods(mesh.state()).await?;
             return Ok(Evidence {
                 load,
                 pods,

@@ -21,6 +21,8 @@ use crate::state::State;
 pub(crate) struct Options {
     /// Have a witness on the wire that searches for this text.
     pub(crate) observe: Option<String>,
+    /// Run the pods without any mesh, although the witness is told what should be protected.
+    pub(crate) no_mesh: bool,
 }
 
 /// The runner's process.
@@ -44,7 +46,10 @@ impl Node {
             .arg(state.dir())
             .args(["--name", state.name()]);
         if let Some(marker) = &options.observe {
-            command.arg("--observe").args(["--marker", marker]);
+            command.arg("--observe").args(["--marker", &hex(marker)]);
+        }
+        if options.no_mesh {
+            command.arg("--no-mesh");
         }
         let child = command
             .stdin(Stdio::null())
@@ -101,6 +106,10 @@ fn search_path(program: &Path) -> OsString {
         .chain(system);
     // Only a directory with a colon in its name cannot be joined.
     std::env::join_paths(all).unwrap_or(given)
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A program of ours, beside this one.

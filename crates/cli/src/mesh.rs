@@ -132,14 +132,14 @@ impl Mesh {
             let state = self.held.state();
             let look = async {
                 tick.tick().await;
-                api::get::<Pods>(state, "/v1/pods").await
+                api::pods(state).await
             };
             let seen = tokio::select! {
                 seen = look => seen,
                 () = stop.next() => return Ok(Ended::Stopped),
                 error = self.node.died() => return Err(error.into()),
             };
-            // Control needs a moment before it answers; until then there is nothing to show.
+            // The runner needs a moment before it answers; until then there is nothing to show.
             if let Ok(pods) = seen {
                 let ready = pods.pods.iter().filter(|pod| pod.ready).count();
                 screen.progress(&progress(&pods, self.pods));

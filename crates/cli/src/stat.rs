@@ -135,7 +135,7 @@ fn pod_table(pods: &[Pod]) -> String {
             pod.name.clone(),
             yes_no(pod.ready),
             pod.phase.clone(),
-            pod.capture.clone(),
+            pod.capture.clone().unwrap_or_else(dash),
             yes_no(pod.reporting),
             pod.ips.join(","),
             pod.message.clone().unwrap_or_default(),

@@ -16,8 +16,6 @@ pub(super) const LOAD: &str = "load";
 /// The workload that stays outside the mesh on purpose.
 pub(super) const LEGACY: &str = "legacy";
 
-const INJECT: &str = "maille.dev/inject";
-
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
         &[$(($name, include_str!(concat!("../../../../examples/demo/manifests/", $name)))),*]
@@ -67,10 +65,6 @@ impl App {
                             first.clone_from(&program);
                         }
                     }
-                }
-                Object::Namespace(namespace) if args.no_mesh => {
-                    let annotations = &mut namespace.metadata.annotations;
-                    annotations.insert(INJECT.to_owned(), "disabled".to_owned());
                 }
                 _ => {}
             }

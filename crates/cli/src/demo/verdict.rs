@@ -112,7 +112,7 @@ impl Evidence {
         for pod in &self.pods.pods {
             let on_purpose = self.left_out.iter().any(|name| belongs(&pod.name, name));
             check(
-                !on_purpose && pod.capture == "none",
+                !on_purpose && pod.capture.as_deref() != Some("outboard"),
                 format!("{} is not in the mesh", pod.name),
             );
         }

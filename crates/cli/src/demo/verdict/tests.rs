@@ -57,9 +57,7 @@ fn each_flaw_makes_it_bad() {
         ("no summary", |e| e.load = Value::Null),
         ("a pod that is not ready", |e| e.pods.pods[0].ready = false),
         ("a pod that is gone", |e| e.pods.pods.truncate(1)),
-        ("a pod outside the mesh", |e| {
-            e.pods.pods[0].capture = "none".to_owned()
-        }),
+        ("a pod outside the mesh", |e| e.pods.pods[0].capture = None),
         ("a plain edge", |e| {
             e.stat.edges[0].total.bytes_protected = 99
         }),
