@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Stage 1: a listening socket becomes [`Accepted`] connections.
+//!
+//! Must never spin: where descriptors run out, the listener rests until a connection ended or a moment has passed. Next: `original_dst.rs`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use maille_engine::route::Direction;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
+
+use crate::original_dst::OriginalDst;
+use crate::worker::Worker;
+
+/// How long a listener without descriptors rests when no connection ends meanwhile.
+const REST: Duration = Duration::from_millis(100);
+
+/// Which door a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// The own application dials out, or somebody without a proxy dials in: plain bytes.
+    Plain(Direction),
+    /// Another proxy.
+    Mesh,
+}
+
+/// A connection as it was accepted, with the address its client meant.
+#[derive(Clone, Copy, Debug)]
+pub struct Accepted {
+    /// Which door.
+    pub door: Door,
+    /// The client.
+    pub client: SocketAddr,
+    /// What the client dialled.
+    pub destination: SocketAddr,
+}
+
+/// Accepts until the future is dropped; on Linux a listener that is not polled leaves new connections in its queue.
+pub(crate) async fn run(listener: TcpListener, door: Door, original: OriginalDst, worker: Worker) {
+    loop {
+        let ended = worker.ended.clone();
+        let ended = ended.notified();
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                let Some(destination) = original.recover(&stream) else {
+                    tracing::debug!(%client, "no original destination: closed");
+                    continue;
+                };
+                // A socket that cannot be set is about to fail by itself.
+                let _ = stream.set_nodelay(true);
+                let accepted = Accepted {
+                    door,
+                    client: plain(client),
+                    destination: plain(destination),
+                };
+                worker.accept(stream, accepted);
+            }
+            Err(error) if out_of_descriptors(&error) => {
+                // Either outcome means: try again.
+                let _ = timeout_at(Instant::now() + REST, ended).await;
+            }
+            Err(error) => tracing::debug!(%error, "accept failed"),
+        }
+    }
+}
+
+/// `::ffff:10.0.0.1` is `10.0.0.1`.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn out_of_descriptors(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOBUFS, ENOMEM: accept(2), "errors". All are conditions of the process or the machine, not of one connection.
+    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything that can go wrong with an exchange, with total mappings: who is to blame, what the client is told, whether another endpoint is tried.
+//!
+//! Flags and status codes are those of `docs/wire.md` section 5 and of nothing else. Must never grow a catch-all: a new
+//! variant does not compile until every mapping knows it. Read `outcome.rs` next.
+#![deny(clippy::wildcard_enum_match_arm)]
+
+/// Why an exchange got no answer from the application, or a broken one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Failure {
+    /// The application, or its proxy, refused the connection.
+    #[error("the connection was refused")]
+    ConnectRefused,
+    /// The application, or its proxy, did not answer the connection attempt in time.
+    #[error("the connection attempt timed out")]
+    ConnectTimeout,
+    /// There is no way to the application or its proxy.
+    #[error("the address is unreachable")]
+    ConnectUnreachable,
+    /// The certificate was for somebody else, or not valid.
+    #[error("the peer could not prove the identity it must have")]
+    PeerIdentity,
+    /// The service has no ready endpoint.
+    #[error("the service has no ready endpoint")]
+    NoEndpoint,
+    /// Control did not say in time whose a cluster address is.
+    #[error("nobody said whose this cluster address is")]
+    UnknownAddress,
+    /// The peer asked for an address that is not this workload's.
+    #[error("the address is not one of this workload")]
+    Misdirected,
+    /// The request is no valid HTTP/1 message.
+    #[error("the request is malformed")]
+    MalformedRequest,
+    /// The request's head is larger than allowed.
+    #[error("the request head is too large")]
+    HeadTooLarge,
+    /// The response is no valid HTTP/1 message.
+    #[error("the response is malformed")]
+    MalformedResponse,
+    /// The application closed before a complete response head.
+    #[error("the application closed the connection without an answer")]
+    UpstreamClosed,
+    /// This proxy is stopping.
+    #[error("the proxy is stopping")]
+    Draining,
+    /// A bound was reached.
+    #[error("the proxy is overloaded")]
+    Overloaded,
+}
+
+/// Which stage of a connection's life failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Taking the connection or stream.
+    Accept,
+    /// Reading what the client says.
+    Detect,
+    /// Deciding where it goes.
+    Route,
+    /// Choosing an endpoint.
+    Balance,
+    /// Reaching the endpoint.
+    Connect,
+    /// Carrying the bytes.
+    Forward,
+}
+
+/// Whose fault it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The client's message.
+    Client,
+    /// The mesh itself.
+    Mesh,
+    /// The application that was called.
+    Upstream,
+}
+
+/// Whether the exchange may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// No.
+    Never,
+    /// On another endpoint: the application has seen nothing of it.
+    Elsewhere,
+    /// On a new connection to the same endpoint, if the failed one had been used before.
+    IfReused,
+}
+
+/// How loud the log is about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Degraded, and healing by itself.
+    Warn,
+    /// One exchange.
+    Debug,
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// Every failure, in the order of the wire's table.
+    pub const ALL: [Self; 13] = [
+        Self::ConnectRefused,
+        Self::ConnectTimeout,
+        Self::ConnectUnreachable,
+        Self::PeerIdentity,
+        Self::NoEndpoint,
+        Self::UnknownAddress,
+        Self::Misdirected,
+        Self::MalformedRequest,
+        Self::HeadTooLarge,
+        Self::MalformedResponse,
+        Self::UpstreamClosed,
+        Self::Draining,
+        Self::Overloaded,
+    ];
+
+    /// The value of `:m-flag`, the metric label and the log field.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::ConnectRefused => "connect-refused",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::ConnectUnreachable => "connect-unreachable",
+            Self::PeerIdentity => "peer-identity",
+            Self::NoEndpoint => "no-endpoint",
+            Self::UnknownAddress => "unknown-address",
+            Self::Misdirected => "misdirected",
+            Self::MalformedRequest | Self::HeadTooLarge => "malformed-request",
+            Self::MalformedResponse => "malformed-response",
+            Self::UpstreamClosed => "upstream-closed",
+            Self::Draining => "draining",
+            Self::Overloaded => "overloaded",
+        }
+    }
+
+    /// The status an HTTP client gets.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::ConnectRefused
+            | Self::ConnectUnreachable
+            | Self::PeerIdentity
+            | Self::NoEndpoint
+            | Self::UnknownAddress
+            | Self::Draining
+            | Self::Overloaded => 503,
+            Self::ConnectTimeout => 504,
+            Self::Misdirected => 421,
+            Self::MalformedRequest => 400,
+            Self::HeadTooLarge => 431,
+            Self::MalformedResponse | Self::UpstreamClosed => 502,
+        }
+    }
+
+    /// The failure that a peer names by `flag` and `status`; `None` for a flag this version does not know.
+    pub fn from_flag(flag: &[u8], status: u16) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .filter(|failure| failure.flag().as_bytes() == flag)
+            .max_by_key(|failure| failure.http_status() == status)
+    }
+
+    /// Which stage failed.
+    pub const fn stage(self) -> Stage {
+        match self {
+            Self::Draining | Self::Overloaded => Stage::Accept,
+            Self::MalformedRequest | Self::HeadTooLarge => Stage::Detect,
+            Self::UnknownAddress | Self::Misdirected => Stage::Route,
+            Self::NoEndpoint => Stage::Balance,
+            Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectUnreachable
+            | Self::PeerIdentity => Stage::Connect,
+            Self::MalformedResponse | Self::UpstreamClosed => Stage::Forward,
+        }
+    }
+
+    /// Whose fault it is.
+    pub const fn blame(self) -> Blame {
+        match self {
+            Self::MalformedRequest | Self::HeadTooLarge => Blame::Client,
+            Self::PeerIdentity
+            | Self::UnknownAddress
+            | Self::Misdirected
+            | Self::Draining
+            | Self::Overloaded => Blame::Mesh,
+            Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectUnreachable
+            | Self::NoEndpoint
+            | Self::MalformedResponse
+            | Self::UpstreamClosed => Blame::Upstream,
+        }
+    }
+
+    /// Whether it may be tried again.
+    pub const fn retry(self) -> Retry {
+        match self {
+            Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectUnreachable
+            | Self::PeerIdentity
+            | Self::Draining
+            | Self::Overloaded => Retry::Elsewhere,
+            Self::UpstreamClosed => Retry::IfReused,
+            Self::NoEndpoint
+            | Self::UnknownAddress
+            | Self::Misdirected
+            | Self::MalformedRequest
+            | Self::HeadTooLarge
+            | Self::MalformedResponse => Retry::Never,
+        }
+    }
+
+    /// How loud the log is about it.
+    pub const fn level(self) -> Level {
+        match self.blame() {
+            Blame::Mesh => Level::Warn,
+            Blame::Client | Blame::Upstream => Level::Debug,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_come_back_as_the_failure_they_name() {
+        for failure in Failure::ALL {
+            let back = Failure::from_flag(failure.flag().as_bytes(), failure.http_status());
+            assert_eq!(back, Some(failure));
+        }
+        assert_eq!(Failure::from_flag(b"from-the-future", 503), None);
+    }
+
+    #[test]
+    fn only_what_the_application_never_saw_goes_elsewhere() {
+        for failure in Failure::ALL {
+            if failure.retry() == Retry::Elsewhere {
+                assert!(
+                    matches!(failure.stage(), Stage::Connect | Stage::Accept),
+                    "{failure:?}"
+                );
+            }
+        }
+    }
+}

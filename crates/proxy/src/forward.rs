@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Stage 7, the forwarding core: a plain value without I/O or clock that owns everything of a worker's connections.
+//!
+//! ```text
+//! driver (worker.rs)                       core
+//!   begin_turn(now)
+//!   input(conn, bytes), eof, reset  --->   who speaks what (raw.rs, client.rs, server.rs, mesh.rs)
+//!   connected, connect_failed       --->   where to (attempt.rs), what goes on (flow.rs), how it ends (ends.rs)
+//!   finish_turn()                          deadlines, requests that waited
+//!   next_effect()                   <---   connect, close, reset, read on
+//!   next_dirty_plain(), output()    <---   local connections first: what they take gives windows back
+//!   seal(), next_dirty_mesh()       <---   then each mesh connection is sealed and written, once
+//! ```
+//!
+//! Must never block, read a clock, or let what one peer sends grow without bound. Read `forward/conns.rs`, then `forward/exchange.rs`.
+
+mod answer;
+mod attempt;
+mod client;
+mod conns;
+mod ends;
+mod exchange;
+mod flow;
+mod head;
+mod mesh;
+mod raw;
+mod response;
+mod server;
+mod stream;
+mod table;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+use conns::{Conn, Conns, HIGH, Hold, LOW, Role};
+pub use conns::{ConnId, Effect};
+use exchange::{End, Exchange, Side};
+use mesh::Meshes;
+use table::{Id, Table};
+use timers::{Timer, Timers};
+
+use crate::accept::{Accepted, Door};
+use crate::connect::pool::Pool;
+use crate::failure::Failure;
+use crate::route::World;
+
+/// Everything of a worker's connections.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    world: World,
+    conns: Conns,
+    exchanges: Table<Exchange>,
+    meshes: Meshes,
+    pool: Pool,
+    timers: Timers,
+    /// Exchanges that wait for control, with what they wait for.
+    waiting: Vec<Id<Exchange>>,
+    now: Instant,
+    sweeping: bool,
+    draining: bool,
+}
+
+// === impl Core: what the driver calls ===
+
+impl Core {
+    /// The first thing of a turn.
+    pub fn begin_turn(&mut self, now: Instant) {
+        self.now = now;
+    }
+
+    /// A connection was accepted. `None` above the bound: close it.
+    pub fn accept(&mut self, accepted: Accepted) -> Option<ConnId> {
+        if self.conns.len() >= self.settings.max_connections || self.draining {
+            return None;
+        }
+        let mut conn = Conn::new(Role::Detect);
+        conn.accepted = Some(accepted);
+        let id = self.conns.insert(conn);
+        match accepted.door {
+            Door::Mesh => self.mesh_accepted(id, accepted.client),
+            Door::Plain(_) => self.detect_begin(id),
+        }
+        Some(id)
+    }
+
+    /// Bytes were read. `bytes` may be overwritten.
+    pub fn input(&mut self, id: ConnId, bytes: &mut [u8]) {
+        match self.conns.get(id).map(|conn| conn.role) {
+            Some(Role::Mesh(mesh)) => self.mesh_input(mesh, bytes),
+            Some(_) => self.plain_input(id, bytes),
+            None => {}
+        }
+    }
+
+    fn plain_input(&mut self, id: ConnId, bytes: &[u8]) {
+        match self.conns.get(id).map(|conn| conn.role) {
+            Some(Role::Client) => self.client_input(id, bytes),
+            Some(Role::Server) => self.server_input(id, bytes),
+            Some(Role::Raw) => self.raw_input(id, bytes),
+            Some(Role::Detect) => self.detect_input(id, bytes),
+            // A server that speaks unasked: its connection is not one to trust a request to.
+            Some(Role::Idle) => {
+                self.pool_forget(id);
+                self.conns.abort(id);
+            }
+            Some(Role::Linger | Role::Gone | Role::Mesh(_)) | None => {}
+        }
+    }
+
+    /// The peer sent FIN.
+    pub fn eof(&mut self, id: ConnId) {
+        match self.conns.get(id).map(|conn| conn.role) {
+            Some(Role::Client) => self.client_eof(id),
+            Some(Role::Server) => self.server_eof(id),
+            Some(Role::Raw) => self.raw_eof(id),
+            Some(Role::Detect) => {
+                self.detect_quiet(id);
+                match self.conns.get(id).map(|conn| conn.role) {
+                    Some(Role::Client) => self.client_eof(id),
+                    Some(Role::Raw) => self.raw_eof(id),
+                    _ => {}
+                }
+            }
+            Some(Role::Idle) => {
+                self.pool_forget(id);
+                self.conns.close(id);
+            }
+            Some(Role::Linger) => self.conns.close(id),
+            Some(Role::Mesh(mesh)) => self.mesh_lost(mesh, Failure::ConnectRefused),
+            Some(Role::Gone) | None => {}
+        }
+    }
+
+    /// The connection broke: a reset, or an error of the socket.
+    pub fn reset(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        conn.input_ended = true;
+        let exchange = conn.exchange;
+        match conn.role {
+            Role::Mesh(mesh) => self.mesh_lost(mesh, Failure::ConnectRefused),
+            Role::Server => self.server_lost(id),
+            Role::Idle => {
+                self.pool_forget(id);
+                self.conns.abort(id);
+            }
+            Role::Client | Role::Raw | Role::Detect | Role::Linger => {
+                if let Some((exchange, end)) = exchange {
+                    self.broken(exchange, end);
+                }
+                self.conns.abort(id);
+            }
+            Role::Gone => {}
+        }
+    }
+
+    /// A connect succeeded.
+    pub fn connected(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        conn.connecting = false;
+        let (role, exchange) = (conn.role, conn.exchange);
+        self.conns.mark(id);
+        if let Role::Mesh(mesh) = role {
+            self.mesh_connected(mesh);
+        } else if let Some((exchange, _)) = exchange {
+            self.plain_connected(exchange);
+        }
+    }
+
+    /// A connect failed.
+    pub fn connect_failed(&mut self, id: ConnId, failure: Failure) {
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let (role, exchange) = (conn.role, conn.exchange);
+        if let Role::Mesh(mesh) = role {
+            return self.mesh_lost(mesh, failure);
+        }
+        self.conns.abort(id);
+        if let Some((exchange, _)) = exchange {
+            self.upstream_failed(exchange, failure);
+        }
+    }
+
+    /// The socket is closed: its key is free.
+    pub fn closed(&mut self, id: ConnId) {
+        self.conns.remove(id);
+    }
+
+    /// Whether the connection may be read now.
+    pub fn wants_read(&self, id: ConnId) -> bool {
+        self.conns.wants_read(id)
+    }
+
+    /// Whether it is a mesh connection, which is read in larger pieces.
+    pub fn is_mesh(&self, id: ConnId) -> bool {
+        self.conns
+            .get(id)
+            .is_some_and(|conn| matches!(conn.role, Role::Mesh(_)))
+    }
+
+    /// What is to be written to the connection.
+    pub fn output(&self, id: ConnId) -> &[u8] {
+        self.conns.output(id)
+    }
+
+    /// `n` bytes of [`Self::output`] were written; 0 when there were none.
+    pub fn wrote(&mut self, id: ConnId, n: usize) {
+        let (left, credit) = self.conns.consume(id, n);
+        let Some(conn) = self.conns.get(id) else {
+            return;
+        };
+        if let Role::Mesh(mesh) = conn.role {
+            if left <= LOW {
+                self.mesh_drained(mesh);
+            }
+            return self.conns.settle(id);
+        }
+        if let Some((exchange, end)) = conn.exchange {
+            if credit > 0 {
+                self.credit(exchange, end.other(), credit);
+            }
+            if left <= LOW && n > 0 {
+                self.read_source(exchange, end.other());
+            }
+        } else if left <= LOW && conn.role == Role::Client {
+            let waits = !conn.inbuf.is_empty() || conn.input_ended;
+            self.conns.release(id, Hold::Pipeline);
+            if waits {
+                self.conns.pump_later(id);
+            }
+        }
+        if left == 0 {
+            self.conns.settle(id);
+        }
+    }
+
+    fn read_source(&mut self, exchange: Id<Exchange>, source: End) {
+        if let Some(exchange) = self.exchanges.get(exchange)
+            && let Side::Plain(source) = exchange.side(source)
+        {
+            self.conns.release(source, Hold::Full);
+        }
+    }
+
+    /// There is room in the socket again, or something to settle.
+    pub fn mark_dirty(&mut self, id: ConnId) {
+        self.conns.mark(id);
+    }
+
+    /// The next connection to an application or client that has something to write.
+    pub fn next_dirty_plain(&mut self) -> Option<ConnId> {
+        self.conns.next_dirty_plain()
+    }
+
+    /// The next mesh connection that has something to write.
+    pub fn next_dirty_mesh(&mut self) -> Option<ConnId> {
+        self.conns.next_dirty_mesh()
+    }
+
+    /// The next thing to do.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.conns.next_effect()
+    }
+
+    /// Whether there is one.
+    pub fn has_effects(&self) -> bool {
+        self.conns.has_effects()
+    }
+
+    /// When [`Self::finish_turn`] has to be called at the latest.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// All that was ready has been read: what waited for the end of the turn is done.
+    pub fn finish_turn(&mut self) {
+        while let Some(timer) = self.timers.due(self.now) {
+            self.fire(timer);
+        }
+        while let Some(conn) = self.conns.next_pump() {
+            self.client_pump(conn);
+        }
+    }
+
+    fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Detect(conn) => self.detect_quiet(conn),
+            Timer::Connect(conn) => {
+                if self.conns.get(conn).is_some_and(|conn| conn.connecting) {
+                    self.connect_failed(conn, Failure::ConnectTimeout);
+                }
+            }
+            Timer::Close(conn) => self.conns.abort(conn),
+            Timer::Handshake(mesh) => self.handshake_late(mesh),
+            Timer::Wait(exchange) => self.waited(exchange),
+            Timer::Sweep => self.sweep(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The few responses that the mesh makes itself (`docs/wire.md`, section 5), as an HTTP/1 client sees them.
+//!
+//! Must never be sent once a byte of the application's own response was. Next: `ends.rs`.
+
+use std::io::Write;
+
+use crate::failure::Failure;
+
+/// What becomes of the connection after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// It takes the next request.
+    Keep,
+    /// It is closed, and says so.
+    Close,
+}
+
+/// Appends the answer for `failure`.
+pub(super) fn write(out: &mut Vec<u8>, failure: Failure, after: After) {
+    write_status(
+        out,
+        failure.http_status(),
+        failure.flag(),
+        &failure.to_string(),
+        after,
+    );
+}
+
+/// Appends an answer with a flag that a peer gave.
+pub(super) fn write_status(out: &mut Vec<u8>, status: u16, flag: &str, why: &str, after: After) {
+    let connection = match after {
+        After::Keep => "",
+        After::Close => "connection: close\r\n",
+    };
+    let length = "maille: ".len() + flag.len() + ": ".len() + why.len() + 1;
+    // Writing into a vector does not fail.
+    let _ = write!(
+        out,
+        "HTTP/1.1 {status} {}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n{connection}\r\nmaille: {flag}: {why}\n",
+        maille_engine::http1::reason(status),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_length_is_that_of_the_body() {
+        for failure in Failure::ALL {
+            let mut out = Vec::new();
+            write(&mut out, failure, After::Close);
+            let text = String::from_utf8(out).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
+            assert!(head.starts_with(&format!("HTTP/1.1 {} ", failure.http_status())));
+            assert!(body.contains(failure.flag()));
+        }
+    }
+}

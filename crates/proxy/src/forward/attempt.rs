@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where an exchange goes: decide, pick, connect, and once more elsewhere when that failed before anybody saw the request.
+//!
+//! A connection accepts bytes before it is connected, so there is no queue in front of it: what was put into a connect that
+//! fails is put again, from the replay, into the next. Must never try a meshed endpoint in plain text. Next: `client.rs`.
+
+use std::time::Duration;
+
+use super::Core;
+use super::conns::{Conn, Effect, Role};
+use super::exchange::{Carries, End, Exchange, Last, Side};
+use super::table::Id;
+use super::timers::Timer;
+use crate::connect::pool::PoolKey;
+use crate::connect::tcp::ConnectSpec;
+use crate::failure::Failure;
+use crate::route::{self, Decision};
+
+/// How long control may take to say whose an address is (`docs/wire.md`, section 6).
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Core {
+    /// Decides where the exchange goes, by the snapshot of this moment.
+    pub(super) fn decide(&mut self, id: Id<Exchange>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        match route::decide(&self.snapshot, &exchange.facts) {
+            Decision::Forward(plan) => {
+                exchange.plan = Some(plan);
+                self.attach_next(id, Failure::NoEndpoint);
+            }
+            Decision::Refuse(failure) => self.fail(id, failure),
+            Decision::Wait(key) => {
+                if !std::mem::replace(&mut exchange.parked, true) {
+                    self.timers.set(self.now + PATIENCE, Timer::Wait(id));
+                }
+                self.ask(key);
+                self.waiting.push(id);
+            }
+        }
+    }
+
+    /// Control said something: whoever waits is decided again.
+    pub(super) fn decide_waiting(&mut self) {
+        self.detect_again();
+        for id in std::mem::take(&mut self.waiting) {
+            self.decide(id);
+        }
+    }
+
+    /// Control has not said in time.
+    pub(super) fn waited(&mut self, id: Id<Exchange>) {
+        let undecided = self
+            .exchanges
+            .get(id)
+            .is_some_and(|exchange| exchange.plan.is_none());
+        if undecided {
+            self.waiting.retain(|waiting| *waiting != id);
+            self.fail(id, Failure::UnknownAddress);
+        }
+    }
+
+    /// An endpoint failed before it saw anything.
+    pub(super) fn attempt_elsewhere(&mut self, id: Id<Exchange>, failure: Failure) {
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.fresh = false;
+        }
+        self.attach_next(id, failure);
+    }
+
+    fn attach_next(&mut self, id: Id<Exchange>, otherwise: Failure) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if let Some(before) = exchange.picked.take() {
+            self.balance.done(before);
+        }
+        let Some(plan) = &exchange.plan else {
+            return;
+        };
+        match self.balance.pick(plan, &mut exchange.tried) {
+            Ok(picked) => {
+                exchange.picked = Some(picked);
+                self.attach(id);
+            }
+            Err(_) => self.fail(id, otherwise),
+        }
+    }
+
+    /// Gives the exchange its upstream side, and that side everything that came so far.
+    pub(super) fn attach(&mut self, id: Id<Exchange>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let Some(picked) = &exchange.picked else {
+            return;
+        };
+        exchange.established = false;
+        exchange.keep_up = true;
+        let hop = &picked.hop;
+        let own = self.snapshot.own().map_or(&[][..], |own| &own.workload.addresses);
+        match route::spec(hop, &exchange.facts, own, self.settings.dress) {
+            Some(spec) => self.attach_plain(id, spec),
+            None => self.attach_stream(id),
+        }
+    }
+
+    fn attach_plain(&mut self, id: Id<Exchange>, spec: ConnectSpec) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let key = PoolKey {
+            to: spec.to,
+            source: spec.source,
+        };
+        let http = exchange.carries == Carries::Http;
+        let again = exchange.request_head.idempotent;
+        let pooled = if http && !exchange.fresh {
+            self.pool.take(&key, again, self.now)
+        } else {
+            None
+        };
+        let conn = pooled.or_else(|| self.connect_plain(spec));
+        let Some(conn) = conn else {
+            return self.fail(id, Failure::Overloaded);
+        };
+        let Some(server) = self.conns.get_mut(conn) else {
+            return;
+        };
+        server.role = if http { Role::Server } else { Role::Raw };
+        server.exchange = Some((id, End::Up));
+        server.pool_key = Some(key);
+        let connected = !server.connecting;
+        self.give_replay(id, conn);
+        if connected {
+            self.established(id);
+        }
+    }
+
+    fn connect_plain(&mut self, spec: ConnectSpec) -> Option<super::ConnId> {
+        if self.conns.len() >= self.settings.max_connections {
+            return None;
+        }
+        let mut server = Conn::new(Role::Server);
+        server.connecting = true;
+        let conn = self.conns.insert(server);
+        self.conns.effect(Effect::Connect { conn, spec });
+        self.timers
+            .set(self.now + self.settings.connect_timeout, Timer::Connect(conn));
+        Some(conn)
+    }
+
+    fn give_replay(&mut self, id: Id<Exchange>, conn: super::ConnId) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.up = Side::Plain(conn);
+        self.conns.put(conn, &exchange.replay);
+        let body = exchange.replay.len() - exchange.request_head.length;
+        let from_stream = matches!(exchange.down, Side::Stream { .. });
+        let fin = exchange.raw && exchange.request.ended;
+        if from_stream && let Some(server) = self.conns.get_mut(conn) {
+            server.owed = body;
+        }
+        if fin {
+            self.conns.finish_output(conn);
+        }
+    }
+
+    /// A plain connect succeeded.
+    pub(super) fn plain_connected(&mut self, id: Id<Exchange>) {
+        self.established(id);
+        if self.is_tcp(id)
+            && let Some(exchange) = self.exchanges.get(id)
+            && let Side::Stream { mesh, stream } = exchange.down
+        {
+            self.stream_accepted(mesh, stream);
+        }
+    }
+
+    fn attach_stream(&mut self, id: Id<Exchange>) {
+        let side = match self.open_stream(id) {
+            Ok(side) => side,
+            Err(failure) => return self.fail(id, failure),
+        };
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.up = side;
+        exchange.request.pending.clear();
+        let replay = std::mem::take(&mut exchange.replay);
+        let head = exchange.request_head.length;
+        let ended = exchange.request.ended;
+        let bytes = exchange.request.bytes;
+        exchange.request.last = Last::Open;
+        if ended && !exchange.raw && replay.len() == head {
+            // END_STREAM was on the head.
+            exchange.request.last = Last::Sent;
+        }
+        self.forward(id, End::Up, &replay[head..]);
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.replay = replay;
+            // The same bytes are not counted twice.
+            exchange.request.bytes = bytes;
+        }
+        if ended {
+            self.end_flow(id, End::Up, Last::End);
+        }
+    }
+}

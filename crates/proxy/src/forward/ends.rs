@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How exchanges end: done, refused, or broken on one side; and what becomes of the connections they used.
+//!
+//! Every exchange passes [`Core::finish`] exactly once, which is where it is reported. Must never leave a side waiting. Next: `timers.rs`.
+
+use std::time::Duration;
+
+use super::Core;
+use super::answer::{self, After};
+use super::conns::{ConnId, Hold, Role};
+use super::exchange::{Carries, End, Exchange, Last, Side};
+use super::table::Id;
+use super::timers::Timer;
+use crate::failure::Failure;
+
+/// How long a client is listened to after its last answer, and a connection may take to accept its last bytes.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// How long the last bytes of a closed connection may wait for a reader.
+pub(super) const LAST_WRITE: Duration = Duration::from_secs(30);
+
+impl Core {
+    /// Refuses: the exchange never reached an application, or its answer has not begun.
+    pub(super) fn fail(&mut self, id: Id<Exchange>, failure: Failure) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.failure = Some(failure);
+        exchange.status = failure.http_status();
+        exchange.response.ended = true;
+        let whole = exchange.request.ended;
+        let down = exchange.down;
+        match down {
+            Side::Plain(conn) if exchange.carries == Carries::Http => {
+                let after = if whole && exchange.keep_down && !self.draining {
+                    After::Keep
+                } else {
+                    After::Close
+                };
+                exchange.keep_down = after == After::Keep;
+                let head = exchange.request_head.head;
+                self.conns.put_with(conn, |out| {
+                    let start = out.len();
+                    answer::write(out, failure, after);
+                    if head {
+                        answer::cut_body(out, start);
+                    }
+                });
+            }
+            Side::Plain(conn) => {
+                self.conns.abort(conn);
+                exchange_down_gone(self.exchanges.get_mut(id));
+            }
+            Side::Stream { mesh, stream } => {
+                self.stream_refuse(mesh, stream, failure);
+                if !whole {
+                    self.stream_stop(mesh, stream);
+                }
+                exchange_down_gone(self.exchanges.get_mut(id));
+            }
+            Side::None => {}
+        }
+        self.finish(id);
+    }
+
+    /// One side of the exchange is gone before its time: the other one is told, each in its own way.
+    pub(super) fn broken(&mut self, id: Id<Exchange>, gone: End) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let raw = exchange.raw;
+        let near = exchange.side(gone);
+        let far = exchange.side(gone.other());
+        match gone {
+            End::Down => exchange.down = Side::None,
+            End::Up => {
+                exchange.up = Side::None;
+                exchange.failure.get_or_insert(Failure::UpstreamClosed);
+            }
+        }
+        exchange.keep_down = false;
+        exchange.keep_up = false;
+        match near {
+            Side::Plain(conn) => self.conns.abort(conn),
+            Side::Stream { mesh, stream } => self.stream_reset(mesh, stream, raw, gone),
+            Side::None => {}
+        }
+        match far {
+            Side::Plain(conn) if raw => {
+                self.conns.abort(conn);
+                self.finish(id);
+            }
+            Side::Stream { mesh, stream } if raw || gone == End::Down => {
+                self.stream_reset(mesh, stream, raw, gone.other());
+                self.forget(id, gone.other());
+                self.finish(id);
+            }
+            // What came before is still delivered: the reset waits for the window.
+            Side::Stream { .. } => self.end_flow(id, gone.other(), Last::Broken),
+            Side::Plain(_) | Side::None => self.finish(id),
+        }
+    }
+
+    fn forget(&mut self, id: Id<Exchange>, end: End) {
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            match end {
+                End::Down => exchange.down = Side::None,
+                End::Up => exchange.up = Side::None,
+            }
+        }
+    }
+
+    /// Takes the upstream away: the client's message was no message, or another endpoint is tried.
+    pub(super) fn drop_upstream(&mut self, id: Id<Exchange>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let raw = exchange.raw;
+        let up = std::mem::replace(&mut exchange.up, Side::None);
+        exchange.keep_up = false;
+        match up {
+            Side::Plain(conn) => self.conns.abort(conn),
+            Side::Stream { mesh, stream } => self.stream_reset(mesh, stream, raw, End::Up),
+            Side::None => {}
+        }
+    }
+
+    /// The end of every exchange.
+    pub(super) fn finish(&mut self, id: Id<Exchange>) {
+        let Some(mut exchange) = self.exchanges.remove(id) else {
+            return;
+        };
+        self.report(&exchange);
+        let whole = exchange.request.ended && exchange.response.ended && !exchange.cut;
+        match exchange.up {
+            Side::Plain(conn) => self.finish_server(conn, &exchange, whole),
+            Side::Stream { mesh, stream } => {
+                self.stream_done(mesh, stream, exchange.response.uncredited, whole);
+            }
+            Side::None => {}
+        }
+        match exchange.down {
+            Side::Plain(conn) => self.finish_client(conn, &exchange, whole),
+            Side::Stream { mesh, stream } => {
+                self.stream_done(mesh, stream, exchange.request.uncredited, whole);
+            }
+            Side::None => {}
+        }
+        self.conns.store(std::mem::take(&mut exchange.replay));
+        self.conns.store(std::mem::take(&mut exchange.request.pending));
+        self.conns.store(std::mem::take(&mut exchange.response.pending));
+    }
+
+    fn finish_server(&mut self, conn: ConnId, exchange: &Exchange, whole: bool) {
+        let Some(server) = self.conns.get_mut(conn) else {
+            return;
+        };
+        server.exchange = None;
+        server.owed = 0;
+        let reusable = whole
+            && !exchange.raw
+            && exchange.keep_up
+            && !server.input_ended
+            && !server.connecting
+            && server.unsent() == 0
+            && server.inbuf.is_empty()
+            && !self.draining;
+        if reusable && let Some(key) = server.pool_key {
+            server.role = Role::Idle;
+            server.used = true;
+            self.conns.release(conn, Hold::Full);
+            if let Some(old) = self.pool.put(conn, key, self.now) {
+                self.close(old);
+            }
+            self.sweep_later();
+        } else {
+            self.close(conn);
+        }
+    }
+
+    fn finish_client(&mut self, conn: ConnId, exchange: &Exchange, whole: bool) {
+        let Some(client) = self.conns.get_mut(conn) else {
+            return;
+        };
+        client.exchange = None;
+        client.owed = 0;
+        if exchange.raw || exchange.carries == Carries::Tcp {
+            return self.close(conn);
+        }
+        if whole && exchange.keep_down && !self.draining {
+            let more = !client.inbuf.is_empty() || client.input_ended;
+            self.conns.release(conn, Hold::Full);
+            self.conns.release(conn, Hold::Undecided);
+            self.conns.release(conn, Hold::Pipeline);
+            if more {
+                self.conns.pump_later(conn);
+            }
+        } else if whole && client.inbuf.is_empty() || client.input_ended {
+            self.close(conn);
+        } else {
+            self.linger(conn);
+        }
+    }
+
+    /// Closes after the last byte, which may not wait for ever.
+    pub(super) fn close(&mut self, conn: ConnId) {
+        let waits = self.conns.get(conn).is_some_and(|conn| conn.unsent() > 0);
+        if waits {
+            self.timers.set(self.now + LAST_WRITE, Timer::Close(conn));
+        }
+        self.conns.close(conn);
+    }
+
+    /// FIN after the last byte; what the client still sends is thrown away for a while, lest a reset destroys the answer.
+    pub(super) fn linger(&mut self, conn: ConnId) {
+        let Some(client) = self.conns.get_mut(conn) else {
+            return;
+        };
+        if client.input_ended {
+            return self.close(conn);
+        }
+        client.role = Role::Linger;
+        client.exchange = None;
+        client.inbuf.clear();
+        self.conns.finish_output(conn);
+        self.conns.release(conn, Hold::Full);
+        self.conns.release(conn, Hold::Undecided);
+        self.conns.release(conn, Hold::Pipeline);
+        self.timers.set(self.now + LINGER, Timer::Close(conn));
+    }
+}
+
+fn exchange_down_gone(exchange: Option<&mut Exchange>) {
+    if let Some(exchange) = exchange {
+        exchange.down = Side::None;
+    }
+}

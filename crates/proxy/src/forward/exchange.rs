@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One exchange: a downstream side, an upstream side, a flow each way, and what is kept so that it can be tried again.
+//!
+//! Plain data; what happens to it is in `flow.rs` (bytes) and `attempt.rs` (where they go), to be read next.
+
+use std::time::Instant;
+
+use maille_engine::http1::Body;
+use maille_engine::route::Plan;
+
+use super::conns::ConnId;
+use super::mesh::Mesh;
+use super::table::Id;
+use crate::balance::{Picked, Tried};
+use crate::failure::Failure;
+use crate::route::Facts;
+
+/// A request that is larger than this cannot be sent a second time.
+pub(super) const REPLAY: usize = 64 * 1024;
+
+/// The end of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client's.
+    Down,
+    /// The server's.
+    Up,
+}
+
+/// What stands at an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Nothing yet, or no more.
+    None,
+    /// A socket of its own.
+    Plain(ConnId),
+    /// A stream.
+    Stream {
+        /// Of which connection.
+        mesh: Id<Mesh>,
+        /// Which.
+        stream: u32,
+    },
+}
+
+/// What is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carries {
+    /// One HTTP/1 request and its answer.
+    Http,
+    /// One TCP connection.
+    Tcp,
+}
+
+/// How a flow ends towards a stream, once everything before has been sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Last {
+    /// Not yet.
+    Open,
+    /// END_STREAM.
+    End,
+    /// RST_STREAM: what comes before it is still delivered.
+    Broken,
+    /// It was sent.
+    Sent,
+}
+
+/// The bytes that go one way.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// Where the message is, by its framing.
+    pub(super) body: Body,
+    /// What a stream's window had no room for.
+    pub(super) pending: Vec<u8>,
+    pub(super) last: Last,
+    /// The source has said its last.
+    pub(super) ended: bool,
+    pub(super) bytes: u64,
+    /// Bytes of a stream that its window has not been given back yet.
+    pub(super) uncredited: usize,
+}
+
+/// One HTTP request with its answer, or one TCP connection.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) carries: Carries,
+    pub(super) facts: Facts,
+    pub(super) down: Side,
+    pub(super) up: Side,
+    pub(super) request: Flow,
+    pub(super) response: Flow,
+    /// The request as far as it came, while it may have to be sent again: head first.
+    pub(super) replay: Vec<u8>,
+    pub(super) replayable: bool,
+    pub(super) request_head: RequestFacts,
+    /// Bytes flow by now without regard to messages: TCP, or after an upgrade.
+    pub(super) raw: bool,
+    /// The upstream has taken the connection, so that it can no longer fail to.
+    pub(super) established: bool,
+    /// A byte of the answer came.
+    pub(super) answered: bool,
+    pub(super) interim: u8,
+    /// The client's connection takes another request afterwards.
+    pub(super) keep_down: bool,
+    /// The server's connection does.
+    pub(super) keep_up: bool,
+    pub(super) plan: Option<Plan>,
+    pub(super) picked: Option<Picked>,
+    pub(super) tried: Tried,
+    /// Waits, or has waited, for control.
+    pub(super) parked: bool,
+    /// A used connection failed once: only a new one will do.
+    pub(super) fresh: bool,
+    pub(super) began: Instant,
+    pub(super) status: u16,
+    pub(super) failure: Option<Failure>,
+    /// The server left before the request had ended.
+    pub(super) cut: bool,
+    /// The hop to the other side is mutual TLS.
+    pub(super) protected: bool,
+}
+
+/// What later stages must know about a request's head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RequestFacts {
+    pub(super) length: usize,
+    pub(super) head: bool,
+    pub(super) connect: bool,
+    pub(super) upgrade: bool,
+    /// May be sent again even if the server saw it (RFC 9110, 9.2.2).
+    pub(super) idempotent: bool,
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a response head changes, whichever side it came from; and how a server's connection ends.
+//!
+//! Must never begin a second answer. Next: `ends.rs`.
+
+use super::Core;
+use super::conns::ConnId;
+use super::exchange::{Carries, End, Exchange, Last, Side};
+use super::head::ResponseFacts;
+use super::table::Id;
+use crate::failure::Failure;
+
+/// Interim responses before the final one (`docs/wire.md`, section 3).
+const INTERIM: u8 = 16;
+
+impl Core {
+    /// A response head was understood and has been passed on: what follows it, and what it ends.
+    pub(super) fn note_response(&mut self, id: Id<Exchange>, facts: ResponseFacts) {
+        self.established(id);
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.answered = true;
+        if exchange.replayable {
+            exchange.replayable = false;
+            let replay = std::mem::take(&mut exchange.replay);
+            self.conns.store(replay);
+        }
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if facts.interim {
+            exchange.interim += 1;
+            if exchange.interim > INTERIM {
+                self.broken(id, End::Up);
+            }
+            return;
+        }
+        exchange.status = facts.status;
+        exchange.keep_up = facts.keep_alive;
+        exchange.keep_down &= facts.keep_alive;
+        if facts.tunnel {
+            return self.become_raw(id);
+        }
+        exchange.response.body = facts.body;
+        if facts.empty {
+            self.end_flow(id, End::Down, Last::End);
+        }
+    }
+
+    /// The server said its last.
+    pub(super) fn server_eof(&mut self, conn: ConnId) {
+        let Some(server) = self.conns.get_mut(conn) else {
+            return;
+        };
+        server.input_ended = true;
+        let Some((id, _)) = server.exchange else {
+            return self.conns.close(conn);
+        };
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if exchange.status == 0 || !exchange.response.body.ends_with_connection() {
+            return self.server_lost(conn);
+        }
+        exchange.keep_down = false;
+        exchange.keep_up = false;
+        self.end_flow(id, End::Down, Last::End);
+        if self.exchanges.get(id).is_some() {
+            self.stop_request(id);
+        }
+    }
+
+    /// The server's connection is gone, in whatever way.
+    pub(super) fn server_lost(&mut self, conn: ConnId) {
+        let Some(server) = self.conns.get(conn) else {
+            return;
+        };
+        let used = server.used;
+        let Some((id, _)) = server.exchange else {
+            return self.conns.abort(conn);
+        };
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if exchange.response.ended {
+            // The rest of the request has nobody to go to.
+            return self.stop_request(id);
+        }
+        if exchange.answered {
+            return self.broken(id, End::Up);
+        }
+        self.conns.abort(conn);
+        let again = used && exchange.replayable && exchange.request_head.idempotent;
+        if again && !exchange.fresh {
+            exchange.fresh = true;
+            exchange.up = Side::None;
+            self.attach(id);
+        } else {
+            exchange.up = Side::None;
+            self.fail(id, Failure::UpstreamClosed);
+        }
+    }
+
+    /// The answer is complete, the request is not, and the server has gone: the client is told to stop.
+    pub(super) fn stop_request(&mut self, id: Id<Exchange>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.keep_down = false;
+        let up = std::mem::replace(&mut exchange.up, Side::None);
+        match up {
+            Side::Plain(conn) => self.conns.abort(conn),
+            Side::Stream { mesh, stream } => self.stream_stop(mesh, stream),
+            Side::None => {}
+        }
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.cut = true;
+        exchange.request.ended = true;
+        exchange.request.last = Last::Sent;
+        exchange.request.pending.clear();
+        // An answer that still waits for a window ends the exchange later.
+        self.finish_if_done(id);
+    }
+
+    /// The upstream could not be reached, or said that it has not seen the request: another endpoint is tried while that is safe.
+    pub(super) fn upstream_failed(&mut self, id: Id<Exchange>, failure: Failure) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.up = Side::None;
+        exchange.established = false;
+        let unseen = failure.retry() == crate::failure::Retry::Elsewhere;
+        if unseen && exchange.replayable && !exchange.answered {
+            self.attempt_elsewhere(id, failure);
+        } else if exchange.answered {
+            self.broken(id, End::Up);
+        } else {
+            self.fail(id, failure);
+        }
+    }
+
+    /// The exchange is TCP.
+    pub(super) fn is_tcp(&self, id: Id<Exchange>) -> bool {
+        self.exchanges
+            .get(id)
+            .is_some_and(|exchange| exchange.carries == Carries::Tcp)
+    }
+}

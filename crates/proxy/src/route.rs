@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Stage 4, thin: what the core knows of an exchange becomes facts for `engine::route`, and its answer a decision of ours.
+//!
+//! Must never decide anything itself. Next: `balance.rs`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use maille_engine::route::{self, Direction, Hop, Plan, Refusal};
+use maille_engine::snapshot::{Key, Snapshot};
+use maille_model::{Identity, Protocol};
+
+use crate::accept::{Accepted, Door};
+use crate::connect::tcp::ConnectSpec;
+use crate::failure::Failure;
+
+/// What is known about an exchange.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) direction: Direction,
+    /// Who began it, as the socket says.
+    pub(crate) client: SocketAddr,
+    /// Where it goes: what the client dialled, or `:authority`.
+    pub(crate) destination: SocketAddr,
+    /// What the client dialled at the far end of a mesh hop, where that differs.
+    pub(crate) dialled: Option<SocketAddr>,
+    /// What the bytes are, where somebody knows it.
+    pub(crate) protocol: Protocol,
+    /// The proven identity of a mesh peer.
+    pub(crate) peer: Option<Arc<Identity>>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// Go there.
+    Forward(Plan),
+    /// Say this.
+    Refuse(Failure),
+    /// Ask control first.
+    Wait(Key),
+}
+
+/// How sockets towards the own application are dressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dress {
+    /// Bind to the client's address (`IP_TRANSPARENT`).
+    pub keep_source: bool,
+    /// `SO_MARK`.
+    pub mark: Option<u32>,
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// Facts of an accepted plain connection.
+    pub(crate) fn of(accepted: &Accepted) -> Self {
+        Self {
+            direction: match accepted.door {
+                Door::Plain(direction) => direction,
+                Door::Mesh => Direction::Inbound,
+            },
+            client: accepted.client,
+            destination: accepted.destination,
+            dialled: None,
+            protocol: Protocol::Undeclared,
+            peer: None,
+        }
+    }
+
+    /// The part that decisions read.
+    pub(crate) fn asked(&self) -> route::Facts {
+        route::Facts {
+            direction: self.direction,
+            destination: self.destination,
+        }
+    }
+}
+
+/// Decides by `snapshot`.
+pub(crate) fn decide(snapshot: &Snapshot, facts: &Facts) -> Decision {
+    match route::decide(snapshot, &facts.asked()) {
+        route::Decision::Forward(plan) => Decision::Forward(plan),
+        route::Decision::Refuse(refusal) => Decision::Refuse(refused(refusal)),
+        route::Decision::Wait(key) => Decision::Wait(key),
+    }
+}
+
+/// A refusal, as clients and reports see it.
+pub(crate) fn refused(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::NoEndpoint => Failure::NoEndpoint,
+        Refusal::Misdirected => Failure::Misdirected,
+    }
+}
+
+/// The socket of a plain hop. `None` for a mesh hop, which never becomes one.
+pub(crate) fn spec(hop: &Hop, facts: &Facts, own: &[IpAddr], dress: Dress) -> Option<ConnectSpec> {
+    match hop {
+        Hop::Mesh { .. } => None,
+        Hop::Plain { to, .. } => Some(ConnectSpec {
+            to: *to,
+            source: None,
+            mark: None,
+        }),
+        Hop::Local { to } => {
+            let client = facts.client.ip();
+            let bind = dress.keep_source
+                && client.is_ipv4() == to.is_ipv4()
+                && !own.contains(&client)
+                && !client.is_loopback();
+            Some(ConnectSpec {
+                to: *to,
+                source: bind.then_some(client),
+                mark: dress.mark,
+            })
+        }
+    }
+}

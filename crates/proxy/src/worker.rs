@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The driver: one thread, one runtime, every socket. It reads what is ready into one shared buffer, feeds the forwarding core,
+//! and writes each dirty connection once at the end of the turn.
+//!
+//! How a turn ends: tokio queues every task that one pass of its event loop made ready before it runs any. The first reader that
+//! touches the core wakes the flusher, which is therefore queued behind all of them. There is no timer and no threshold: alone, it runs at once.
+//!
+//! Must never decide anything about bytes; that is `forward.rs`, to be read next.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::accept::Accepted;
+use crate::connect::tcp;
+use crate::failure::Failure;
+use crate::forward::{ConnId, Core, Effect};
+
+/// One read of a local connection takes at most this much.
+const LOCAL_READ: usize = 64 * 1024;
+/// One read of a mesh connection takes at most this much: sixteen records.
+const MESH_READ: usize = 256 * 1024;
+/// Full reads of one connection in one poll, before the others get their turn.
+const READS_A_POLL: usize = 2;
+
+/// Everything of one thread. Cheap to clone; not `Send`.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    state: Rc<RefCell<State>>,
+    /// Told whenever a connection ended: a listener that ran out of descriptors tries again.
+    pub(crate) ended: Rc<Notify>,
+}
+
+#[derive(Debug)]
+struct State {
+    core: Core,
+    sockets: Vec<Option<Socket>>,
+    local: Box<[u8]>,
+    mesh: Box<[u8]>,
+    flusher: Option<Waker>,
+    /// The core was touched since the last flush.
+    open: bool,
+}
+
+#[derive(Debug)]
+struct Socket {
+    id: ConnId,
+    stream: TcpStream,
+    phase: Phase,
+    /// The last write did not take everything; the connection's task waits for room.
+    blocked: bool,
+    ended: bool,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Connecting,
+    Open,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Takes over `core`. Must be called inside the worker's runtime; [`Self::flush`] must be polled beside.
+    pub(crate) fn new(core: Core) -> Self {
+        Self {
+            state: Rc::new(RefCell::new(State {
+                core,
+                sockets: Vec::new(),
+                local: vec![0; LOCAL_READ].into_boxed_slice(),
+                mesh: vec![0; MESH_READ].into_boxed_slice(),
+                flusher: None,
+                open: false,
+            })),
+            ended: Rc::new(Notify::new()),
+        }
+    }
+
+    /// Gives an accepted connection to the core. A connection above the bound is closed.
+    pub(crate) fn accept(&self, stream: TcpStream, accepted: Accepted) {
+        let id = {
+            let mut state = self.state.borrow_mut();
+            state.touch();
+            let Some(id) = state.core.accept(accepted) else {
+                return;
+            };
+            state.place(id, stream, Phase::Open);
+            id
+        };
+        self.start(id);
+    }
+
+    /// Calls the core outside of any connection: a new snapshot, new credentials, the drain.
+    pub(crate) fn tell<T>(&self, tell: impl FnOnce(&mut Core) -> T) -> T {
+        let mut state = self.state.borrow_mut();
+        state.touch();
+        tell(&mut state.core)
+    }
+
+    /// Looks at the core without a turn.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
+        look(&self.state.borrow().core)
+    }
+
+    /// Ends every turn, for ever: writes what is dirty, applies effects, keeps the core's deadlines.
+    pub(crate) async fn flush(&self) {
+        let mut alarm = pin!(sleep_until(Instant::now()));
+        let mut armed = None;
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            match &mut state.flusher {
+                Some(waker) if waker.will_wake(cx.waker()) => {}
+                slot => *slot = Some(cx.waker().clone()),
+            }
+            loop {
+                if state.open {
+                    self.turn(&mut state);
+                }
+                if !poll_alarm(alarm.as_mut(), &mut armed, state.core.deadline(), cx) {
+                    return Poll::<()>::Pending;
+                }
+                state.touch();
+            }
+        })
+        .await;
+    }
+
+    fn turn(&self, state: &mut State) {
+        state.core.finish_turn();
+        loop {
+            self.apply(state);
+            let mut wrote = false;
+            while let Some(id) = state.core.next_dirty_plain() {
+                state.write(id);
+                wrote = true;
+            }
+            state.core.seal();
+            while let Some(id) = state.core.next_dirty_mesh() {
+                state.write(id);
+                wrote = true;
+            }
+            if !wrote && !state.core.has_effects() {
+                break;
+            }
+        }
+        state.open = false;
+    }
+
+    fn apply(&self, state: &mut State) {
+        while let Some(effect) = state.core.next_effect() {
+            match effect {
+                Effect::Connect { conn, ref spec } => match tcp::begin(spec) {
+                    Ok(stream) => {
+                        state.place(conn, stream, Phase::Connecting);
+                        self.start(conn);
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, to = %spec.to, "connect failed at once");
+                        state.core.connect_failed(conn, tcp::failure(&error));
+                    }
+                },
+                Effect::Resume(id) => state.wake(id),
+                Effect::Shutdown(id) => {
+                    if let Some(socket) = state.socket(id) {
+                        // A peer that is gone already is noticed by the reader.
+                        let _ = socket2::SockRef::from(&socket.stream)
+                            .shutdown(std::net::Shutdown::Write);
+                    }
+                }
+                Effect::Close(id) => self.remove(state, id),
+                Effect::Reset(id) => {
+                    if let Some(socket) = state.socket(id) {
+                        // Where it fails the socket is closed in the ordinary way.
+                        let _ = socket2::SockRef::from(&socket.stream)
+                            .set_linger(Some(std::time::Duration::ZERO));
+                    }
+                    self.remove(state, id);
+                }
+            }
+        }
+    }
+
+    fn remove(&self, state: &mut State, id: ConnId) {
+        if state.socket(id).is_some() {
+            state.wake(id);
+            state.sockets[id.index()] = None;
+        }
+        state.core.closed(id);
+        self.ended.notify_waiters();
+    }
+
+    fn start(&self, id: ConnId) {
+        let worker = self.clone();
+        tokio::task::spawn_local(poll_fn(move |cx| worker.state.borrow_mut().poll(id, cx)));
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Opens a turn: reads the clock once and queues the flusher behind the readers.
+    fn touch(&mut self) {
+        if !self.open {
+            self.open = true;
+            self.core.begin_turn(Instant::now());
+            if let Some(waker) = &self.flusher {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    fn place(&mut self, id: ConnId, stream: TcpStream, phase: Phase) {
+        if self.sockets.len() <= id.index() {
+            self.sockets.resize_with(id.index() + 1, || None);
+        }
+        self.sockets[id.index()] = Some(Socket {
+            id,
+            stream,
+            phase,
+            blocked: false,
+            ended: false,
+            waker: None,
+        });
+    }
+
+    fn socket(&mut self, id: ConnId) -> Option<&mut Socket> {
+        self.sockets
+            .get_mut(id.index())?
+            .as_mut()
+            .filter(|socket| socket.id == id)
+    }
+
+    fn wake(&mut self, id: ConnId) {
+        if let Some(waker) = self.socket(id).and_then(|socket| socket.waker.as_ref()) {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Runs one connection: until nothing is ready, or until it had its share of the turn.
+    fn poll(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(socket) = self.socket(id) else {
+            return Poll::Ready(());
+        };
+        match &mut socket.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            slot => *slot = Some(cx.waker().clone()),
+        }
+        if socket.phase == Phase::Connecting && !self.poll_connect(id, cx) {
+            return Poll::Pending;
+        }
+        self.poll_room(id, cx);
+        for _ in 0..READS_A_POLL {
+            if !self.poll_read(id, cx) {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the connection is open now.
+    fn poll_connect(&mut self, id: ConnId, cx: &mut Context<'_>) -> bool {
+        let Some(socket) = self.socket(id) else {
+            return false;
+        };
+        let outcome = match socket.stream.poll_write_ready(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(())) => match socket.stream.take_error() {
+                Ok(None) => Ok(()),
+                Ok(Some(error)) | Err(error) => Err(error),
+            },
+        };
+        self.touch();
+        match outcome {
+            Ok(()) => {
+                if let Some(socket) = self.socket(id) {
+                    socket.phase = Phase::Open;
+                }
+                self.core.connected(id);
+                true
+            }
+            Err(error) => {
+                self.core.connect_failed(id, tcp::failure(&error));
+                false
+            }
+        }
+    }
+
+    fn poll_room(&mut self, id: ConnId, cx: &mut Context<'_>) {
+        let Some(socket) = self.socket(id) else {
+            return;
+        };
+        if socket.blocked && socket.stream.poll_write_ready(cx).is_ready() {
+            socket.blocked = false;
+            self.touch();
+            self.core.mark_dirty(id);
+        }
+    }
+
+    /// Reads once. Whether there may be more.
+    fn poll_read(&mut self, id: ConnId, cx: &mut Context<'_>) -> bool {
+        if !self.core.wants_read(id) {
+            return false;
+        }
+        let mesh = self.core.is_mesh(id);
+        let Some(socket) = self.sockets.get_mut(id.index()).and_then(Option::as_mut) else {
+            return false;
+        };
+        if socket.ended {
+            return false;
+        }
+        let buffer = if mesh { &mut self.mesh } else { &mut self.local };
+        let mut space = ReadBuf::new(buffer);
+        // Unlike `readable` and `try_read`, this clears the readiness after a short read: no extra call that says EAGAIN.
+        let taken = match Pin::new(&mut socket.stream).poll_read(cx, &mut space) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => Ok(space.filled().len()),
+            Poll::Ready(Err(error)) => Err(error),
+        };
+        if !matches!(taken, Ok(n) if n > 0) {
+            socket.ended = true;
+        }
+        self.touch();
+        match taken {
+            Ok(0) => self.core.eof(id),
+            Ok(n) => {
+                let buffer = if mesh { &mut self.mesh } else { &mut self.local };
+                self.core.input(id, &mut buffer[..n]);
+                return true;
+            }
+            Err(error) => self.broken(id, &error),
+        }
+        false
+    }
+
+    fn broken(&mut self, id: ConnId, error: &io::Error) {
+        tracing::debug!(%error, conn = ?id, "connection broke");
+        self.core.reset(id);
+    }
+
+    fn write(&mut self, id: ConnId) {
+        let Some(socket) = self.sockets.get_mut(id.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        if socket.id != id || socket.blocked || socket.phase == Phase::Connecting {
+            return;
+        }
+        let out = self.core.output(id);
+        if out.is_empty() {
+            self.core.wrote(id, 0);
+            return;
+        }
+        let whole = out.len();
+        match socket.stream.try_write(out) {
+            Ok(n) => {
+                if n < whole {
+                    self.wait_for_room(id);
+                }
+                self.core.wrote(id, n);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_for_room(id),
+            Err(error) => self.broken(id, &error),
+        }
+    }
+
+    fn wait_for_room(&mut self, id: ConnId) {
+        let Some(socket) = self.socket(id) else {
+            return;
+        };
+        socket.blocked = true;
+        // The waker asks the connection's own task, which polls for room before it reads.
+        if let Some(waker) = socket.waker.clone() {
+            let mut cx = Context::from_waker(&waker);
+            if socket.stream.poll_write_ready(&mut cx).is_ready() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// Keeps `alarm` on the core's next deadline. Whether one has passed. Waking too early is harmless, so a later deadline does not move it.
+fn poll_alarm(
+    mut alarm: Pin<&mut Sleep>,
+    armed: &mut Option<Instant>,
+    deadline: Option<Instant>,
+    cx: &mut Context<'_>,
+) -> bool {
+    let Some(deadline) = deadline else {
+        return false;
+    };
+    if armed.is_none_or(|at| deadline < at) {
+        alarm.as_mut().reset(deadline);
+        *armed = Some(deadline);
+    }
+    if alarm.poll_ready(cx) {
+        *armed = None;
+        return true;
+    }
+    false
+}
+
+trait PollReady {
+    fn poll_ready(self, cx: &mut Context<'_>) -> bool;
+}
+
+impl PollReady for Pin<&mut Sleep> {
+    fn poll_ready(self, cx: &mut Context<'_>) -> bool {
+        std::future::Future::poll(self, cx).is_ready()
+    }
+}
+
+/// What to tell the core about a failed connect.
+pub(crate) fn _unused(_: Failure) {}
