@@ -98,3 +98,57 @@ resources! {
     Service "v1",
     ConfigMap "v1",
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::{PodIp, PodSpec, PodStatus};
+    use crate::{ObjectMeta, Pod};
+
+    #[test]
+    fn a_pod_of_an_api_server_is_read_and_goes_back() {
+        let text = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"web-1","namespace":"shop","uid":"u","creationTimestamp":"2026-01-01T00:00:00Z",
+            "labels":{"app":"web"},"ownerReferences":[{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"web","uid":"r","controller":true}],"managedFields":[{}]},
+            "spec":{"containers":[{"name":"c","image":"x","resources":{},"ports":[{"containerPort":80,"protocol":"TCP"}]}],"nodeName":"n","tolerations":[]},
+            "status":{"phase":"Running","hostIP":"10.0.0.1","podIP":"10.244.0.2","podIPs":[{"ip":"10.244.0.2"},{"ip":"fd00::2"}],
+            "conditions":[{"type":"Ready","status":"True","lastTransitionTime":null}]}}"#;
+        let pod: Pod = from_json(text.as_bytes()).unwrap();
+        assert!(pod.is_ready());
+        assert_eq!(pod.addresses().count(), 2);
+        assert_eq!(from_json::<Pod>(&to_json(&pod)).unwrap(), pod);
+    }
+
+    #[test]
+    fn what_is_written_says_what_it_is() {
+        let pod = Pod {
+            metadata: ObjectMeta::new(Some("shop".parse().unwrap()), "a".parse().unwrap()),
+            spec: PodSpec {
+                containers: Vec::new(),
+                service_account_name: None,
+                termination_grace_period_seconds: None,
+                volumes: Vec::new(),
+            },
+            status: PodStatus {
+                pod_ips: vec![PodIp {
+                    ip: "::1".parse().unwrap(),
+                }],
+                ..PodStatus::default()
+            },
+        };
+        let text = String::from_utf8(to_json(&pod)).unwrap();
+        assert_eq!(
+            text,
+            "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"a\",\"namespace\":\"shop\"},\"spec\":{\"containers\":[]},\"status\":{\"podIPs\":[{\"ip\":\"::1\"}]}}\n"
+        );
+    }
+
+    #[test]
+    fn another_kind_is_refused() {
+        let error = from_json::<Pod>(br#"{"kind":"Service","metadata":{"name":"a"}}"#).unwrap_err();
+        assert_eq!(error.to_string(), "a Service where a Pod is expected");
+        assert!(from_json::<Pod>(b"[]").is_err());
+        assert!(
+            from_json::<Pod>(br#"{"metadata":{"name":"../x"},"spec":{"containers":[]}}"#).is_err()
+        );
+    }
+}

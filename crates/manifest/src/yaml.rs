@@ -11,7 +11,8 @@ use serde_saphyr::Spanned;
 
 /// The largest file that is read. An etcd object may have 1.5 MiB; a file may hold some.
 pub(crate) const MAX_BYTES: usize = 16 << 20;
-const MAX_DEPTH: usize = 64;
+/// Twice what any Kubernetes object needs; each level costs some stack.
+const MAX_DEPTH: usize = 32;
 const MAX_NODES: usize = 400_000;
 
 /// A value and the line where it begins.
@@ -73,6 +74,8 @@ pub(crate) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
 fn one_line(text: &str) -> String {
     let first = text.lines().next().unwrap_or_default();
     let bare = first.split(" at line ").next().unwrap_or(first);
+    // The library speaks of its own options, which nobody here can set.
+    let bare = bare.split(", set ").next().unwrap_or(bare);
     bare.trim_start_matches("error: ")
         .chars()
         .take(300)
