@@ -45,9 +45,9 @@ pub(crate) enum Type {
     Int(u32, u32),
     PortOrName,
     Object(&'static [Field]),
-    List(&'static Type),
+    List(&'static Self),
     /// Keys, values.
-    Map(&'static Check, &'static Type),
+    Map(&'static Check, &'static Self),
 }
 
 use Rule::{Only, Refuse, Take, Warn};

@@ -61,17 +61,30 @@ spec:
 
 #[test]
 fn errors_name_line_field_and_fix() {
+    for (text, error) in container_errors().into_iter().chain(object_errors()) {
+        assert_eq!(errors(&text), [error], "{text}");
+    }
+}
+
+fn container_errors() -> Vec<(String, String)> {
     let container = |more: &str| deployment(&format!("          {more}\n"));
     let path = "spec.template.spec.containers[0]";
-    for (text, error) in [
-        (container("comand: [x]"), format!("app.yaml:15: {path}.comand: unknown field, did you mean \"command\"?")),
+    vec![
+        (
+            container("comand: [x]"),
+            format!("app.yaml:15: {path}.comand: unknown field, did you mean \"command\"?"),
+        ),
         (
             container("ports: [{containerPort: 70000}]"),
-            format!("app.yaml:15: {path}.ports[0].containerPort: is the number 70000, must be a number from 1 to 65535"),
+            format!(
+                "app.yaml:15: {path}.ports[0].containerPort: is the number 70000, must be a number from 1 to 65535"
+            ),
         ),
         (
             container("env: [{name: A, value: 1}]"),
-            format!("app.yaml:15: {path}.env[0].value: is the number 1, must be text: put it in quotes"),
+            format!(
+                "app.yaml:15: {path}.env[0].value: is the number 1, must be text: put it in quotes"
+            ),
         ),
         (
             container("env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]"),
@@ -81,7 +94,9 @@ fn errors_name_line_field_and_fix() {
         ),
         (
             container("env: [{name: A, valueFrom: {configMapKeyRef: {name: nope, key: k}}}]"),
-            format!("app.yaml:15: {path}.env[0].valueFrom.configMapKeyRef.name: there is no ConfigMap \"nope\" here"),
+            format!(
+                "app.yaml:15: {path}.env[0].valueFrom.configMapKeyRef.name: there is no ConfigMap \"nope\" here"
+            ),
         ),
         (
             container("env: [{name: A, valueFrom: {fieldRef: {fieldPath: spec.nope}}}]"),
@@ -93,30 +108,47 @@ fn errors_name_line_field_and_fix() {
         ),
         (
             container("readinessProbe: {httpGet: {port: htp}, tcpSocket: {port: 1}}"),
-            format!("app.yaml:15: {path}.readinessProbe: must have exactly one of httpGet, tcpSocket"),
+            format!(
+                "app.yaml:15: {path}.readinessProbe: must have exactly one of httpGet, tcpSocket"
+            ),
         ),
         (
             container("readinessProbe: {exec: {command: [x]}}"),
-            format!("app.yaml:15: {path}.readinessProbe.exec: is not supported: probes are httpGet and tcpSocket"),
+            format!(
+                "app.yaml:15: {path}.readinessProbe.exec: is not supported: probes are httpGet and tcpSocket"
+            ),
         ),
         (
-            container("ports: [{name: http, containerPort: 80}]\n          readinessProbe: {httpGet: {port: htp}}"),
+            container(
+                "ports: [{name: http, containerPort: 80}]\n          readinessProbe: {httpGet: {port: htp}}",
+            ),
             format!(
                 "app.yaml:16: {path}.readinessProbe.httpGet.port: no container of the pods has a port named \"htp\", did you mean \"http\"?"
             ),
         ),
         (
             container("volumeMounts: [{name: data, mountPath: /x}]"),
-            format!("app.yaml:15: {path}.volumeMounts[0].name: no volume of the pod is named \"data\""),
+            format!(
+                "app.yaml:15: {path}.volumeMounts[0].name: no volume of the pod is named \"data\""
+            ),
         ),
         (
             container("lifecycle: {}"),
-            format!("app.yaml:15: {path}.lifecycle: is not supported: its commands would not be run"),
+            format!(
+                "app.yaml:15: {path}.lifecycle: is not supported: its commands would not be run"
+            ),
         ),
         (
             deployment("").replace("          command: [web]\n", ""),
-            format!("app.yaml:13: {path}.command: missing: images are not run: say which program of this machine to run"),
+            format!(
+                "app.yaml:13: {path}.command: missing: images are not run: say which program of this machine to run"
+            ),
         ),
+    ]
+}
+
+fn object_errors() -> Vec<(String, String)> {
+    vec![
         (
             deployment("").replace("matchLabels: {app: web}", "matchLabels: {app: wep}"),
             "app.yaml:7: spec.selector.matchLabels: selects app=wep, which the template's labels do not have: use the same in both"
@@ -164,9 +196,7 @@ fn errors_name_line_field_and_fix() {
         ("- a\n".to_owned(), "app.yaml:1: is a list, must be a Kubernetes object".to_owned()),
         (String::new(), "app.yaml: no object in it".to_owned()),
         ("apiVersion: v1\nkind: Service\nmetadata: {name: web, name: web}\n".to_owned(), "app.yaml:3: is not YAML: duplicate mapping key: name".to_owned()),
-    ] {
-        assert_eq!(errors(&text), [error], "{text}");
-    }
+    ]
 }
 
 fn service(spec: &str) -> String {

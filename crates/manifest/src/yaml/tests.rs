@@ -12,7 +12,7 @@ fn one(text: &str) -> Node {
 fn value(text: &str) -> String {
     one(&format!("v: {text}\n"))
         .field("v")
-        .map_or("nothing".to_owned(), Node::describe)
+        .map_or_else(|| "nothing".to_owned(), Node::describe)
 }
 
 #[test]
