@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! nftables rule sets: text in, one transaction, all or nothing.
+
+use std::io::{self, Write as _};
+use std::process::{Command, Stdio};
+
+use crate::netns::NetNs;
+
+/// Why a rule set was not applied. Nothing of it is in force then.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// `nft` is not there, or the namespace cannot be entered.
+    #[error("nft cannot be run (package nftables)")]
+    Run(#[source] io::Error),
+    /// `nft` or the kernel refused the rules.
+    #[error("nft refused the rules: {0}")]
+    Refused(String),
+}
+
+/// Applies `rules` (nft's own language) inside `namespace`.
+pub fn apply(namespace: &NetNs, rules: &str) -> Result<(), NftError> {
+    run(namespace, &["-f", "-"], rules).map(drop)
+}
+
+/// The rules in force inside `namespace`, as nft lists them.
+pub fn list(namespace: &NetNs) -> Result<String, NftError> {
+    run(namespace, &["list", "ruleset"], "")
+}
+
+fn run(namespace: &NetNs, arguments: &[&str], input: &str) -> Result<String, NftError> {
+    let output = namespace
+        .run(|| {
+            let mut child = Command::new("nft")
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            if let Some(mut stdin) = child.stdin.take() {
+                stdin.write_all(input.as_bytes())?;
+            }
+            child.wait_with_output()
+        })
+        .and_then(|output| output)
+        .map_err(NftError::Run)?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(NftError::Refused(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_or_nothing() {
+        let namespace = NetNs::create().unwrap();
+        apply(
+            &namespace,
+            "table inet t { chain c { type filter hook input priority 0; } }",
+        )
+        .unwrap();
+        let error = apply(
+            &namespace,
+            "table inet u { }\ntable inet v { chain c { nonsense } }",
+        )
+        .unwrap_err();
+        assert!(
+            matches!(&error, NftError::Refused(text) if text.contains("nonsense")),
+            "{error}"
+        );
+        let rules = list(&namespace).unwrap();
+        assert!(
+            rules.contains("table inet t") && !rules.contains("table inet u"),
+            "{rules}"
+        );
+    }
+}

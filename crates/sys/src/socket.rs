@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Sockets as a transparent proxy needs them. Every option that matters is read back: some kernels say yes and do nothing.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// A connection to be begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectSpec {
+    /// Where.
+    pub to: SocketAddr,
+    /// The address to come from; foreign ones need CAP_NET_RAW or CAP_NET_ADMIN (IP_TRANSPARENT).
+    pub source: Option<IpAddr>,
+    /// SO_MARK.
+    pub mark: Option<u32>,
+}
+
+/// A dual-stack listener that takes connections to any address (IP_TRANSPARENT and IPV6_TRANSPARENT), non-blocking.
+pub fn listen_transparent(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_only_v6(false)?;
+    socket.set_reuse_address(true)?;
+    transparent(&socket, Domain::IPV4)?;
+    transparent(&socket, Domain::IPV6)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+/// The address that the client of an intercepted connection dialled (TPROXY: the socket's own).
+pub fn original_destination(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    let address = SockRef::from(socket)
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("not an internet socket"))?;
+    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+/// Begins a non-blocking connect; the socket becomes writable when it is decided.
+pub fn connect(spec: &ConnectSpec) -> io::Result<Socket> {
+    let domain = Domain::for_address(spec.to);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(mark) = spec.mark {
+        socket.set_mark(mark)?;
+    }
+    if let Some(source) = spec.source {
+        transparent(&socket, domain)?;
+        // The port is chosen at connect time, per destination: 28,000 connections to each one instead of in all.
+        bind_address_no_port(&socket)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+    }
+    match socket.connect(&spec.to.into()) {
+        Ok(()) => Ok(socket),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+/// Closing `socket` sends RST instead of FIN.
+pub fn set_linger_zero(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// Takes over a descriptor that a supervisor passed to this process, and marks it close-on-exec. Each number once: the
+/// caller answers for nobody else owning it.
+pub fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD only reads the flags of a number; it fails with EBADF where nothing is open.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the number is open (just asked) and, by this function's contract, owned by nobody else in this process.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: sets a flag of a descriptor that we own.
+    if unsafe { libc::fcntl(owned.as_raw_fd(), libc::F_SETFD, flags | libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(owned)
+}
+
+/// Sets a transparency option and reads it back.
+fn transparent(socket: &Socket, domain: Domain) -> io::Result<()> {
+    let (level, option) = if domain == Domain::IPV4 {
+        (libc::SOL_IP, libc::IP_TRANSPARENT)
+    } else {
+        (libc::SOL_IPV6, libc::IPV6_TRANSPARENT)
+    };
+    set(socket, level, option, 1)?;
+    if get(socket, level, option)? == 1 {
+        Ok(())
+    } else {
+        Err(io::Error::other(
+            "the kernel accepted IP_TRANSPARENT without setting it",
+        ))
+    }
+}
+
+fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
+    set(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+fn set(socket: &Socket, level: i32, option: i32, value: i32) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(4);
+    // SAFETY: the kernel reads `size` bytes from a live i32.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn get(socket: &Socket, level: i32, option: i32) -> io::Result<i32> {
+    let mut value = 0_i32;
+    let mut size = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or(4);
+    // SAFETY: the kernel writes at most `size` bytes into a live i32 and the real size into a live socklen_t.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw mut value).cast(),
+            &raw mut size,
+        )
+    };
+    if result == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_foreign_source_is_seen_by_the_server() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let spec = ConnectSpec {
+            to: server.local_addr().unwrap(),
+            source: Some("127.7.7.7".parse().unwrap()),
+            mark: Some(2),
+        };
+        let client = connect(&spec).unwrap();
+        let (mut accepted, peer) = server.accept().unwrap();
+        assert_eq!(peer.ip(), spec.source.unwrap());
+        set_linger_zero(&client).unwrap();
+        drop(client);
+        assert_eq!(
+            accepted.read(&mut [0]).unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
+    }
+
+    #[test]
+    fn a_transparent_listener_takes_both_families() {
+        let listener = listen_transparent("[::]:0".parse().unwrap(), 16).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        listener.set_nonblocking(false).unwrap();
+        for address in ["127.0.0.1", "::1"] {
+            let _client = TcpStream::connect((address, port)).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert_eq!(
+                original_destination(&accepted).unwrap().ip(),
+                address.parse::<IpAddr>().unwrap()
+            );
+        }
+    }
+
+    #[test]
+    fn only_open_descriptors_are_adopted() {
+        assert!(adopt(987_654).is_err());
+    }
+}
