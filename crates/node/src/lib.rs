@@ -1,10 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The node agent: capture, proxies, and the pod runner of one machine.
+//!
+//! Start at `run.rs`: it says what is started in which order. `runner.rs` holds the pods, `agent.rs` their proxies, `network.rs`
+//! what connects them, `host.rs` all that is asked of the kernel.
 
 #![forbid(unsafe_code)]
 
 mod agent;
+mod api;
+/// The command line.
+pub mod args;
+/// Outboard capture.
+pub mod capture;
 mod cluster;
+mod daemon;
 mod dns;
+mod host;
 mod network;
+mod notify;
+mod processes;
+/// Start and stop.
+pub mod run;
 mod runner;
+mod witness;

@@ -1,3 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! maille-node.
-fn main() {}
+//! `maille-node run`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = match maille_node::args::parse(std::env::args().skip(1)) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("maille-node: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let done = runtime.block_on(maille_node::run::run(args));
+        runtime.shutdown_background();
+        done
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("maille-node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

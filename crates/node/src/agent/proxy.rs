@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The life of one proxy: started with the pod's listening sockets, started again at once when it ends, with the same sockets.
+//!
+//! The sockets stay open here: connections that come while there is no proxy wait in their queues, and none goes round.
+//! Its readiness is taken back only when it stays away for longer than [`AWAY`], so that a restart moves no client.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use maille_chassis::tasks::Task;
+use nix::sys::signal::Signal;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Agent;
+use super::attest::Expected;
+use super::relay::{Certificates, Discovery, Relay, Telemetry};
+use crate::capture::Captured;
+use crate::host::{Child, ProxySpec, describe, spawn_proxy};
+use crate::notify::Notify;
+use crate::processes::Role;
+use crate::runner::backoff::Backoff;
+
+/// How long clients wait for a proxy that is started again before its pod stops being ready.
+const AWAY: Duration = Duration::from_secs(1);
+/// How long a proxy may finish what it has when it is to stop; its application has ended by then.
+const DRAIN_SECONDS: u64 = 2;
+/// How long it may take until a message is due about a proxy that does not become ready.
+const READY: Duration = Duration::from_secs(30);
+
+/// A proxy that is kept running.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    stop: mpsc::Sender<()>,
+    ready: watch::Receiver<bool>,
+    keeper: Task,
+    relay: Task,
+    accept: Task,
+}
+
+/// Why one cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    #[error("its sockets cannot be made")]
+    Sockets(#[source] io::Error),
+    #[error("uid {0:?} cannot be said to control")]
+    Uid(String),
+}
+
+/// Keeps one running.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    agent: Agent,
+    uid: String,
+    dir: PathBuf,
+    captured: Arc<Captured>,
+    notify: Notify,
+    expected: Arc<Expected>,
+    ready: watch::Sender<bool>,
+    stop: mpsc::Receiver<()>,
+}
+
+impl Proxy {
+    /// Whether it is ready, now and later.
+    pub(crate) fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Lets it finish what it has, then ends it and its way to control.
+    pub(crate) async fn stop(self) {
+        // Full or closed: it is stopping already.
+        let _ = self.stop.try_send(());
+        self.keeper.ended().await;
+        self.relay.abort();
+        self.accept.abort();
+    }
+}
+
+impl Keeper {
+    pub(super) async fn start(
+        agent: Agent,
+        uid: String,
+        dir: PathBuf,
+        captured: Arc<Captured>,
+    ) -> Result<Proxy, ProxyError> {
+        let listener =
+            maille_chassis::grpc::listen(&dir.join("agent.sock")).map_err(ProxyError::Sockets)?;
+        let notify = Notify::bind(&dir.join("notify.sock")).map_err(ProxyError::Sockets)?;
+        let netns = captured.mesh.inode();
+        let expected = Arc::new(Expected {
+            pid: tokio::sync::Mutex::new(None),
+            netns,
+        });
+        let relays = (
+            Relay::<Discovery>::new(agent.control.clone(), &uid),
+            Relay::<Certificates>::new(agent.control.clone(), &uid),
+            Relay::<Telemetry>::new(agent.control.clone(), &uid),
+        );
+        let (Some(discovery), Some(certificates), Some(telemetry)) = relays else {
+            return Err(ProxyError::Uid(uid));
+        };
+        let (pass, callers) = mpsc::channel(4);
+        let accept = agent.tasks.spawn(
+            "attest",
+            attest(listener, expected.clone(), uid.clone(), pass),
+        );
+        let server = maille_chassis::grpc::server()
+            .add_service(discovery)
+            .add_service(certificates)
+            .add_service(telemetry)
+            .serve_with_incoming(ReceiverStream::new(callers).map(Ok::<_, io::Error>));
+        let relay = agent.tasks.spawn("relay", async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "relay ended");
+            }
+        });
+        let (ready, watch) = watch::channel(false);
+        let (stop, orders) = mpsc::channel(1);
+        let tasks = agent.tasks.clone();
+        let keeper = Self {
+            agent,
+            uid,
+            dir,
+            captured,
+            notify,
+            expected,
+            ready,
+            stop: orders,
+        };
+        let keeper = tasks.spawn("proxy", keeper.run());
+        Ok(Proxy {
+            stop,
+            ready: watch,
+            keeper,
+            relay,
+            accept,
+        })
+    }
+
+    async fn run(mut self) {
+        let mut backoff = Backoff::mesh();
+        loop {
+            let began = self.agent.clock.elapsed();
+            let how = match self.spawn().await {
+                Ok(child) => {
+                    let how = self.live(child).await;
+                    *self.expected.pid.lock().await = None;
+                    self.agent
+                        .processes
+                        .note(Role::Proxy(self.uid.clone()), None);
+                    match how {
+                        Some(how) => how,
+                        None => return,
+                    }
+                }
+                Err(error) => format!("cannot be started: {error:#}"),
+            };
+            let wait = backoff.after(self.agent.clock.elapsed().saturating_sub(began));
+            tracing::warn!(
+                pod.uid = self.uid,
+                how,
+                wait_ms = wait.as_millis() as u64,
+                "proxy ended; is started again"
+            );
+            if timeout(wait, self.stop.recv()).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    async fn spawn(&self) -> anyhow::Result<Child> {
+        self.notify.clear();
+        let log: File = crate::daemon::open_log(&self.dir.join("proxy.log"))?;
+        let path = |name: &str| self.dir.join(name).display().to_string();
+        let mut env = vec![
+            ("MAILLE_WORKLOAD".to_owned(), self.uid.clone()),
+            ("MAILLE_AGENT".to_owned(), path("agent.sock")),
+            ("MAILLE_ADMIN".to_owned(), path("admin.sock")),
+            ("MAILLE_SOURCE".to_owned(), "keep".to_owned()),
+            ("MAILLE_MARK".to_owned(), "2".to_owned()),
+            ("MAILLE_DRAIN_SECONDS".to_owned(), DRAIN_SECONDS.to_string()),
+            self.notify.variable(),
+        ];
+        env.extend(self.agent.settings.iter().cloned());
+        let mut expected = self.expected.pid.lock().await;
+        let child = spawn_proxy(ProxySpec {
+            program: self.agent.program.clone(),
+            env,
+            log,
+            captured: &self.captured,
+            state_dir: self.agent.state_dir.clone(),
+            own_dir: self.dir.clone(),
+        })?;
+        *expected = Some(child.pid());
+        self.agent
+            .processes
+            .note(Role::Proxy(self.uid.clone()), Some(child.pid()));
+        Ok(child)
+    }
+
+    /// Until it ended by itself (`Some`: how), or was stopped.
+    async fn live(&mut self, mut child: Child) -> Option<String> {
+        let mut heard = false;
+        let mut patience = if *self.ready.borrow() { AWAY } else { READY };
+        loop {
+            tokio::select! {
+                exit = child.exited() => return Some(describe(&exit)),
+                _ = self.stop.recv() => {
+                    child.signal(Signal::SIGTERM);
+                    let grace = Duration::from_secs(DRAIN_SECONDS) + Duration::from_millis(500);
+                    if timeout(grace, child.exited()).await.is_err() {
+                        tracing::warn!(pod.uid = self.uid, "proxy did not drain in time: killed");
+                        child.signal(Signal::SIGKILL);
+                        let _ = child.exited().await;
+                    }
+                    return None;
+                }
+                ready = self.notify.ready(patience), if !heard => {
+                    if ready {
+                        heard = true;
+                    } else {
+                        patience = READY;
+                        tracing::warn!(pod.uid = self.uid, "proxy is not ready");
+                    }
+                    self.ready.send_if_modified(|now| std::mem::replace(now, ready) != ready);
+                }
+            }
+        }
+    }
+}
+
+/// Lets the proxy in, and nobody else.
+async fn attest(
+    listener: UnixListener,
+    expected: Arc<Expected>,
+    uid: String,
+    pass: mpsc::Sender<tokio::net::UnixStream>,
+) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        match expected.check(&stream).await {
+            Ok(()) => {
+                if pass.send(stream).await.is_err() {
+                    return;
+                }
+            }
+            Err(refused) => {
+                let reason = anyhow::Error::from(refused);
+                maille_chassis::limited!(warn, pod.uid = uid, reason = %format_args!("{reason:#}"), "caller refused on a pod's socket");
+            }
+        }
+    }
+}

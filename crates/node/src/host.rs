@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the runner asks of the kernel, in its own words: the only file here that knows how `maille_sys` says it.
+
+use std::fs::File;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use maille_sys::caps::CapSet;
+use maille_sys::link::{self, Net, Route};
+pub(crate) use maille_sys::netns::NetNs;
+use maille_sys::spawn::{Bind, Spawn, SpawnError};
+pub(crate) use maille_sys::spawn::{Child, Exit};
+
+use crate::capture::Captured;
+use crate::network::{GATEWAY_V4, GATEWAY_V6};
+
+const MTU: u32 = 1500;
+const MAIN_TABLE: u32 = 254;
+
+/// A file or directory of the pod in place of the machine's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mount {
+    pub(crate) from: PathBuf,
+    pub(crate) at: PathBuf,
+    pub(crate) writable: bool,
+}
+
+/// A container to start.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: String,
+    pub(crate) log: File,
+    pub(crate) mounts: Vec<Mount>,
+    /// Not to be seen.
+    pub(crate) hide: PathBuf,
+}
+
+/// A proxy to start.
+#[derive(Debug)]
+pub(crate) struct ProxySpec<'a> {
+    pub(crate) program: PathBuf,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) log: File,
+    pub(crate) captured: &'a Captured,
+    /// Not to be seen, but for `own_dir`.
+    pub(crate) state_dir: PathBuf,
+    pub(crate) own_dir: PathBuf,
+}
+
+/// What the containers of one pod share: a network namespace and a host name.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    net: NetNs,
+    hostname: String,
+}
+
+// === impl Sandbox ===
+
+impl Sandbox {
+    /// A new, empty one.
+    pub(crate) fn create(hostname: &str) -> io::Result<Self> {
+        Ok(Self {
+            net: NetNs::create()?,
+            hostname: hostname.to_owned(),
+        })
+    }
+
+    /// Its network namespace.
+    pub(crate) fn net(&self) -> &NetNs {
+        &self.net
+    }
+
+    /// Starts a container: pid 1 of namespaces of its own, but for the network. It must be called on the main thread, because
+    /// a child dies with the thread that started it.
+    pub(crate) fn spawn(&self, spec: Spec) -> Result<Child, SpawnError> {
+        let mut spawn = Spawn::new(&spec.program)
+            .args(&spec.args)
+            .cwd(&spec.cwd)
+            .pod(&self.net, &self.hostname)
+            .hide(&spec.hide)
+            .capabilities(CapSet::CONTAINER);
+        for (name, value) in &spec.env {
+            spawn = spawn.env(name, value);
+        }
+        for mount in &spec.mounts {
+            spawn = spawn.bind(Bind {
+                from: mount.from.clone(),
+                at: mount.at.clone(),
+                writable: mount.writable,
+            });
+        }
+        logging(spawn, spec.log)?.start()
+    }
+}
+
+/// Starts a proxy in its pod's mesh namespace, with the pod's listening sockets and no sight of other pods' files. On the main
+/// thread, for the same reason.
+pub(crate) fn spawn_proxy(spec: ProxySpec<'_>) -> Result<Child, SpawnError> {
+    let mut spawn = Spawn::new(&spec.program)
+        .pod(&spec.captured.mesh, "maille-proxy")
+        .hide(&spec.state_dir)
+        .bind(Bind {
+            from: spec.own_dir.clone(),
+            at: spec.own_dir,
+            writable: true,
+        })
+        .capabilities(CapSet::PROXY)
+        .no_new_privileges()
+        .env("LISTEN_FDS", "3")
+        .env("LISTEN_FDNAMES", "outbound:inbound:mesh");
+    for (name, value) in &spec.env {
+        spawn = spawn.env(name, value);
+    }
+    let listeners = &spec.captured.listeners;
+    for (listener, number) in [&listeners.outbound, &listeners.inbound, &listeners.mesh]
+        .into_iter()
+        .zip(3..)
+    {
+        let fd = listener
+            .try_clone()
+            .map_err(|source| step(&spec.program, "duplicating a listening socket", source))?;
+        spawn = spawn.fd(fd, number);
+    }
+    logging(spawn, spec.log)?.start()
+}
+
+fn logging(spawn: Spawn, log: File) -> Result<Spawn, SpawnError> {
+    let other = log
+        .try_clone()
+        .map_err(|source| step(&PathBuf::new(), "duplicating the log", source))?;
+    Ok(spawn.output(OwnedFd::from(log), OwnedFd::from(other)))
+}
+
+fn step(program: &std::path::Path, what: &str, source: io::Error) -> SpawnError {
+    SpawnError::Step {
+        program: program.display().to_string(),
+        step: what.to_owned(),
+        source,
+    }
+}
+
+/// How a process ended, for people.
+pub(crate) fn describe(exit: &io::Result<Exit>) -> String {
+    match exit {
+        Ok(Exit::Code(code)) => format!("exited with status {code}"),
+        Ok(Exit::Signal(number)) => match nix::sys::signal::Signal::try_from(*number) {
+            Ok(signal) => format!("killed by {signal}"),
+            Err(_) => format!("killed by signal {number}"),
+        },
+        Err(error) => format!("lost: {error}"),
+    }
+}
+
+/// Puts a mesh namespace between the wire and `pod`: whole, or not at all and an error.
+pub(crate) async fn insert(pod: NetNs) -> io::Result<Captured> {
+    blocking(move || {
+        crate::capture::insert(&pod, "eth0", &crate::capture::Options::default())
+            .map_err(io::Error::other)
+    })
+    .await
+}
+
+/// Makes this process's namespace a router with `addresses` of its own.
+pub(crate) async fn prepare_node(addresses: Vec<IpAddr>) -> io::Result<()> {
+    blocking(move || {
+        let own = NetNs::current()?;
+        for (name, value) in [
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+            ("net/ipv4/conf/all/rp_filter", "0"),
+            ("net/ipv4/conf/default/rp_filter", "0"),
+            ("net/ipv6/conf/default/accept_dad", "0"),
+        ] {
+            own.sysctl(name, value)?;
+        }
+        link::inside(&own, async move |net| {
+            net.up("lo").await?;
+            for address in addresses {
+                net.add_address("lo", IpNet::from(address)).await?;
+            }
+            Ok(())
+        })
+        .map_err(io::Error::other)
+    })
+    .await
+}
+
+/// Connects `pod` by a veth whose end here is `name`, and routes `addresses` there.
+pub(crate) async fn attach(pod: NetNs, name: String, addresses: Vec<IpAddr>) -> io::Result<()> {
+    blocking(move || {
+        let own = NetNs::current()?;
+        pod.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
+        let (peer, link) = (pod.clone(), name.clone());
+        let node_side = async move |net: Net| {
+            net.add_veth(&link, "eth0", &peer, MTU).await?;
+            net.add_address(&link, IpNet::from(IpAddr::from(GATEWAY_V4)))
+                .await?;
+            net.add_address(&link, link_local(GATEWAY_V6)).await?;
+            net.up(&link).await
+        };
+        link::inside(&own, node_side).map_err(io::Error::other)?;
+        let pods = addresses.clone();
+        let pod_side = async move |net: Net| {
+            net.up("lo").await?;
+            net.up("eth0").await?;
+            for address in pods {
+                net.add_address("eth0", IpNet::from(address)).await?;
+            }
+            for (gateway, everything) in [
+                (IpAddr::from(GATEWAY_V4), IpNet::from(Ipv4Net::default())),
+                (IpAddr::from(GATEWAY_V6), IpNet::from(Ipv6Net::default())),
+            ] {
+                net.add_route("eth0", &route(everything, Some(gateway)))
+                    .await?;
+            }
+            Ok(())
+        };
+        link::inside(&pod, pod_side).map_err(io::Error::other)?;
+        link::inside(&own, async move |net| {
+            for address in addresses {
+                net.add_route(&name, &route(IpNet::from(address), None))
+                    .await?;
+            }
+            Ok(())
+        })
+        .map_err(io::Error::other)
+    })
+    .await
+}
+
+/// Removes a veth by the name of its end here.
+pub(crate) async fn detach(name: String) -> io::Result<()> {
+    blocking(move || {
+        link::inside(&NetNs::current()?, async move |net| net.delete(&name).await)
+            .map_err(io::Error::other)
+    })
+    .await
+}
+
+/// Applies rules in this process's namespace.
+pub(crate) async fn apply(rules: String) -> io::Result<()> {
+    blocking(move || maille_sys::nft::apply(&NetNs::current()?, &rules).map_err(io::Error::other))
+        .await
+}
+
+fn route(destination: IpNet, gateway: Option<IpAddr>) -> Route {
+    Route {
+        destination,
+        gateway,
+        onlink: gateway.is_some(),
+        table: MAIN_TABLE,
+        metric: 0,
+    }
+}
+
+fn link_local(address: Ipv6Addr) -> IpNet {
+    Ipv6Net::new_assert(address, 64).into()
+}
+
+/// Work that enters namespaces or waits for programs, off the runtime's thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From command line to last process: what is started in which order, and stopped in the reverse.
+//!
+//! Witness, control, DNS, service addresses, API, pods; and at the end pods, control, witness. Read `runner.rs` next.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use maille_chassis::clock::Clock;
+use maille_chassis::config::{Env, Setting, Source};
+use maille_chassis::drain::Signals;
+use maille_chassis::log::Format;
+use maille_chassis::tasks::Tasks;
+use maille_manifest::addresses::{DNS_V4, DNS_V6};
+use parking_lot::RwLock;
+
+use crate::agent::Agent;
+use crate::api::{self, Api};
+use crate::args::Args;
+use crate::cluster::{Cluster, tell};
+use crate::daemon::{Daemon, Plan};
+use crate::network::{self, Network};
+use crate::processes::{Processes, Role};
+use crate::runner::{Pods, Surroundings};
+use crate::{dns, witness};
+
+const LOG: Setting = Setting::new(
+    "MAILLE_LOG",
+    "what is logged, as a filter; passed on to control and proxies",
+);
+const LOG_FORMAT: Setting = Setting::new(
+    "MAILLE_LOG_FORMAT",
+    "text or json; passed on to control and proxies",
+);
+const PATH: Setting = Setting::new("PATH", "where containers' programs are looked for");
+
+/// Everything that is stopped at the end.
+struct Running {
+    pods: Arc<Pods>,
+    control: Option<Arc<Daemon>>,
+    observer: Option<Daemon>,
+}
+
+/// Runs until it is told to stop.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let env = Env::process();
+    let filter: String = LOG.or(&env, "info".to_owned())?;
+    let format: String = LOG_FORMAT.or(&env, "text".to_owned())?;
+    let kind = if format == "json" {
+        Format::Json
+    } else {
+        Format::Text
+    };
+    maille_chassis::log::init(&filter, kind)?;
+    let mut signals = Signals::install().context("signals cannot be heard")?;
+    let settings = vec![
+        (LOG.key.to_owned(), filter),
+        (LOG_FORMAT.key.to_owned(), format),
+    ];
+    let path = PATH.or(
+        &env,
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+    )?;
+    let tasks = Tasks::new();
+    let running = tokio::select! {
+        running = start(&args, &env, settings, path, &tasks) => running?,
+        () = signals.next() => bail!("told to stop before everything was started"),
+    };
+    tell(&serde_json::json!({"event": "started", "name": args.name}));
+    signals.next().await;
+    tell(&serde_json::json!({"event": "stopping"}));
+    running.stop().await;
+    tell(&serde_json::json!({"event": "stopped"}));
+    Ok(())
+}
+
+async fn start(
+    args: &Args,
+    _env: &dyn Source,
+    settings: Vec<(String, String)>,
+    path: String,
+    tasks: &Tasks,
+) -> anyhow::Result<Running> {
+    let clock = Clock::start();
+    let loaded = maille_manifest::load(&[args.state.join("manifests")]).map_err(|errors| {
+        anyhow::anyhow!(
+            "{}",
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        )
+    })?;
+    let bin_dir = bin_dir(args)?;
+    std::fs::create_dir_all(args.state.join("pods"))
+        .context("the state directory cannot be written")?;
+    let processes = Arc::new(Processes::default());
+    let (cluster, wanted) = Cluster::new(&args.state, loaded.objects);
+    let cluster = Arc::new(cluster);
+    let network = Network::prepare()
+        .await
+        .context("the node's network cannot be prepared")?;
+
+    let observer = match args.observe {
+        true => Some(witness::start(args, &bin_dir, &cluster, &processes, tasks, clock).await?),
+        false => None,
+    };
+    let control = match args.mesh {
+        true => Some(Arc::new(
+            Daemon::start(control(args, &bin_dir), processes.clone(), tasks, clock).await?,
+        )),
+        false => None,
+    };
+    let names = Arc::new(RwLock::new(Arc::new(cluster.names())));
+    let dns: Vec<SocketAddr> = [IpAddr::from(DNS_V4), IpAddr::from(DNS_V6)]
+        .map(|ip| SocketAddr::new(ip, 53))
+        .to_vec();
+    dns::serve(&dns, &names, tasks)
+        .await
+        .context("DNS cannot be served")?;
+    tasks.spawn(
+        "service addresses",
+        network::follow(cluster.clone(), names, clock),
+    );
+
+    let agent = args.mesh.then(|| {
+        Agent::new(
+            &bin_dir,
+            &args.state,
+            settings,
+            processes.clone(),
+            tasks.clone(),
+            clock,
+        )
+    });
+    let around = Surroundings {
+        cluster: cluster.clone(),
+        processes: processes.clone(),
+        network,
+        agent,
+        state_dir: args.state.clone(),
+        path: format!("{path}:{}", bin_dir.display()),
+        tasks: tasks.clone(),
+        clock,
+    };
+    let pods = Arc::new(Pods::new(Arc::new(around)));
+    let api = Api {
+        cluster,
+        processes,
+        pods: pods.clone(),
+        control: control.clone(),
+    };
+    api::serve(&args.state.join("node.sock"), api, tasks).context("node.sock cannot be served")?;
+    pods.start_all(wanted);
+    Ok(Running {
+        pods,
+        control,
+        observer,
+    })
+}
+
+/// Where the other programs are.
+fn bin_dir(args: &Args) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = &args.bin_dir {
+        return Ok(dir.clone());
+    }
+    let own = std::fs::read_link("/proc/self/exe").context("this program cannot be found")?;
+    own.parent()
+        .map(Path::to_owned)
+        .context("this program is in no directory")
+}
+
+fn control(args: &Args, bin_dir: &Path) -> Plan {
+    let mut flags = vec![
+        "--state".to_owned(),
+        args.state.display().to_string(),
+        "--trust-domain".to_owned(),
+        args.trust_domain.clone(),
+    ];
+    if let Some(lifetime) = &args.leaf_lifetime {
+        flags.extend(["--leaf-lifetime".to_owned(), lifetime.clone()]);
+    }
+    for range in [
+        "10.244.0.0/16",
+        "fd00:244::/48",
+        "10.96.0.0/16",
+        "fd00:96::/112",
+    ] {
+        flags.extend(["--cluster-range".to_owned(), range.to_owned()]);
+    }
+    Plan {
+        role: Role::Control,
+        program: bin_dir.join("maille-control"),
+        args: flags,
+        log: args.state.join("control.log"),
+        grace: Duration::from_secs(1),
+    }
+}
+
+impl Running {
+    async fn stop(self) {
+        self.pods.shutdown().await;
+        if let Some(control) = self.control {
+            control.stop().await;
+        }
+        // Last, so that it has seen everything.
+        if let Some(observer) = self.observer {
+            observer.stop().await;
+        }
+    }
+}
