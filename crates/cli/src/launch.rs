@@ -6,15 +6,16 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use maille_sys::spawn::{Child, Exit, Spawn, SpawnError};
+use nix::sys::signal::Signal;
 
 use crate::failure::Expected;
 use crate::state::State;
+
+/// Variables that reach the runner; it has no others.
+const PASSED_ON: &[&str] = &["HOME", "LANG", "MAILLE_LOG", "MAILLE_LOG_FORMAT", "TZ"];
 
 /// What differs from run to run.
 #[derive(Debug, Default)]
@@ -25,73 +26,83 @@ pub(crate) struct Options {
     pub(crate) no_mesh: bool,
 }
 
-/// The runner's process.
+/// The runner's process. Dropping it kills it.
 #[derive(Debug)]
-pub(crate) struct Node {
-    child: Child,
-    pid: i32,
-}
+pub(crate) struct Node(Child);
 
 impl Node {
     /// Starts it. Its log goes to `node.log` of the state directory.
     pub(crate) fn start(state: &State, options: &Options) -> anyhow::Result<Self> {
+        let program = beside("maille-node")?;
         let log =
             File::create_new(state.dir().join("node.log")).context("failed to make node.log")?;
-        let program = beside("maille-node")?;
-        let mut command = Command::new(&program);
-        command
-            .env("PATH", search_path(&program))
-            .arg("run")
-            .arg("--state")
-            .arg(state.dir())
-            .args(["--name", state.name()]);
+        let mut args: Vec<OsString> = ["run", "--name", state.name(), "--state"]
+            .map(OsString::from)
+            .to_vec();
+        args.push(state.dir().into());
         if let Some(marker) = &options.observe {
-            command.arg("--observe").args(["--marker", &hex(marker)]);
+            args.extend(["--observe", "--marker", &hex(marker)].map(OsString::from));
         }
         if options.no_mesh {
-            command.arg("--no-mesh");
+            args.push("--no-mesh".into());
         }
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .context("failed to start the runner")?;
-        let pid = child
-            .id()
-            .and_then(|pid| i32::try_from(pid).ok())
-            .context("no pid")?;
-        Ok(Self { child, pid })
+        let mut spawn = Spawn::new(&program)
+            .args(args)
+            .env("PATH", search_path(&program))
+            .output(log.try_clone()?.into(), log.into())
+            .isolated();
+        for name in PASSED_ON {
+            if let Some(value) = std::env::var_os(name) {
+                spawn = spawn.env(name, value);
+            }
+        }
+        Ok(Self(spawn.start().map_err(refused)?))
     }
 
     /// Its pid as this process sees it.
-    pub(crate) const fn pid(&self) -> i32 {
-        self.pid
+    pub(crate) fn pid(&self) -> i32 {
+        self.0.pid()
     }
 
     /// Signals it, unless it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
-        if self.child.id().is_some() {
-            // It may end at this moment; its pid stays its own until it is waited for.
-            let _ = kill(Pid::from_raw(self.pid), signal);
-        }
+        self.0.signal(signal);
     }
 
-    /// Waits for its end.
+    /// Waits for its end. Cancel-safe.
     pub(crate) async fn exited(&mut self) {
-        let _ = self.child.wait().await;
+        // Only a process that is not ours cannot be waited for.
+        let _ = self.0.exited().await;
     }
 
-    /// Waits for an end that nobody asked for, and says how it was.
+    /// Waits for an end that nobody asked for, and says how it was. Cancel-safe.
     pub(crate) async fn died(&mut self) -> Expected {
-        let how = match self.child.wait().await {
-            Ok(status) => status.to_string(),
+        let how = match self.0.exited().await {
+            Ok(Exit::Code(code)) => format!("with code {code}"),
+            Ok(Exit::Signal(signal)) => format!("by signal {signal}"),
             Err(error) => error.to_string(),
         };
         Expected::Node {
-            what: format!("the runner ended by itself: {how}"),
+            what: format!("the runner ended by itself, {how}"),
         }
+    }
+}
+
+/// What the machine said, with the setting to change where it is known.
+fn refused(error: SpawnError) -> Expected {
+    match error {
+        SpawnError::Forbidden { .. } => Expected::Machine {
+            what: error.to_string(),
+            hint: Some("allow it, or run this as root".into()),
+        },
+        SpawnError::Step { ref source, .. } => Expected::Machine {
+            what: format!("{error}: {source}"),
+            hint: None,
+        },
+        SpawnError::Nul { .. } => Expected::Machine {
+            what: error.to_string(),
+            hint: None,
+        },
     }
 }
 

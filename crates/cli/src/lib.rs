@@ -12,7 +12,6 @@ mod demo;
 mod down;
 mod failure;
 mod launch;
-mod machine;
 mod manifests;
 mod mesh;
 mod screen;
