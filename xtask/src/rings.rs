@@ -91,7 +91,14 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
         }
         Ring::Bench => {
             demo::build()?;
-            let run = ["run", "--release", "--quiet", "--package", "maille-bench", "--"];
+            let run = [
+                "run",
+                "--release",
+                "--quiet",
+                "--package",
+                "maille-bench",
+                "--",
+            ];
             let quick = "--rounds=3 --seconds=2 --connections=64 --heads=plain --gate=1.15";
             let bench = run.into_iter().chain(quick.split(' '));
             let mut counts = Counts::default();
@@ -153,12 +160,7 @@ fn outer(
         for test in &stage.tests {
             say("-- as an ordinary user");
             let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
-            let also = [
-                "--inh-caps=-all",
-                "--bounding-set=-all",
-                "--reset-env",
-                "--",
-            ];
+            let also = ["--inh-caps=-all", "--"];
             let setpriv = which("setpriv").context("setpriv is missing")?;
             run(Cmd::new(setpriv).args(as_nobody).args(also).args([test]))?;
         }

@@ -29,7 +29,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("libc", &["sys"]),
     ("rtnetlink", &["sys"]),
     ("tracing-subscriber", &["chassis"]),
-    ("clap", &["cli", "demo"]),
+    ("clap", &["cli", "control", "demo"]),
     ("axum", &["control"]),
 ];
 
