@@ -5,6 +5,7 @@
 //! it yet. Read [`crate::stat::view`] and [`check`] for what the answers mean.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -34,8 +35,8 @@ const WINDOW_SECONDS: u64 = 60;
 pub struct Api {
     /// Everything that is known.
     pub hub: Arc<Hub>,
-    /// When the CA's certificate begins and ends, seconds since the Unix epoch.
-    pub ca_validity: (i64, i64),
+    /// When the CA's certificate begins and ends.
+    pub ca_validity: (SystemTime, SystemTime),
 }
 
 #[derive(Debug, Serialize)]

@@ -96,6 +96,8 @@ pub struct Proxy {
     pub reports: usize,
     /// When its newest certificate ends.
     pub certified_until: Option<SystemTime>,
+    /// Certificates that it had lately: in which stretch of seconds, how many.
+    pub(crate) signed: (u64, u32),
     /// What it could not use, in its own words.
     pub rejection: Option<String>,
 }

@@ -16,6 +16,8 @@ pub mod hub;
 pub mod index;
 /// Names of resources.
 pub mod key;
+/// The process.
+pub mod run;
 /// The gRPC services.
 pub mod serve;
 /// The command line.

@@ -1,3 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
-//! maille-control.
-fn main() {}
+//! maille-control: reads the command line, starts [`maille_control::run`], and ends when it is told to.
+
+#![forbid(unsafe_code)]
+
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use maille_chassis::config::{Env, Setting};
+use maille_chassis::drain::{Drain, Signals};
+use maille_chassis::tasks::Tasks;
+use maille_chassis::{log, notify};
+use maille_control::run::start;
+use maille_control::settings::Settings;
+
+const LOG: Setting = Setting::new(
+    "MAILLE_LOG",
+    "what to log, such as info or info,maille_control=debug",
+);
+const LOG_FORMAT: Setting = Setting::new("MAILLE_LOG_FORMAT", "text or json");
+/// Streams end at once when they are told; this is for answers that are on their way.
+const DRAIN: Duration = Duration::from_secs(5);
+
+fn main() -> anyhow::Result<()> {
+    let settings = Settings::parse();
+    let env = Env::process();
+    let filter = LOG.or(&env, "info".to_owned())?;
+    log::init(&filter, LOG_FORMAT.or(&env, log::Format::Text)?)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")?;
+    runtime.block_on(serve(&settings, &env))
+}
+
+async fn serve(settings: &Settings, env: &Env) -> anyhow::Result<()> {
+    let mut signals = Signals::install().context("signals cannot be handled")?;
+    let (tasks, mut drain) = (Tasks::new(), Drain::new());
+    let running = start(settings, &tasks, &drain)?;
+    notify::ready(env).context("the supervisor was not told")?;
+    tracing::info!(state = %settings.state.display(), "ready");
+    let mut failed = pin!(running.failed);
+    let failure = tokio::select! {
+        () = signals.next() => None,
+        failure = failed.as_mut() => Some(failure),
+    };
+    let ended = drain.finish(DRAIN, signals.next()).await;
+    tracing::info!(?ended, "stopped");
+    match failure {
+        None => Ok(()),
+        Some(Ok(error)) => Err(error).context("the source failed"),
+        Some(Err(_)) => anyhow::bail!("the source ended"),
+    }
+}

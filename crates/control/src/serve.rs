@@ -5,16 +5,25 @@
 //! A stream is a value that tonic polls ([`ads`]): it makes an answer when the peer has room for one, so that nothing
 //! queues here. Read [`session`] first: it is what the protocol is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use maille_identity::Authority;
 use maille_model::{Workload, WorkloadUid};
+use maille_wire::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use maille_wire::v1::certificates_server::CertificatesServer;
+use maille_wire::v1::telemetry_server::TelemetryServer;
 use tonic::metadata::MetadataMap;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
 use tonic::{Code, Status};
 
 use crate::hub::{Hub, Proxy, Refusal};
 
 /// Delta discovery.
 pub mod ads;
+/// Signing.
+pub mod certificates;
 /// One stream as a value.
 pub mod session;
 /// Reports.
@@ -26,6 +35,31 @@ pub const WORKLOAD: &str = "maille-workload";
 const STREAMS: usize = 4;
 /// How long a call waits for control to have read its sources. Discovery streams are held without an answer meanwhile.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Largest signing request: a CSR has some 300 bytes.
+const SIGN_BYTES: usize = 16 * 1024;
+/// Largest report: [`crate::stat::EDGES`] edges with full histograms are far below.
+const REPORT_BYTES: usize = 8 * 1024 * 1024;
+/// Largest discovery request: 20,000 names and versions.
+const DISCOVERY_BYTES: usize = 8 * 1024 * 1024;
+
+/// Adds the three services to a server.
+pub fn add(
+    mut server: Server,
+    hub: &Arc<Hub>,
+    authority: Arc<Authority>,
+    leaf_lifetime: Duration,
+) -> Router {
+    let ads = ads::Ads::new(hub.clone());
+    let signer = certificates::Signer::new(hub.clone(), authority, leaf_lifetime);
+    let reports = telemetry::Reports::new(hub.clone());
+    server
+        .add_service(
+            AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(DISCOVERY_BYTES),
+        )
+        .add_service(CertificatesServer::new(signer).max_decoding_message_size(SIGN_BYTES))
+        .add_service(TelemetryServer::new(reports).max_decoding_message_size(REPORT_BYTES))
+}
 
 /// The workload that a call is for, by the agent's word.
 fn workload_of(metadata: &MetadataMap) -> Result<WorkloadUid, Status> {
@@ -54,7 +88,7 @@ fn status(refusal: &Refusal) -> Status {
 
 /// A place among a workload's streams of one kind; given back on drop.
 struct Seat {
-    hub: std::sync::Arc<Hub>,
+    hub: Arc<Hub>,
     uid: WorkloadUid,
     count: fn(&mut Proxy) -> &mut usize,
 }
@@ -64,7 +98,7 @@ struct Seat {
 impl Seat {
     /// Takes a place, or refuses when the workload has enough streams.
     fn take(
-        hub: &std::sync::Arc<Hub>,
+        hub: &Arc<Hub>,
         uid: &WorkloadUid,
         count: fn(&mut Proxy) -> &mut usize,
     ) -> Result<Self, Status> {

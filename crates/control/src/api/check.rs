@@ -51,7 +51,8 @@ pub(crate) fn report(api: &Api) -> Report {
     }
 }
 
-fn control(world: &World, (from, until): (i64, i64), now: i64) -> Vec<Check> {
+fn control(world: &World, (from, until): (SystemTime, SystemTime), now: i64) -> Vec<Check> {
+    let (from, until) = (unix(from), unix(until));
     let pods = world.index.pods().count();
     let services = world.index.services().count();
     let read = format!("{pods} pods and {services} services");
