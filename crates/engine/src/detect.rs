@@ -81,7 +81,7 @@ fn by_request_line(first: &[u8]) -> Detected {
         [b' ', b'*', b' ', ..] => Detected::Http1,
         [b' ', b'h' | b'H', b't' | b'T', b't' | b'T', b'p' | b'P', ..] => Detected::Http1,
         [b' ', start @ ..] if b"* ".starts_with(start) => Detected::NeedMore,
-        [b' ', start @ ..] if b"http".starts_with(&*start.to_ascii_lowercase()) => {
+        [b' ', start @ ..] if b"http".starts_with(&start.to_ascii_lowercase()) => {
             Detected::NeedMore
         }
         _ => NO,

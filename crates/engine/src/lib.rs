@@ -12,3 +12,6 @@ pub mod detect;
 pub mod route;
 /// What control said so far.
 pub mod snapshot;
+
+#[cfg(test)]
+mod testing;

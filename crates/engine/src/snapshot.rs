@@ -4,9 +4,11 @@
 //! The order in which control's words arrive must never matter: a snapshot is a function of the last word on each name.
 //! Read `route.rs` next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use maille_model::{
     AddressOwner, Endpoints, Membership, Mesh, Own, Service, ServiceId, Workload, WorkloadUid,
@@ -39,14 +41,21 @@ pub enum Key {
     Endpoints(ServiceId),
 }
 
-/// Everything that control said so far. Cheap to clone: entries are shared.
+/// Everything that control said so far. Cheap to clone: entries are shared, and so are their marks of use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     mesh: Option<Arc<Mesh>>,
     own: Option<Arc<Own>>,
-    addresses: HashMap<IpAddr, Option<Arc<AddressOwner>>>,
-    services: HashMap<ServiceId, Option<Arc<Service>>>,
-    endpoints: HashMap<ServiceId, Option<Arc<Group>>>,
+    addresses: HashMap<IpAddr, Entry<AddressOwner>>,
+    services: HashMap<ServiceId, Entry<Service>>,
+    endpoints: HashMap<ServiceId, Entry<Group>>,
+}
+
+/// An answer. The mark says that a decision read it, so that discovery knows what nobody needs any more; decisions never read the mark.
+#[derive(Debug)]
+struct Entry<V> {
+    value: Option<Arc<V>>,
+    used: Arc<AtomicBool>,
 }
 
 /// The ready workloads behind a service, by service port.
@@ -81,15 +90,40 @@ impl<T> Known<T> {
             Self::Present(value) => Known::Present(change(value)),
         }
     }
+}
 
-    fn of(entry: Option<&Option<T>>) -> Known<&T> {
-        match entry {
-            None => Known::Unknown,
-            Some(None) => Known::Absent,
-            Some(Some(value)) => Known::Present(value),
+// === impl Entry ===
+
+impl<V> Entry<V> {
+    fn known(&self) -> Known<&Arc<V>> {
+        self.value.as_ref().map_or(Known::Absent, Known::Present)
+    }
+
+    fn read(&self) -> Known<&Arc<V>> {
+        // Looking first keeps the cache line shared.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+        self.known()
+    }
+}
+
+impl<V> Clone for Entry<V> {
+    fn clone(&self) -> Self {
+        Self {
+            value: self.value.clone(),
+            used: Arc::clone(&self.used),
         }
     }
 }
+
+impl<V: PartialEq> PartialEq for Entry<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<V: Eq> Eq for Entry<V> {}
 
 // === impl Snapshot: what decisions read ===
 
@@ -116,38 +150,36 @@ impl Snapshot {
 
     /// Whose `address` is.
     pub fn address(&self, address: IpAddr) -> Known<&Arc<AddressOwner>> {
-        Known::of(self.addresses.get(&address))
+        self.addresses
+            .get(&address)
+            .map_or(Known::Unknown, Entry::read)
     }
 
     /// The service `id`.
     pub fn service(&self, id: &ServiceId) -> Known<&Arc<Service>> {
-        Known::of(self.services.get(id))
+        self.services.get(id).map_or(Known::Unknown, Entry::read)
     }
 
     /// The ready workloads behind the service `id`.
     pub fn endpoints(&self, id: &ServiceId) -> Known<&Arc<Group>> {
-        Known::of(self.endpoints.get(id))
+        self.endpoints.get(id).map_or(Known::Unknown, Entry::read)
     }
 
     /// Addresses with an answer, in no order.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, Known<&Arc<AddressOwner>>)> {
         self.addresses
             .iter()
-            .map(|(address, entry)| (*address, Known::of(Some(entry))))
+            .map(|(address, entry)| (*address, entry.known()))
     }
 
     /// Services with an answer, in no order.
     pub fn services(&self) -> impl Iterator<Item = (&ServiceId, Known<&Arc<Service>>)> {
-        self.services
-            .iter()
-            .map(|(id, entry)| (id, Known::of(Some(entry))))
+        self.services.iter().map(|(id, entry)| (id, entry.known()))
     }
 
     /// Groups with an answer, in no order.
     pub fn groups(&self) -> impl Iterator<Item = (&ServiceId, Known<&Arc<Group>>)> {
-        self.endpoints
-            .iter()
-            .map(|(id, entry)| (id, Known::of(Some(entry))))
+        self.endpoints.iter().map(|(id, entry)| (id, entry.known()))
     }
 }
 
@@ -179,6 +211,17 @@ impl Snapshot {
         set(&mut self.endpoints, id, endpoints.map(Group::of));
     }
 
+    /// Whether a decision read the answer about `key` since this was last asked, in this snapshot or one that it was made from.
+    pub fn take_used(&self, key: &Key) -> bool {
+        let used = match key {
+            Key::Mesh | Key::Own => return true,
+            Key::Address(address) => self.addresses.get(address).map(|entry| &entry.used),
+            Key::Service(id) => self.services.get(id).map(|entry| &entry.used),
+            Key::Endpoints(id) => self.endpoints.get(id).map(|entry| &entry.used),
+        };
+        used.is_some_and(|used| used.swap(false, Ordering::Relaxed))
+    }
+
     /// Forgets what was said about `key`. The mesh and the own workload are never forgotten.
     pub fn forget(&mut self, key: &Key) {
         match key {
@@ -190,11 +233,20 @@ impl Snapshot {
     }
 }
 
-fn set<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, Option<Arc<V>>>, key: K, value: Known<V>) {
-    match value {
-        Known::Unknown => drop(map.remove(&key)),
-        Known::Absent => drop(map.insert(key, None)),
-        Known::Present(value) => drop(map.insert(key, Some(Arc::new(value)))),
+fn set<K: Hash + Eq, V>(map: &mut HashMap<K, Entry<V>>, key: K, value: Known<V>) {
+    let value = match value {
+        Known::Unknown => return drop(map.remove(&key)),
+        Known::Absent => None,
+        Known::Present(value) => Some(Arc::new(value)),
+    };
+    match map.entry(key) {
+        hash_map::Entry::Occupied(mut known) => known.get_mut().value = value,
+        hash_map::Entry::Vacant(place) => {
+            place.insert(Entry {
+                value,
+                used: Arc::default(),
+            });
+        }
     }
 }
 

@@ -1,2 +1,134 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Tables and properties.
+//! What people's clients begin with; and that more bytes never change an answer.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const OPAQUE: Detected = Detected::Opaque(Protocol::Undeclared);
+
+fn undeclared(bytes: &[u8]) -> Detected {
+    detect(bytes, Protocol::Undeclared)
+}
+
+#[test]
+fn first_words_of_http_1() {
+    for bytes in [
+        &b"GET / HTTP/1.1\r\nHost: x\r\n"[..],
+        b"GET /",
+        b"OPTIONS * HTTP/1.1\r\n",
+        b"CONNECT example.com:443 HTTP/1.1\r\n",
+        b"GET http://example.com/ HTTP/1.1\r\n",
+        b"GET HTTP://example.com/ HTTP/1.1\r\n",
+        b"UPDATEREDIRECTREF /x",
+        b"M-SEARCH * HTTP/1.1\r\n",
+        b"x /",
+        // Nearly HTTP/2: the parser says what is wrong with it.
+        b"PRI * HTTP/2.1\r\n",
+    ] {
+        assert_eq!(
+            undeclared(bytes),
+            Detected::Http1,
+            "{}",
+            bytes.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn first_words_of_others() {
+    let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    assert_eq!(undeclared(&hello), Detected::Opaque(Protocol::Tls));
+    assert_eq!(undeclared(PREFACE), Detected::Opaque(Protocol::Http2));
+    for bytes in [
+        &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
+        b"*1\r\n$4\r\nPING\r\n",
+        b"EHLO mail.example.com\r\n",
+        b"get key\r\n",
+        b"GET key\r\n",
+        b"SET a b\r\n",
+        b" / HTTP/1.1",
+        b"\r\nGET / HTTP/1.1",
+        b"GET\r\n",
+        b"GET\t/",
+        b"ABCDEFGHIJKLMNOPQRS",
+        b"*x\n",
+        &[0, 0, 0, 8, 4, 210, 22, 47],
+        // A TLS alert, SSLv2, a handshake that does not begin with ClientHello, one that is too long.
+        &[0x15, 3, 1, 0, 2, 1, 0],
+        &[0x16, 2, 0, 0, 1, 1],
+        &[0x16, 3, 3, 0, 100, 2],
+        &[0x16, 3, 3, 0x41, 0, 1],
+    ] {
+        assert_eq!(undeclared(bytes), OPAQUE, "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn half_words() {
+    for bytes in [
+        &b""[..],
+        b"G",
+        b"GET",
+        b"GET ",
+        b"GET h",
+        b"GET htt",
+        b"GET *",
+        b"CONNECT ",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r",
+        b"PRI ",
+        &[0x16],
+        &[0x16, 3, 3, 1, 0],
+    ] {
+        assert_eq!(
+            undeclared(bytes),
+            Detected::NeedMore,
+            "{}",
+            bytes.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn a_declaration_needs_no_bytes() {
+    for bytes in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1"] {
+        assert_eq!(detect(bytes, Protocol::Http1), Detected::Http1);
+        for protocol in [
+            Protocol::Http2,
+            Protocol::Grpc,
+            Protocol::Tls,
+            Protocol::Tcp,
+        ] {
+            assert_eq!(detect(bytes, protocol), Detected::Opaque(protocol));
+        }
+    }
+}
+
+fn beginnings() -> impl Strategy<Value = Vec<u8>> {
+    let start = prop_oneof![
+        Just(&b""[..]),
+        Just(PREFACE),
+        Just(&b"GET "[..]),
+        Just(&b"CONNECT "[..]),
+        Just(&b"OPTIONS * "[..]),
+        Just(&b"GET http"[..]),
+        Just(&[0x16, 3, 3, 1, 0, 1][..]),
+    ];
+    let rest = proptest::collection::vec(prop_oneof![any::<u8>(), b' '..=b'~'], 0..40);
+    (start, 0usize..24, rest)
+        .prop_map(|(start, cut, rest)| [&start[..cut.min(start.len())], &rest].concat())
+}
+
+proptest! {
+    #[test]
+    fn more_bytes_never_change_an_answer(bytes in beginnings()) {
+        let whole = undeclared(&bytes);
+        for length in 0..bytes.len() {
+            let part = undeclared(&bytes[..length]);
+            prop_assert!(part == Detected::NeedMore || part == whole, "{length} bytes of {:?}: {part:?}, all: {whole:?}", bytes);
+        }
+        if bytes.len() >= LONGEST {
+            prop_assert_ne!(whole, Detected::NeedMore);
+        }
+    }
+}
