@@ -4,6 +4,8 @@
 
 /// How this proxy talks to control.
 pub mod control;
+/// What control knows, on demand.
+pub mod discovery;
 /// Everything that can go wrong with an exchange.
 pub mod failure;
 /// What passed through, counted by edge.

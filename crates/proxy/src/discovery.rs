@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What control knows, on demand: workers ask for keys, control answers on one delta stream, and each change is a new snapshot.
+//!
+//! The rules are in [`book`], which has no I/O; this file only carries messages. It must never take anything back that control did not take
+//! back: without control the last good snapshot stays in force, for ever. Read `discovery/book.rs` next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use maille_chassis::clock::Clock;
+use maille_engine::snapshot::{Key, Snapshot};
+use maille_model::WorkloadUid;
+use maille_wire::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use maille_wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::control::{Backoff, Caller};
+
+/// Subscriptions, versions and the snapshot, without I/O.
+pub mod book;
+
+use book::Book;
+
+/// Keys that workers asked for and that were not looked at yet.
+pub const ASKS: usize = 1_024;
+/// Requests on their way to the transport.
+const REQUESTS: usize = 8;
+/// How long control may take to open a stream.
+const OPEN: Duration = Duration::from_secs(10);
+/// How often unused subscriptions are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+
+type Client = AggregatedDiscoveryServiceClient<InterceptedService<Channel, Caller>>;
+
+/// A worker's view of discovery. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct View {
+    asks: mpsc::Sender<Key>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// The control thread's end: to be run.
+#[derive(Debug)]
+pub struct Discovery {
+    book: Book,
+    asks: mpsc::Receiver<Key>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    clock: Clock,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("control did not open the stream in time")]
+    Late,
+    #[error("control ended the stream")]
+    Ended,
+    #[error("the stream failed")]
+    Failed(#[from] Box<Status>),
+}
+
+/// Both ends of discovery for the workload `uid`.
+pub fn new(uid: WorkloadUid, clock: Clock) -> (View, Discovery) {
+    let (ask, asks) = mpsc::channel(ASKS);
+    let book = Book::new(uid);
+    let (publish, snapshots) = watch::channel(Arc::new(book.snapshot().clone()));
+    (
+        View {
+            asks: ask,
+            snapshots,
+        },
+        Discovery {
+            book,
+            asks,
+            snapshots: publish,
+            clock,
+        },
+    )
+}
+
+// === impl View ===
+
+impl View {
+    /// Asks for `key`. While too many are waiting the question is lost: whoever waits asks again with the next snapshot.
+    pub fn ask(&self, key: Key) {
+        // A control thread that is gone took the process with it.
+        let _ = self.asks.try_send(key);
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// Waits for a snapshot that was not seen by this before. `None` when there will be no more.
+    pub async fn changed(&mut self) -> Option<Arc<Snapshot>> {
+        self.snapshots.changed().await.ok()?;
+        Some(Arc::clone(&self.snapshots.borrow_and_update()))
+    }
+
+    /// Waits for a snapshot that says enough to admit anything. `None` when there will be none.
+    pub async fn complete(&mut self) -> Option<Arc<Snapshot>> {
+        let snapshot = self
+            .snapshots
+            .wait_for(|snapshot| snapshot.is_complete())
+            .await
+            .ok()?;
+        Some(Arc::clone(&snapshot))
+    }
+}
+
+// === impl Discovery ===
+
+impl Discovery {
+    /// Talks to control, for ever: a stream that ends is begun again.
+    pub async fn run(mut self, channel: Channel, caller: Caller) {
+        let mut client = AggregatedDiscoveryServiceClient::with_interceptor(channel, caller)
+            .max_decoding_message_size(maille_chassis::grpc::MESSAGE_LIMIT);
+        let mut backoff = Backoff::new();
+        loop {
+            let began = self.clock.now();
+            let Err(error) = self.stream(&mut client).await;
+            maille_chassis::limited!(
+                warn,
+                error = &error as &dyn std::error::Error,
+                "discovery stream lost; the last snapshot stays in force"
+            );
+            self.book.disconnected();
+            backoff.wait(&self.clock, began).await;
+        }
+    }
+
+    async fn stream(
+        &mut self,
+        client: &mut Client,
+    ) -> Result<std::convert::Infallible, StreamError> {
+        let (send, requests) = mpsc::channel(REQUESTS);
+        self.book.connected();
+        // The server may wait for the first request before it answers at all.
+        self.send_now(&send);
+        let opening = client.delta_aggregated_resources(ReceiverStream::new(requests));
+        let mut answers = timeout(OPEN, opening)
+            .await
+            .map_err(|_| StreamError::Late)?
+            .map_err(|status| StreamError::Failed(Box::new(status)))?
+            .into_inner();
+        let mut sweep = self.clock.now() + SWEEP;
+        loop {
+            tokio::select! {
+                room = send.reserve(), if self.book.has_requests() => {
+                    let room = room.map_err(|_| StreamError::Ended)?;
+                    if let Some(request) = self.book.next_request() {
+                        room.send(request);
+                    }
+                }
+                // While requests wait for room no more answers are taken, which would make more of them.
+                answer = next(&mut answers), if !self.book.has_requests() => {
+                    self.take(&answer?);
+                }
+                key = self.asks.recv() => {
+                    let Some(key) = key else { return Err(StreamError::Ended) };
+                    self.ask(key);
+                }
+                () = self.clock.until(sweep) => {
+                    sweep = self.clock.now() + SWEEP;
+                    self.book.sweep(self.clock.elapsed());
+                    self.publish();
+                }
+            }
+        }
+    }
+
+    fn send_now(&mut self, send: &mpsc::Sender<DeltaDiscoveryRequest>) {
+        while self.book.has_requests() {
+            let Ok(room) = send.try_reserve() else { return };
+            let Some(request) = self.book.next_request() else {
+                return;
+            };
+            room.send(request);
+        }
+    }
+
+    /// Takes every key that is waiting, so that they travel together.
+    fn ask(&mut self, first: Key) {
+        let now = self.clock.elapsed();
+        self.book.ask(first, now);
+        while let Ok(key) = self.asks.try_recv() {
+            self.book.ask(key, now);
+        }
+        self.publish();
+    }
+
+    fn take(&mut self, answer: &DeltaDiscoveryResponse) {
+        if let Err(error) = self.book.answer(answer, self.clock.elapsed()) {
+            maille_chassis::limited!(
+                warn,
+                error = &error as &dyn std::error::Error,
+                "control said something unusable; what it said before stays in force"
+            );
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        if self.book.take_changed() {
+            self.snapshots
+                .send_replace(Arc::new(self.book.snapshot().clone()));
+        }
+    }
+}
+
+async fn next(
+    answers: &mut Streaming<DeltaDiscoveryResponse>,
+) -> Result<DeltaDiscoveryResponse, StreamError> {
+    let answer = answers
+        .message()
+        .await
+        .map_err(|status| StreamError::Failed(Box::new(status)))?;
+    answer.ok_or(StreamError::Ended)
+}
+
+#[cfg(test)]
+mod tests;
