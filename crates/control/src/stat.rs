@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What proxies reported, added up. Pure: the time is an argument (whole seconds of a clock that never goes back).
 //!
-//! Bounded whatever a proxy says: edges a workload, windows in all, flags from a closed list. It must never decide
+//! Bounded whatever a proxy says: edges a workload, memory of all windows, flags from a closed list. It must never decide
 //! who somebody is by a proxy's word: the other end is looked up in the index by the caller. Read [`window`], then [`view`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,8 +20,8 @@ pub use window::{Counters, Increment, Series, Sum};
 pub const KEPT_SECONDS: u64 = 600;
 /// Edges that one workload may report.
 pub const EDGES: usize = 4_096;
-/// Windows in all (about 100 bytes each); above it the oldest are forgotten first.
-const WINDOWS: usize = 100_000;
+/// Memory of all windows, in cells of 8 bytes (10 MB); above it the oldest are forgotten first.
+const CELLS: usize = 1_250_000;
 
 /// The flags of `docs/wire.md` section 5; what is not in it counts as `other`.
 const FLAGS: [&str; 12] = [
@@ -102,7 +102,7 @@ pub struct Observation {
 #[derive(Debug, Default)]
 pub struct Stats {
     reporters: HashMap<WorkloadUid, Reporter>,
-    windows: usize,
+    cells: usize,
 }
 
 /// One workload's reports.
@@ -152,16 +152,16 @@ impl Stats {
                 continue;
             }
             let edge = reporter.edges.entry(observation.key).or_default();
-            let before = edge.series.windows();
+            let before = edge.series.cells();
             edge.series.record(last, &observation.increment);
-            self.windows += edge.series.windows() - before;
+            self.cells += edge.series.cells() - before;
             for (flag, count) in observation.flags {
                 let known = FLAGS.into_iter().find(|known| *known == flag);
                 let total = edge.flags.entry(known.unwrap_or("other")).or_default();
                 *total = total.saturating_add(count);
             }
         }
-        if self.windows > WINDOWS {
+        if self.cells > CELLS {
             self.shrink(second);
         }
     }
@@ -184,21 +184,24 @@ impl Stats {
         });
     }
 
-    /// Halves the stretch that is kept until the bound holds again.
+    /// Halves the stretch that is kept until the bound holds again; if need be nothing but totals is kept.
     fn shrink(&mut self, second: u64) {
         let mut kept = KEPT_SECONDS;
-        while self.windows > WINDOWS && kept > 1 {
+        while self.cells > CELLS && kept > 1 {
             kept /= 2;
             self.forget(second.saturating_sub(kept));
+        }
+        if self.cells > CELLS {
+            self.forget(u64::MAX);
         }
     }
 
     fn forget(&mut self, second: u64) {
-        self.windows = 0;
+        self.cells = 0;
         for reporter in self.reporters.values_mut() {
             for edge in reporter.edges.values_mut() {
                 edge.series.forget(second);
-                self.windows += edge.series.windows();
+                self.cells += edge.series.cells();
             }
         }
     }

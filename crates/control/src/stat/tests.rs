@@ -192,12 +192,13 @@ fn a_workload_that_is_gone_fades_out_after_the_window() {
 }
 
 #[test]
-fn edges_and_windows_are_bounded() {
+fn edges_and_memory_are_bounded() {
     let (index, mut stats) = (shop(), Stats::default());
     let many = |count: u16| {
         (0..count).map(|port| {
             let mut edge = edge(Direction::Outbound, None, false, 1);
             edge.key.port = port;
+            edge.increment.latency = (0..100).map(|bucket| (bucket, 1)).collect();
             edge
         })
     };
@@ -205,10 +206,12 @@ fn edges_and_windows_are_bounded() {
     assert_eq!(stats.dropped(), 5_000 - EDGES as u64);
     for second in 2..100 {
         report(&mut stats, &index, "front-1", second, many(4_096).collect());
-        assert!(stats.windows <= WINDOWS);
+        assert!(stats.cells <= CELLS);
     }
     let kept = stats.view(&index, 99, 600).edges[0].window.requests;
-    assert!((2..100).contains(&kept), "{kept}");
+    assert!((1..100).contains(&kept), "{kept}");
+    let total = |stats: &Stats| stats.view(&index, 99, 600).edges[0].total.requests;
+    assert_eq!(total(&stats), 99, "totals are kept");
 }
 
 #[test]

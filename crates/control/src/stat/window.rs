@@ -29,12 +29,16 @@ pub struct Increment {
     pub latency: Vec<(u16, u32)>,
 }
 
+/// What a window takes beside its histogram, in cells of 8 bytes.
+const WINDOW_CELLS: usize = 12;
+
 /// One edge's history.
 #[derive(Debug, Default)]
 pub struct Series {
     total: Counters,
     open: u64,
     ring: VecDeque<Window>,
+    cells: usize,
 }
 
 #[derive(Debug)]
@@ -81,7 +85,11 @@ impl Series {
             .saturating_add(increment.counters.opened)
             .saturating_sub(increment.counters.closed);
         match self.ring.back_mut() {
-            Some(window) if window.second >= second => window.add(increment),
+            Some(window) if window.second >= second => {
+                self.cells -= window.cells();
+                window.add(increment);
+                self.cells += window.cells();
+            }
             _ => {
                 let mut window = Window {
                     second,
@@ -90,6 +98,7 @@ impl Series {
                 };
                 window.add(increment);
                 window.latency.shrink_to_fit();
+                self.cells += window.cells();
                 self.ring.push_back(window);
             }
         }
@@ -105,14 +114,15 @@ impl Series {
         &self.total
     }
 
-    /// Windows that are kept.
-    pub fn windows(&self) -> usize {
-        self.ring.len()
+    /// Memory that its windows take, in cells of 8 bytes.
+    pub fn cells(&self) -> usize {
+        self.cells
     }
 
     /// Forgets windows before `second`.
     pub fn forget(&mut self, second: u64) {
-        while self.ring.front().is_some_and(|w| w.second < second) {
+        while let Some(window) = self.ring.front().filter(|w| w.second < second) {
+            self.cells -= window.cells();
             self.ring.pop_front();
         }
     }
@@ -141,6 +151,10 @@ impl Series {
 // === impl Window ===
 
 impl Window {
+    fn cells(&self) -> usize {
+        WINDOW_CELLS + self.latency.len()
+    }
+
     fn add(&mut self, increment: &Increment) {
         self.counters.add(&increment.counters);
         for (bucket, count) in &increment.latency {
@@ -205,12 +219,12 @@ mod tests {
         assert_eq!(sum.counters.requests, 9 + 10 + 1);
         assert_eq!(sum.bytes_protected, 200);
         assert_eq!(series.total().requests, 56);
-        assert_eq!(series.windows(), 10);
+        assert_eq!((series.ring.len(), series.cells()), (10, 130));
         let p50 = sum.quantile_ms(0.5).unwrap() * 1_000.0;
         let low = latency::floor(160) as f64;
         assert!(p50 >= low && p50 <= latency::floor(161) as f64, "{p50}");
         series.forget(10);
-        assert_eq!((series.windows(), series.newest()), (1, Some(10)));
+        assert_eq!((series.cells(), series.newest()), (13, Some(10)));
     }
 
     #[test]
