@@ -3,6 +3,8 @@
 
 use std::io;
 
+use nix::errno::Errno;
+
 /// A set of capabilities; bit N is capability N of `linux/capability.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CapSet(pub u64);
@@ -57,6 +59,96 @@ impl CapSet {
 
 /// Keeps only `keep` in the calling thread, bounding set included, for good. Call it while there is one thread.
 pub fn drop_to(keep: CapSet) -> io::Result<()> {
-    let _ = keep;
-    todo!()
+    keep_only(keep).map_err(io::Error::from_raw_os_error)
+}
+
+/// [`drop_to`] for a child before its exec: system calls only, the error is an errno.
+pub(crate) fn keep_only(keep: CapSet) -> Result<(), i32> {
+    /// More than there are; the kernel says EINVAL after its last.
+    const MOST: u32 = 64;
+    for number in 0..MOST {
+        if keep.0 & (1 << number) != 0 {
+            continue;
+        }
+        // SAFETY: no pointers.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) } < 0 {
+            match Errno::last_raw() {
+                libc::EINVAL => break,
+                errno => return Err(errno),
+            }
+        }
+    }
+    // SAFETY: no pointers. The ambient set must not give back what the others lose.
+    if unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        )
+    } < 0
+    {
+        return Err(Errno::last_raw());
+    }
+    capset(keep)
+}
+
+/// `capset(2)`: permitted, effective and inheritable alike.
+fn capset(keep: CapSet) -> Result<(), i32> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let have = permitted()?;
+    let half = |shift: u32| {
+        #[expect(clippy::cast_possible_truncation, reason = "one half")]
+        let bits = ((keep.0 & have) >> shift) as u32;
+        Sets {
+            effective: bits,
+            permitted: bits,
+            inheritable: 0,
+        }
+    };
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let sets = [half(0), half(32)];
+    // SAFETY: a live header of version 3 and the two sets that it promises.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) };
+    if result < 0 {
+        Err(Errno::last_raw())
+    } else {
+        Ok(())
+    }
+}
+
+/// `capget(2)`, the permitted set.
+fn permitted() -> Result<u64, i32> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = Header {
+        version: VERSION_3,
+        pid: 0,
+    };
+    let mut sets = [[0_u32; 3]; 2];
+    // SAFETY: a live header of version 3 and room for the two sets that it promises.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw const header, sets.as_mut_ptr()) };
+    if result < 0 {
+        return Err(Errno::last_raw());
+    }
+    Ok(u64::from(sets[0][1]) | u64::from(sets[1][1]) << 32)
 }

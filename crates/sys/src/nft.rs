@@ -2,6 +2,7 @@
 //! nftables rule sets: text in, one transaction, all or nothing.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::netns::NetNs;
@@ -30,7 +31,7 @@ pub fn list(namespace: &NetNs) -> Result<String, NftError> {
 fn run(namespace: &NetNs, arguments: &[&str], input: &str) -> Result<String, NftError> {
     let output = namespace
         .run(|| {
-            let mut child = Command::new("nft")
+            let mut child = Command::new(program())
                 .args(arguments)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
@@ -52,6 +53,15 @@ fn run(namespace: &NetNs, arguments: &[&str], input: &str) -> Result<String, Nft
     }
 }
 
+/// Distributions install it where the `PATH` of ordinary users does not lead.
+fn program() -> &'static str {
+    let usual = ["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+    usual
+        .into_iter()
+        .find(|path| Path::new(path).exists())
+        .unwrap_or("nft")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,7 +71,7 @@ mod tests {
         let namespace = NetNs::create().unwrap();
         apply(
             &namespace,
-            "table inet t { chain c { type filter hook input priority 0; } }",
+            "table inet t { chain c { type filter hook input priority 0;\n} }",
         )
         .unwrap();
         let error = apply(

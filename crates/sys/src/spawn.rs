@@ -2,17 +2,25 @@
 //! Starting processes in namespaces. A child never outlives this process (PR_SET_PDEATHSIG), and knows only the
 //! descriptors and variables that it was given.
 //!
-//! Must never run anything but system calls between `clone3` and `execve`: see `spawn/child.rs`.
+//! Must never run anything but system calls between `clone3` and `execve`: that part is `spawn/child.rs`, and
+//! `spawn/parent.rs` is the other side of it.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
+use nix::sched::CloneFlags;
 
 use crate::caps::CapSet;
 use crate::netns::NetNs;
+
+mod child;
+mod parent;
+mod plan;
+mod process;
+
+pub use process::{Child, Exit};
 
 /// A file or directory put in place of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +37,7 @@ pub struct Bind {
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// The machine does not allow namespaces to this user.
-    #[error(
-        "the machine does not let this user make namespaces: {setting} forbids it (to allow: {fix})"
-    )]
+    #[error("this machine forbids namespaces to ordinary users: {setting} (to allow them: {fix})")]
     Forbidden {
         /// The sysctl that forbids it.
         setting: &'static str,
@@ -47,13 +53,13 @@ pub enum SpawnError {
         /// Which value.
         what: &'static str,
     },
-    /// A step between clone and exec failed.
+    /// A step failed.
     #[error("{program}: {step} failed")]
     Step {
         /// What was to run.
         program: String,
         /// What failed.
-        step: String,
+        step: &'static str,
         /// What the kernel said.
         #[source]
         source: io::Error,
@@ -66,15 +72,35 @@ pub struct Spawn {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    cwd: PathBuf,
+    output: Option<(OwnedFd, OwnedFd)>,
+    fds: Vec<(OwnedFd, RawFd)>,
+    namespaces: CloneFlags,
+    net: Option<NetNs>,
+    hostname: Option<String>,
+    binds: Vec<Bind>,
+    hidden: Vec<PathBuf>,
+    capabilities: Option<CapSet>,
+    no_new_privileges: bool,
 }
 
 impl Spawn {
-    /// `program` is a path, or a name looked for in `PATH` of the variables given with [`Self::env`].
+    /// `program` is a path, or a name looked for in the `PATH` that is given with [`Self::env`].
     pub fn new(program: impl AsRef<Path>) -> Self {
         Self {
             program: program.as_ref().to_owned(),
             args: Vec::new(),
             env: Vec::new(),
+            cwd: PathBuf::from("/"),
+            output: None,
+            fds: Vec::new(),
+            namespaces: CloneFlags::empty(),
+            net: None,
+            hostname: None,
+            binds: Vec::new(),
+            hidden: Vec::new(),
+            capabilities: None,
+            no_new_privileges: false,
         }
     }
 
@@ -96,101 +122,86 @@ impl Spawn {
 
     /// Where it runs; `/` otherwise.
     #[must_use]
-    pub fn cwd(self, _dir: impl AsRef<Path>) -> Self {
+    pub fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
+        self.cwd = dir.as_ref().to_owned();
         self
     }
 
     /// Where its standard output and error go; nowhere otherwise.
     #[must_use]
-    pub fn output(self, _stdout: OwnedFd, _stderr: OwnedFd) -> Self {
+    pub fn output(mut self, stdout: impl Into<OwnedFd>, stderr: impl Into<OwnedFd>) -> Self {
+        self.output = Some((stdout.into(), stderr.into()));
         self
     }
 
     /// Passes a descriptor under a number of its own, 3 or above.
     #[must_use]
-    pub fn fd(self, _fd: OwnedFd, _number: RawFd) -> Self {
+    pub fn fd(mut self, fd: impl Into<OwnedFd>, number: RawFd) -> Self {
+        self.fds.push((fd.into(), number));
         self
     }
 
     /// New pid, mount, network, IPC and UTS namespaces with the process as pid 1, and where this process is not root a
     /// user namespace in which only the own user is known, as root. /proc is fresh.
     #[must_use]
-    pub fn isolated(self) -> Self {
+    pub fn isolated(mut self) -> Self {
+        self.namespaces = private() | CloneFlags::CLONE_NEWNET;
+        if !nix::unistd::geteuid().is_root() {
+            self.namespaces |= CloneFlags::CLONE_NEWUSER;
+        }
         self
     }
 
     /// New pid, mount, IPC and UTS namespaces with the process as pid 1, inside `net`. /proc is fresh.
     #[must_use]
-    pub fn pod(self, _net: &NetNs, _hostname: &str) -> Self {
+    pub fn pod(mut self, net: &NetNs, hostname: &str) -> Self {
+        self.namespaces = private();
+        self.net = Some(net.clone());
+        self.hostname = Some(hostname.to_owned());
         self
     }
 
     /// Puts a file or directory in place of another. Only with [`Self::pod`] or [`Self::isolated`].
     #[must_use]
-    pub fn bind(self, _bind: Bind) -> Self {
+    pub fn bind(mut self, bind: Bind) -> Self {
+        self.binds.push(bind);
         self
     }
 
-    /// Shows an empty directory in place of `dir`; binds beneath it are made, everything else in it is not to be seen.
+    /// Shows an empty directory in place of `dir`. Binds beneath it are made; everything else in it is not to be seen.
     #[must_use]
-    pub fn hide(self, _dir: impl AsRef<Path>) -> Self {
+    pub fn hide(mut self, dir: impl AsRef<Path>) -> Self {
+        self.hidden.push(dir.as_ref().to_owned());
         self
     }
 
     /// Leaves it only these capabilities, now and after any exec.
     #[must_use]
-    pub fn capabilities(self, _keep: CapSet) -> Self {
+    pub const fn capabilities(mut self, keep: CapSet) -> Self {
+        self.capabilities = Some(keep);
         self
     }
 
     /// No program that it runs gets more rights than it has (PR_SET_NO_NEW_PRIVS).
     #[must_use]
-    pub fn no_new_privileges(self) -> Self {
+    pub const fn no_new_privileges(mut self) -> Self {
+        self.no_new_privileges = true;
         self
     }
 
     /// Starts it. Blocks until the program runs, or did not.
     pub fn start(self) -> Result<Child, SpawnError> {
-        todo!()
+        parent::start(&self)
     }
 }
 
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// By itself, with this code.
-    Code(i32),
-    /// By a signal.
-    Signal(i32),
+/// The namespaces of a process with a world of its own but for the network.
+fn private() -> CloneFlags {
+    CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
 }
 
-/// A started process. Dropping it kills it.
-#[derive(Debug)]
-pub struct Child {}
-
-impl Child {
-    /// Its pid here.
-    pub fn pid(&self) -> i32 {
-        todo!()
-    }
-
-    /// Signals it; does nothing if it has ended.
-    pub fn signal(&self, _signal: Signal) {
-        todo!()
-    }
-
-    /// Waits for its end, once or often. Blocks.
-    pub fn wait(&mut self) -> io::Result<Exit> {
-        todo!()
-    }
-
-    /// Waits for its end inside a tokio runtime. Cancel safe.
-    pub async fn exited(&mut self) -> io::Result<Exit> {
-        todo!()
-    }
-
-    /// Its network namespace.
-    pub fn net(&self) -> io::Result<NetNs> {
-        NetNs::of_pid(self.pid())
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,345 +1,337 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a new process does between birth and `execve(2)`. No allocation, no lock, no panic: it is a copy of one thread of
-//! a threaded process (signal-safety(7)). A step that fails is reported as its number and errno, and the child ends.
+//! The child between `clone3` and `execve`: a copy of a process with threads, of which only this one exists. So nothing but
+//! system calls here: no allocation, no lock, no panic. A step that fails is reported by number and the child ends.
 
-use std::ffi::{CStr, CString};
-use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
-use std::ptr;
+use std::ffi::CStr;
+use std::os::fd::RawFd;
 
-use super::{Isolation, own};
-use crate::netns::NetNs;
+use nix::sched::CloneFlags;
 
-/// A step on the child's mounts, with its strings ready.
-#[derive(Debug)]
+use super::plan::Plan;
+use crate::caps::{self, CapSet};
+
+/// What a child does, in this order. The discriminant travels through the report pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
 pub(super) enum Step {
-    Bind(CString, CString),
-    Tmpfs(CString),
-    /// Options, target.
-    Overlay(CString, CString),
-    /// From the outermost to the innermost.
-    Folders(Vec<CString>),
+    TieToParent,
+    EnterNetwork,
+    PrivateMounts,
+    OpenBinds,
+    Proc,
+    Hide,
+    MakePlaces,
+    Bind,
+    Seal,
+    Hostname,
+    Cwd,
+    Session,
+    Descriptors,
+    Signals,
+    Capabilities,
+    NoNewPrivileges,
+    Exec,
 }
 
-/// Everything that the child needs, allocated by the parent. Descriptors are above those that it passes on.
-#[derive(Debug)]
-pub(super) struct Script {
-    pub(super) program: CString,
-    pub(super) arguments: Vec<CString>,
-    pub(super) environment: Vec<CString>,
-    pub(super) directory: Option<CString>,
-    pub(super) stdin: OwnedFd,
-    pub(super) stdout: OwnedFd,
-    pub(super) stderr: OwnedFd,
-    pub(super) isolation: Isolation,
-    pub(super) network: Option<NetNs>,
-    pub(super) hostname: Option<String>,
-    pub(super) mounts: Vec<Step>,
-    pub(super) descriptors: Vec<OwnedFd>,
-    pub(super) capabilities: Option<u64>,
-    pub(super) dies_with_parent: bool,
-    pub(super) go: OwnedFd,
-    pub(super) errors: OwnedFd,
+impl Step {
+    pub(super) const ALL: [(Self, &'static str); 17] = [
+        (Self::TieToParent, "tying it to this process"),
+        (Self::EnterNetwork, "entering the network namespace"),
+        (Self::PrivateMounts, "making mounts private"),
+        (Self::OpenBinds, "finding what to bind"),
+        (Self::Proc, "mounting /proc"),
+        (Self::Hide, "hiding a directory"),
+        (Self::MakePlaces, "making places to bind at"),
+        (Self::Bind, "binding a file"),
+        (Self::Seal, "sealing a hidden directory"),
+        (Self::Hostname, "setting the host name"),
+        (Self::Cwd, "entering the working directory"),
+        (Self::Session, "making a session"),
+        (Self::Descriptors, "placing descriptors"),
+        (Self::Signals, "resetting signals"),
+        (Self::Capabilities, "dropping capabilities"),
+        (Self::NoNewPrivileges, "giving up new privileges"),
+        (Self::Exec, "running the program"),
+    ];
 }
 
-const STEPS: [&str; 10] = [
-    "waiting for its parent",
-    "tying it to its parent",
-    "joining its network",
-    "setting up its mounts",
-    "mounting its /proc",
-    "setting its host name",
-    "arranging its descriptors",
-    "changing its directory",
-    "giving up capabilities",
-    "running the program",
-];
+type Failed = (Step, i32);
 
-/// The name of a step that the child reported.
-pub(super) fn step_name(which: u8) -> &'static str {
-    STEPS
-        .get(usize::from(which))
-        .copied()
-        .unwrap_or("an unknown step")
-}
-
-const NAMES_NEW_MOUNT: i32 = libc::CLONE_NEWNS;
-/// Passed descriptors start here; all others are kept above [`HIGH`].
-const FIRST: i32 = 3;
-const HIGH: i32 = 200;
-
-/// A close-on-exec copy of a descriptor, out of the way of those that are passed on.
-pub(super) fn duplicate_high(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    // SAFETY: duplicates a live descriptor.
-    let copy = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, HIGH) };
-    if copy < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(own(copy))
-    }
-}
-
-/// pidfd_send_signal(2).
-pub(super) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    // SAFETY: no pointers but a null siginfo, which the call allows.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            ptr::null::<libc::siginfo_t>(),
-            0,
-        )
+/// Becomes the program, or reports why not and ends. `go` delivers one byte once the parent is done; `report` takes the failure.
+pub(super) fn run(plan: &mut Plan, go: RawFd, report: RawFd) -> ! {
+    let mut report = report;
+    let (step, errno) = match steps(plan, go, &mut report) {
+        Ok(never) => match never {},
+        Err(failed) => failed,
     };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
+    let mut message = [0_u8; 8];
+    message[..4].copy_from_slice(&(step as u32).to_ne_bytes());
+    message[4..].copy_from_slice(&errno.to_ne_bytes());
+    // SAFETY: writes 8 live bytes to an open pipe, then ends this process without running anything of the copied one.
+    unsafe {
+        libc::write(report, message.as_ptr().cast(), message.len());
+        libc::_exit(127)
     }
 }
 
-impl Script {
-    fn flags(&self, user: bool) -> i32 {
-        let base = match self.isolation {
-            Isolation::None => 0,
-            Isolation::Container => libc::CLONE_NEWPID | NAMES_NEW_MOUNT,
-            Isolation::Machine => {
-                libc::CLONE_NEWPID
-                    | NAMES_NEW_MOUNT
-                    | libc::CLONE_NEWNET
-                    | libc::CLONE_NEWUTS
-                    | libc::CLONE_NEWIPC
-            }
-        };
-        let uts = if self.hostname.is_some() {
-            libc::CLONE_NEWUTS
-        } else {
-            0
-        };
-        base | uts | if user { libc::CLONE_NEWUSER } else { 0 }
+fn steps(
+    plan: &mut Plan,
+    go: RawFd,
+    report: &mut RawFd,
+) -> Result<std::convert::Infallible, Failed> {
+    tie(go)?;
+    if let Some(net) = plan.net {
+        // SAFETY: `net` is open for as long as the plan's maker waits for us.
+        check(Step::EnterNetwork, unsafe {
+            libc::setns(net, libc::CLONE_NEWNET)
+        })?;
     }
+    if plan.namespaces.contains(CloneFlags::CLONE_NEWNS) {
+        mounts(plan)?;
+    }
+    if let Some(name) = &plan.hostname {
+        // SAFETY: a live string and its length.
+        check(Step::Hostname, unsafe {
+            libc::sethostname(name.as_ptr(), name.count_bytes())
+        })?;
+    }
+    // SAFETY: a live string.
+    check(Step::Cwd, unsafe { libc::chdir(plan.cwd.as_ptr()) })?;
+    // SAFETY: no pointers. Fails only for a group leader, which a new child is not.
+    check(Step::Session, unsafe { libc::setsid() })?;
+    descriptors(plan, report)?;
+    signals()?;
+    if let Some(keep) = plan.capabilities {
+        capabilities(keep)?;
+    }
+    if plan.no_new_privileges {
+        // SAFETY: no pointers.
+        check(Step::NoNewPrivileges, unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        })?;
+    }
+    Err((Step::Exec, exec(plan)))
+}
 
-    /// clone3(2). The parent gets pid and pidfd; the child runs [`Script::run`] and does not return.
-    ///
-    /// # Safety
-    /// The memory of `self` must stay as it is until the child has run its program, which holds because the child has its own copy.
-    pub(super) unsafe fn clone_child(&self, user: bool) -> io::Result<(i32, OwnedFd)> {
-        // Lists of pointers are made here, before the birth.
-        let list = |strings: &[CString]| -> Vec<*const libc::c_char> {
-            strings
-                .iter()
-                .map(|s| s.as_ptr())
-                .chain([ptr::null()])
-                .collect()
-        };
-        let (arguments, environment) = (list(&self.arguments), list(&self.environment));
-        let mut pidfd: i32 = -1;
-        // SAFETY: all-zero is a valid clone_args.
-        let mut clone: libc::clone_args = unsafe { std::mem::zeroed() };
-        clone.flags = u64::from((self.flags(user) | libc::CLONE_PIDFD).cast_unsigned());
-        clone.pidfd = (&raw mut pidfd) as u64;
-        clone.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
-        // SAFETY: like fork(2): no stack is given, memory is copied; the child makes only signal-safe calls.
-        let pid = unsafe {
-            libc::syscall(
-                libc::SYS_clone3,
-                &raw mut clone,
-                size_of::<libc::clone_args>(),
-            )
-        };
-        match pid {
-            0 => self.run(&arguments, &environment),
-            -1 => Err(io::Error::last_os_error()),
-            pid => Ok((i32::try_from(pid).unwrap_or(-1), own(pidfd))),
+/// Dies with the thread that made it, which never ends before its process; then waits until that one is done with it.
+fn tie(go: RawFd) -> Result<(), Failed> {
+    // SAFETY: no pointers.
+    check(Step::TieToParent, unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0)
+    })?;
+    let mut byte = 0_u8;
+    loop {
+        // SAFETY: one live byte.
+        match unsafe { libc::read(go, (&raw mut byte).cast(), 1) } {
+            1 => return Ok(()),
+            -1 if errno() == libc::EINTR => {}
+            // The parent died before the tie held, or gave up.
+            _ => return Err((Step::TieToParent, libc::EPIPE)),
         }
     }
+}
 
-    fn run(&self, arguments: &[*const libc::c_char], environment: &[*const libc::c_char]) -> ! {
-        let mut which = 0_u8;
-        let failed = self.steps(&mut which, arguments, environment);
-        let mut report = [which, 0, 0, 0, 0];
-        report[1..].copy_from_slice(&failed.to_ne_bytes());
-        // SAFETY: writes five live bytes to an open pipe and ends the process without running anything of the parent's.
-        unsafe {
-            libc::write(
-                self.errors.as_raw_fd(),
-                report.as_ptr().cast(),
-                report.len(),
-            );
-            libc::_exit(127)
-        }
+fn mounts(plan: &mut Plan) -> Result<(), Failed> {
+    mount(
+        Step::PrivateMounts,
+        c"none",
+        c"/",
+        c"",
+        libc::MS_REC | libc::MS_PRIVATE,
+        c"",
+    )?;
+    for bind in &mut plan.binds {
+        bind.tree = open_tree(&bind.from)?;
     }
-
-    /// Runs the steps; returns only when one failed, with its errno.
-    fn steps(
-        &self,
-        which: &mut u8,
-        arguments: &[*const libc::c_char],
-        environment: &[*const libc::c_char],
-    ) -> i32 {
-        let steps: [&dyn Fn() -> bool; 9] = [
-            &|| self.wait_for_parent(),
-            &|| self.tie_to_parent(),
-            &|| self.join_network(),
-            &|| self.mounts(),
-            &|| self.proc(),
-            &|| self.name_host(),
-            &|| self.arrange_descriptors(),
-            &|| self.change_directory(),
-            &|| self.drop_capabilities(),
-        ];
-        for step in steps {
-            if !step() {
-                return errno();
-            }
-            *which += 1;
-        }
-        // SAFETY: pointer lists end in null and point into strings of `self`.
-        unsafe {
-            libc::execve(
-                self.program.as_ptr(),
-                arguments.as_ptr(),
-                environment.as_ptr(),
-            )
-        };
-        errno()
+    if plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        mount(Step::Proc, c"proc", c"/proc", c"proc", flags, c"")?;
     }
-
-    fn wait_for_parent(&self) -> bool {
-        let mut byte = 0_u8;
-        // SAFETY: reads one byte into a live u8.
-        unsafe { libc::read(self.go.as_raw_fd(), (&raw mut byte).cast(), 1) == 1 }
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    for dir in &plan.hidden {
+        mount(
+            Step::Hide,
+            c"hidden",
+            dir,
+            c"tmpfs",
+            flags,
+            c"mode=0755,size=64k",
+        )?;
     }
-
-    fn tie_to_parent(&self) -> bool {
-        // SAFETY: plain numbers. A session of its own keeps the terminal's signals for the parent; SIGPIPE, which Rust
-        // programs ignore, gets its default back; nothing stays blocked.
-        unsafe {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-            libc::setsid();
-            !self.dies_with_parent || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
-        }
-    }
-
-    fn join_network(&self) -> bool {
-        use std::os::fd::AsFd as _;
-        let Some(network) = &self.network else {
-            return true;
-        };
-        // SAFETY: a live descriptor of a network namespace.
-        unsafe { libc::setns(network.as_fd().as_raw_fd(), libc::CLONE_NEWNET) == 0 }
-    }
-
-    fn mounts(&self) -> bool {
-        if self.isolation == Isolation::None {
-            return true;
-        }
-        mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
-            && self.mounts.iter().all(|step| match step {
-                Step::Bind(source, target) => mount(
-                    Some(source),
-                    target,
-                    None,
-                    libc::MS_BIND | libc::MS_REC,
-                    None,
-                ),
-                Step::Tmpfs(target) => mount(
-                    Some(c"tmpfs"),
-                    target,
-                    Some(c"tmpfs"),
-                    libc::MS_NOSUID | libc::MS_NODEV,
-                    None,
-                ),
-                Step::Overlay(options, target) => {
-                    mount(Some(c"overlay"), target, Some(c"overlay"), 0, Some(options))
-                }
-                Step::Folders(folders) => folders.iter().all(|folder| {
-                    // SAFETY: a live string.
-                    unsafe { libc::mkdir(folder.as_ptr(), 0o755) == 0 || errno() == libc::EEXIST }
-                }),
-            })
-    }
-
-    fn proc(&self) -> bool {
-        self.isolation == Isolation::None
-            || mount(
-                Some(c"proc"),
-                c"/proc",
-                Some(c"proc"),
-                libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-                None,
-            )
-    }
-
-    fn name_host(&self) -> bool {
-        let Some(name) = &self.hostname else {
-            return true;
-        };
-        // SAFETY: a live byte string and its length.
-        unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) == 0 }
-    }
-
-    fn arrange_descriptors(&self) -> bool {
-        let standard = [(&self.stdin, 0), (&self.stdout, 1), (&self.stderr, 2)];
-        let passed = self.descriptors.iter().zip(FIRST..);
-        standard.into_iter().chain(passed).all(|(from, to)| {
-            // SAFETY: `from` is live and above every `to`; dup2 leaves the copy open over execve.
-            unsafe { libc::dup2(from.as_raw_fd(), to) == to }
-        })
-    }
-
-    fn change_directory(&self) -> bool {
-        let Some(directory) = &self.directory else {
-            return true;
-        };
-        // SAFETY: a live string.
-        unsafe { libc::chdir(directory.as_ptr()) == 0 }
-    }
-
-    fn drop_capabilities(&self) -> bool {
-        let Some(kept) = self.capabilities else {
-            return true;
-        };
-        // capabilities(7): root regains what the bounding set leaves at execve, so the bounding set is what is cut.
-        for capability in 0..64 {
-            if kept & (1 << capability) != 0 {
-                continue;
-            }
-            // SAFETY: plain numbers; EINVAL says that this kernel has no such capability.
-            let cut = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-            if cut != 0 && errno() != libc::EINVAL {
-                return false;
+    for bind in &plan.binds {
+        for dir in &bind.directories {
+            // SAFETY: a live string.
+            let made = unsafe { libc::mkdir(dir.as_ptr(), 0o755) };
+            if made < 0 && errno() != libc::EEXIST {
+                return Err((Step::MakePlaces, errno()));
             }
         }
-        // SAFETY: plain numbers.
-        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 }
+        if bind.file {
+            // SAFETY: a live string; the descriptor is closed on exec.
+            let made = unsafe {
+                libc::open(
+                    bind.at.as_ptr(),
+                    libc::O_CREAT | libc::O_RDONLY | libc::O_CLOEXEC,
+                    0o644,
+                )
+            };
+            check(Step::MakePlaces, made)?;
+        }
+        if !bind.writable {
+            read_only(bind.tree)?;
+        }
+        move_mount(bind.tree, &bind.at)?;
     }
+    for dir in &plan.hidden {
+        let flags = flags | libc::MS_REMOUNT | libc::MS_RDONLY;
+        mount(Step::Seal, c"hidden", dir, c"", flags, c"")?;
+    }
+    Ok(())
 }
 
 fn mount(
-    source: Option<&CStr>,
-    target: &CStr,
-    kind: Option<&CStr>,
-    flags: libc::c_ulong,
-    options: Option<&CStr>,
-) -> bool {
-    let pointer = |text: Option<&CStr>| text.map_or(ptr::null(), CStr::as_ptr);
-    // SAFETY: live strings or null where mount(2) allows it.
-    unsafe {
+    step: Step,
+    source: &CStr,
+    at: &CStr,
+    kind: &CStr,
+    flags: u64,
+    data: &CStr,
+) -> Result<(), Failed> {
+    // SAFETY: live strings.
+    let result = unsafe {
         libc::mount(
-            pointer(source),
-            target.as_ptr(),
-            pointer(kind),
+            source.as_ptr(),
+            at.as_ptr(),
+            kind.as_ptr(),
             flags,
-            pointer(options).cast(),
-        ) == 0
+            data.as_ptr().cast(),
+        )
+    };
+    check(step, result).map(drop)
+}
+
+/// A detached copy of the mount at `path` (`open_tree(2)`), which nothing mounted later can hide.
+fn open_tree(path: &CStr) -> Result<RawFd, Failed> {
+    const CLONE: libc::c_uint = 1;
+    #[expect(clippy::cast_sign_loss, reason = "a flag")]
+    let flags = CLONE | libc::O_CLOEXEC as libc::c_uint;
+    // SAFETY: a live string.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    check(Step::OpenBinds, RawFd::try_from(fd).unwrap_or(-1))
+}
+
+/// `mount_setattr(2)`: read only, whatever else the mount is.
+fn read_only(tree: RawFd) -> Result<(), Failed> {
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns_fd: u64,
+    }
+    const READ_ONLY: u64 = 1;
+    let attributes = Attributes {
+        set: READ_ONLY,
+        clear: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: a live empty string, a live structure and its size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree,
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    check(Step::Bind, i32::try_from(result).unwrap_or(-1)).map(drop)
+}
+
+/// `move_mount(2)`: attaches the detached mount.
+fn move_mount(tree: RawFd, at: &CStr) -> Result<(), Failed> {
+    const FROM_EMPTY_PATH: libc::c_uint = 4;
+    // SAFETY: live strings.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree,
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            at.as_ptr(),
+            FROM_EMPTY_PATH,
+        )
+    };
+    check(Step::Bind, i32::try_from(result).unwrap_or(-1)).map(drop)
+}
+
+/// First all out of the way, then everything closed on exec, then the wanted ones at their places.
+fn descriptors(plan: &mut Plan, report: &mut RawFd) -> Result<(), Failed> {
+    let high = plan.high;
+    let away = |fd: RawFd| {
+        // SAFETY: duplicates an open descriptor.
+        check(Step::Descriptors, unsafe {
+            libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, high)
+        })
+    };
+    *report = away(*report)?;
+    for (fd, _) in &mut plan.fds {
+        *fd = away(*fd)?;
+    }
+    const CLOEXEC: libc::c_uint = 4;
+    // SAFETY: no pointers; sets a flag on descriptors of this process alone.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, CLOEXEC) };
+    check(Step::Descriptors, i32::try_from(closed).unwrap_or(-1))?;
+    for (fd, number) in &plan.fds {
+        // SAFETY: the target is below `high`, where nothing of ours is any more.
+        check(Step::Descriptors, unsafe { libc::dup2(*fd, *number) })?;
+    }
+    Ok(())
+}
+
+/// Rust ignores SIGPIPE and threads block what they like; a program expects neither.
+fn signals() -> Result<(), Failed> {
+    // SAFETY: an all-zero sigset is a valid value to be filled; SIG_DFL is a valid handler.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        check(
+            Step::Signals,
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()),
+        )?;
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+    Ok(())
+}
+
+fn capabilities(keep: CapSet) -> Result<(), Failed> {
+    caps::keep_only(keep).map_err(|errno| (Step::Capabilities, errno))
+}
+
+/// Returns only with the reason why nothing was run: the first that is not "not there".
+fn exec(plan: &Plan) -> i32 {
+    let mut reason = libc::ENOENT;
+    for program in &plan.programs {
+        // SAFETY: live strings and null-terminated arrays of live strings.
+        unsafe { libc::execve(program.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()) };
+        let errno = errno();
+        if errno != libc::ENOENT && errno != libc::ENOTDIR && reason == libc::ENOENT {
+            reason = errno;
+        }
+    }
+    reason
+}
+
+fn check(step: Step, result: i32) -> Result<i32, Failed> {
+    if result < 0 {
+        Err((step, errno()))
+    } else {
+        Ok(result)
     }
 }
 
 fn errno() -> i32 {
-    // SAFETY: the thread's own errno.
-    unsafe { *libc::__errno_location() }
+    nix::errno::Errno::last_raw()
 }

@@ -1,127 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a started process sees and has. These run as root, or inside a user namespace.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _};
+
 use super::*;
 
-fn shell(script: &str) -> Spawn {
-    Spawn::new("sh")
+/// Runs a shell script as `spawn` says and gives what it wrote and how it ended.
+fn run(script: &str, dress: impl FnOnce(Spawn) -> Spawn) -> (String, Exit) {
+    let mut output = tempfile::tempfile().unwrap();
+    let spawn = Spawn::new("sh")
         .args(["-c", script])
-        .envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")])
-}
-
-async fn output(spawn: Spawn) -> (ExitStatus, String) {
-    let mut file = tempfile::tempfile().unwrap();
-    let child = spawn
-        .output(file.try_clone().unwrap(), file.try_clone().unwrap())
-        .start()
-        .unwrap();
-    let status = child.wait().await.unwrap();
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output(output.try_clone().unwrap(), output.try_clone().unwrap());
+    let exit = dress(spawn).start().unwrap().wait().unwrap();
     let mut text = String::new();
-    std::io::Seek::rewind(&mut file).unwrap();
-    file.read_to_string(&mut text).unwrap();
-    (status, text)
-}
-
-#[tokio::test]
-async fn a_container_is_alone() {
-    let network = NetNs::create().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("hosts"), "10.1.1.1 me\n").unwrap();
-    let spawn = shell("echo $$; ls /proc | grep -c '^[0-9]'; hostname; cat /etc/hosts; readlink /proc/self/ns/net; ls /opt; env | sort | head -1")
-        .isolation(Isolation::Container)
-        .network(&network)
-        .hostname("box")
-        .envs([("A", "b")])
-        .mount(Mount::Bind { source: folder.path().join("hosts"), target: "/etc/hosts".into() })
-        .mount(Mount::Tmpfs { target: "/opt".into() })
-        .mount(Mount::MakeFolder { target: "/opt/one/two".into() });
-    let (status, text) = output(spawn).await;
-    let lines: Vec<_> = text.lines().collect();
-    assert!(status.success(), "{text}");
-    assert_eq!(lines[0], "1");
-    assert!(lines[1].parse::<u32>().unwrap() <= 4, "{text}");
-    assert_eq!(lines[2..4], ["box", "10.1.1.1 me"]);
-    assert_eq!(lines[4], format!("net:[{}]", network.inode()));
-    assert_eq!(lines[5], "one");
-    assert_eq!(lines[6], "A=b");
-}
-
-#[tokio::test]
-async fn a_machine_has_its_own_network_and_dies_as_a_whole() {
-    let (status, text) = output(
-        shell("ls /sys/class/net >/dev/null; grep -c : /proc/net/dev; id -u")
-            .isolation(Isolation::Machine),
-    )
-    .await;
-    assert!(status.success(), "{text}");
-    assert_eq!(text, "1\n0\n");
-}
-
-#[tokio::test]
-async fn capabilities_cannot_be_regained() {
-    let (_, text) = output(shell("grep Cap /proc/self/status").capabilities(CAP_NET_RAW)).await;
-    for kind in ["CapPrm", "CapEff", "CapBnd"] {
-        assert!(
-            text.contains(&format!("{kind}:\t{CAP_NET_RAW:016x}")),
-            "{text}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn descriptors_are_passed_in_order() {
-    let files = ["one", "two"].map(|text| {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        std::io::Seek::rewind(&mut file).unwrap();
-        OwnedFd::from(file)
-    });
-    let (_, text) = output(shell("cat <&3; cat <&4; ls /proc/self/fd | wc -l").pass(files)).await;
-    // 0, 1, 2, the two that were passed, and the one that ls opens.
-    assert_eq!(text.trim_end(), "onetwo6");
-}
-
-#[tokio::test]
-async fn signals_and_ends_are_told() {
-    let child = shell("exec sleep 100").start().unwrap();
-    assert!(child.try_wait().unwrap().is_none());
-    child.signal(Signal::SIGKILL).unwrap();
-    assert_eq!(child.wait().await.unwrap().signal(), Some(9));
-    let (status, _) = output(shell("exit 7")).await;
-    assert_eq!(status.code(), Some(7));
+    output.rewind().unwrap();
+    output.read_to_string(&mut text).unwrap();
+    (text, exit)
 }
 
 #[test]
-fn what_cannot_start_says_why() {
-    assert!(matches!(
-        Spawn::new("no-such-program").start(),
-        Err(SpawnError::Program(_))
-    ));
-    let missing = Mount::Bind {
-        source: "/no/such".into(),
-        target: "/etc/hosts".into(),
+fn an_isolated_process_is_alone() {
+    let (text, exit) = run(
+        "echo $$; ls /proc/net/dev; ls -d /proc/[0-9]*; id -u; exit 7",
+        Spawn::isolated,
+    );
+    assert_eq!(exit, Exit::Code(7));
+    assert!(text.starts_with("1\n/proc/net/dev\n"), "{text}");
+    assert!(text.contains("\n0\n"), "{text}");
+}
+
+#[test]
+fn a_pod_has_its_own_files_name_and_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    fs::create_dir_all(state.join("pods/7")).unwrap();
+    fs::write(state.join("secret"), "secret").unwrap();
+    fs::write(state.join("pods/7/hosts"), "own hosts\n").unwrap();
+    let own = state.join("pods/7");
+    let net = NetNs::create().unwrap();
+    let script = format!(
+        "cat /etc/hosts; hostname; readlink /proc/self/ns/net; ls {0}; ls {0}/pods/7; echo x > {0}/pods/7/new; echo y > {0}/y; echo z > /etc/hosts",
+        state.display()
+    );
+    let inode = net.inode();
+    let (text, _) = run(&script, |spawn| {
+        spawn
+            .pod(&net, "web-1")
+            .bind(Bind {
+                from: own.join("hosts"),
+                at: "/etc/hosts".into(),
+                writable: false,
+            })
+            .hide(&state)
+            .bind(Bind {
+                from: own.clone(),
+                at: own.clone(),
+                writable: true,
+            })
+    });
+    assert!(
+        text.starts_with(&format!("own hosts\nweb-1\nnet:[{inode}]\npods\nhosts\n")),
+        "{text}"
+    );
+    assert_eq!(text.matches("Read-only file system").count(), 2, "{text}");
+    assert!(
+        own.join("new").exists(),
+        "the writable bind was not written through: {text}"
+    );
+}
+
+#[test]
+fn only_given_descriptors_and_variables() {
+    let _stray = File::open("/proc/self/status").unwrap();
+    let passed = File::open("/dev/null").unwrap();
+    let (text, _) = run(
+        "ls /proc/self/fd | tr '\\n' ' '; env | sort | cut -d= -f1 | tr '\\n' ' '",
+        |spawn| spawn.fd(passed, 5).env("A", "1"),
+    );
+    // 3 is the directory that ls reads.
+    assert_eq!(
+        text.split_whitespace().take(5).collect::<Vec<_>>(),
+        ["0", "1", "2", "3", "5"],
+        "{text}"
+    );
+    assert!(text.contains("A PATH PWD"), "{text}");
+}
+
+#[test]
+fn capabilities_are_gone_for_good() {
+    let (text, _) = run(
+        "grep -E 'Cap(Prm|Eff|Bnd|Inh|Amb)|NoNewPrivs' /proc/self/status",
+        |spawn| spawn.capabilities(crate::caps::NET_RAW).no_new_privileges(),
+    );
+    let value = |name: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap()
+            .trim()
+            .to_owned()
     };
-    let error = shell("true")
-        .isolation(Isolation::Container)
-        .mount(missing)
-        .start()
-        .unwrap_err();
-    assert!(
-        matches!(
-            &error,
-            SpawnError::Step {
-                step: "setting up its mounts",
-                ..
-            }
-        ),
-        "{error}"
+    for name in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        assert_eq!(value(name), "0000000000002000", "{text}");
+    }
+    assert_eq!(value("CapInh:"), "0000000000000000");
+    assert_eq!(value("NoNewPrivs:"), "1");
+}
+
+#[test]
+fn what_cannot_run_says_so() {
+    let error = Spawn::new("/nonexistent/program").start().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/nonexistent/program: running the program failed"
     );
-    let error = shell("true").directory("/no/such").start().unwrap_err();
-    assert!(
-        matches!(
-            &error,
-            SpawnError::Step {
-                step: "changing its directory",
-                ..
-            }
-        ),
-        "{error}"
+    let error = Spawn::new("sh").cwd("/nonexistent").start().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "sh: entering the working directory failed"
     );
+    let error = Spawn::new("sh").args(["a\0b"]).start().unwrap_err();
+    assert_eq!(error.to_string(), "an argument holds a NUL byte");
+}
+
+#[test]
+fn a_child_survives_its_callers_thread_and_dies_when_dropped() {
+    let child = std::thread::spawn(|| Spawn::new("/bin/sleep").args(["1000"]).start().unwrap())
+        .join()
+        .unwrap();
+    let pid = child.pid();
+    let alive =
+        || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(alive());
+    drop(child);
+    assert!(!alive());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn its_end_is_heard_inside_a_runtime() {
+    let mut child = Spawn::new("/bin/sleep").args(["1000"]).start().unwrap();
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(1), child.exited()).await;
+    assert!(waited.is_err());
+    child.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(child.exited().await.unwrap(), Exit::Signal(15));
+    assert_eq!(child.wait().unwrap(), Exit::Signal(15));
 }

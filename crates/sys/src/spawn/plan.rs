@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything a child needs, as the kernel wants it, made before the clone: afterwards nothing may be allocated.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::ptr;
+
+use nix::sched::CloneFlags;
+
+use super::{Bind, Spawn, SpawnError};
+use crate::caps::CapSet;
+
+/// A bind as the child makes it.
+#[derive(Debug)]
+pub(super) struct BindPlan {
+    pub(super) from: CString,
+    pub(super) at: CString,
+    pub(super) writable: bool,
+    /// What must be made beneath a hidden directory first.
+    pub(super) directories: Vec<CString>,
+    /// Whether `at` itself is a file to be made there.
+    pub(super) file: bool,
+    /// The detached mount, once the child opened it.
+    pub(super) tree: RawFd,
+}
+
+/// A child, ready to be made.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// Where the program may be, in this order.
+    pub(super) programs: Vec<CString>,
+    pub(super) argv: Vec<*const libc::c_char>,
+    pub(super) envp: Vec<*const libc::c_char>,
+    pub(super) cwd: CString,
+    pub(super) namespaces: CloneFlags,
+    pub(super) net: Option<RawFd>,
+    pub(super) hostname: Option<CString>,
+    pub(super) binds: Vec<BindPlan>,
+    pub(super) hidden: Vec<CString>,
+    /// Descriptor here, number there.
+    pub(super) fds: Vec<(RawFd, RawFd)>,
+    /// The first number above all fixed ones.
+    pub(super) high: RawFd,
+    pub(super) capabilities: Option<CapSet>,
+    pub(super) no_new_privileges: bool,
+    /// What the pointers point to.
+    _strings: (Vec<CString>, Vec<CString>),
+}
+
+// SAFETY: the pointers point into `_strings`, which the plan owns and nobody changes.
+unsafe impl Send for Plan {}
+// SAFETY: as above; reading them from several threads is reading immutable bytes.
+unsafe impl Sync for Plan {}
+
+impl Plan {
+    pub(super) fn new(spawn: &Spawn, null: RawFd) -> Result<Self, SpawnError> {
+        let mut args = vec![text("the program", spawn.program.as_os_str())?];
+        for arg in &spawn.args {
+            args.push(text("an argument", arg)?);
+        }
+        let mut env = Vec::new();
+        for (name, value) in &spawn.env {
+            let mut pair = name.clone();
+            pair.push("=");
+            pair.push(value);
+            env.push(text("a variable", &pair)?);
+        }
+        let (stdout, stderr) = spawn.output.as_ref().map_or((null, null), |(out, err)| {
+            (out.as_raw_fd(), err.as_raw_fd())
+        });
+        let mut fds = vec![(null, 0), (stdout, 1), (stderr, 2)];
+        fds.extend(
+            spawn
+                .fds
+                .iter()
+                .map(|(fd, number)| (fd.as_raw_fd(), *number)),
+        );
+        let high = fds.iter().map(|(_, number)| number + 1).max().unwrap_or(3);
+        let hidden: Result<_, _> = spawn
+            .hidden
+            .iter()
+            .map(|dir| path("a hidden directory", dir))
+            .collect();
+        let binds: Result<_, _> = spawn
+            .binds
+            .iter()
+            .map(|bind| planned(bind, &spawn.hidden))
+            .collect();
+        let pointers = |strings: &[CString]| {
+            strings
+                .iter()
+                .map(|s| s.as_ptr())
+                .chain([ptr::null()])
+                .collect()
+        };
+        Ok(Self {
+            programs: programs(spawn)?,
+            argv: pointers(&args),
+            envp: pointers(&env),
+            cwd: path("the working directory", &spawn.cwd)?,
+            namespaces: spawn.namespaces,
+            net: spawn.net.as_ref().map(|net| net.as_fd().as_raw_fd()),
+            hostname: spawn
+                .hostname
+                .as_ref()
+                .map(|name| text("the host name", OsStr::new(name)))
+                .transpose()?,
+            binds: binds?,
+            hidden: hidden?,
+            fds,
+            high,
+            capabilities: spawn.capabilities,
+            no_new_privileges: spawn.no_new_privileges,
+            _strings: (args, env),
+        })
+    }
+}
+
+/// `execvp(3)`'s search, against the child's own `PATH`.
+fn programs(spawn: &Spawn) -> Result<Vec<CString>, SpawnError> {
+    if spawn.program.as_os_str().as_bytes().contains(&b'/') {
+        return Ok(vec![path("the program", &spawn.program)?]);
+    }
+    let search = spawn
+        .env
+        .iter()
+        .rev()
+        .find(|(name, _)| name == "PATH")
+        .map(|(_, value)| value);
+    let search = search.map_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"), |value| {
+        value.as_os_str()
+    });
+    search
+        .as_bytes()
+        .split(|byte| *byte == b':')
+        .filter(|dir| !dir.is_empty())
+        .map(|dir| {
+            path(
+                "the program",
+                &Path::new(OsStr::from_bytes(dir)).join(&spawn.program),
+            )
+        })
+        .collect()
+}
+
+fn planned(bind: &Bind, hidden: &[std::path::PathBuf]) -> Result<BindPlan, SpawnError> {
+    let file = !bind.from.is_dir();
+    let beneath = hidden
+        .iter()
+        .find(|dir| bind.at.starts_with(dir) && bind.at != **dir);
+    let mut directories = Vec::new();
+    if let Some(dir) = beneath {
+        for ancestor in bind.at.ancestors().take_while(|ancestor| *ancestor != dir) {
+            if !(file && ancestor == bind.at) {
+                directories.insert(0, path("a bind", ancestor)?);
+            }
+        }
+    }
+    Ok(BindPlan {
+        from: path("a bind", &bind.from)?,
+        at: path("a bind", &bind.at)?,
+        writable: bind.writable,
+        directories,
+        file: file && beneath.is_some(),
+        tree: -1,
+    })
+}
+
+fn path(what: &'static str, value: &Path) -> Result<CString, SpawnError> {
+    text(what, value.as_os_str())
+}
+
+fn text(what: &'static str, value: &OsStr) -> Result<CString, SpawnError> {
+    CString::new(value.as_bytes()).map_err(|_| SpawnError::Nul { what })
+}

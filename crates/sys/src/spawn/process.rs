@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A started process, held by a pidfd: signals and waits can never meet another process that got its number.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::netns::NetNs;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => write!(f, "signal {number}"),
+        }
+    }
+}
+
+/// A started process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    exit: Option<Exit>,
+}
+
+impl Child {
+    pub(super) const fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Self {
+            pid,
+            pidfd,
+            exit: None,
+        }
+    }
+
+    /// Its pid here.
+    pub const fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Signals it; does nothing if it has ended.
+    pub fn signal(&self, signal: Signal) {
+        // SAFETY: an open pidfd; a null siginfo means the kernel fills it as kill(2) does. ESRCH: it ended.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal as libc::c_int,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            );
+        }
+    }
+
+    /// Waits for its end, once or often. Blocks.
+    pub fn wait(&mut self) -> io::Result<Exit> {
+        self.reap(WaitPidFlag::empty())?
+            .ok_or_else(|| io::Error::other("waitid gave nothing"))
+    }
+
+    /// Its end, if it has ended.
+    pub fn try_wait(&mut self) -> io::Result<Option<Exit>> {
+        self.reap(WaitPidFlag::WNOHANG)
+    }
+
+    /// Waits for its end inside a tokio runtime. Cancel safe.
+    pub async fn exited(&mut self) -> io::Result<Exit> {
+        loop {
+            if let Some(exit) = self.try_wait()? {
+                return Ok(exit);
+            }
+            // SAFETY: `self` owns the descriptor and outlives the registration, which ends with this turn of the loop.
+            let ready =
+                unsafe { AsyncFd::register_with_interest(self.pidfd.as_fd(), Interest::READABLE) }?;
+            drop(ready.readable().await?);
+        }
+    }
+
+    /// Its network namespace.
+    pub fn net(&self) -> io::Result<NetNs> {
+        NetNs::of_pid(self.pid)
+    }
+
+    fn reap(&mut self, flags: WaitPidFlag) -> io::Result<Option<Exit>> {
+        if self.exit.is_none() {
+            let status = loop {
+                match waitid(Id::PIDFd(self.pidfd.as_fd()), flags | WaitPidFlag::WEXITED) {
+                    Err(nix::errno::Errno::EINTR) => {}
+                    other => break other?,
+                }
+            };
+            self.exit = match status {
+                WaitStatus::Exited(_, code) => Some(Exit::Code(code)),
+                WaitStatus::Signaled(_, signal, _) => Some(Exit::Signal(signal as i32)),
+                _ => None,
+            };
+        }
+        Ok(self.exit)
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !matches!(self.try_wait(), Ok(None)) {
+            return;
+        }
+        self.signal(Signal::SIGKILL);
+        // Long enough for the kernel to end a pid namespace; a process that it cannot end is left to it.
+        let mut ended = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut ended, PollTimeout::from(1000_u16));
+        let _ = self.try_wait();
+    }
+}
