@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hub::Hub;
 use crate::index::{Phase, Pod};
+use crate::stat::Stats;
 use crate::stat::view::Stat;
 
 /// What `GET /v1/check` says.
@@ -25,8 +26,8 @@ pub mod check;
 /// Connections.
 pub mod listen;
 
-/// Seconds without a report after which a proxy counts as silent.
-pub(crate) const SILENT_SECONDS: u64 = 5;
+/// Seconds without a report after which a proxy counts as silent; one with nothing to say says so every 10 s.
+const SILENT_SECONDS: u64 = 25;
 /// The window of `GET /v1/stat` where none is asked for.
 const WINDOW_SECONDS: u64 = 60;
 
@@ -118,14 +119,19 @@ async fn pods(State(api): State<Arc<Api>>) -> Json<Pods> {
     let second = api.hub.second();
     let world = api.hub.world();
     let stats = api.hub.stats();
-    let reporting = |pod: &Pod| {
-        let last = stats.last_report(&pod.workload.uid);
-        last.is_some_and(|last| second.saturating_sub(last) <= SILENT_SECONDS)
-    };
-    let rows = world.index.pods().map(|pod| pod_row(pod, reporting(pod)));
+    let rows = world.index.pods();
+    let rows = rows.map(|pod| pod_row(pod, is_reporting(&api.hub, &stats, pod, second)));
     let mut pods: Vec<PodRow> = rows.collect();
     pods.sort_by(|a, b| (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid)));
     Json(Pods { pods })
+}
+
+/// Whether a pod's proxy has its stream open, and was not silent for too long.
+fn is_reporting(hub: &Hub, stats: &Stats, pod: &Pod, second: u64) -> bool {
+    let uid = &pod.workload.uid;
+    let last = stats.last_report(uid);
+    hub.proxy(uid).reports > 0
+        && last.is_none_or(|last| second.saturating_sub(last) <= SILENT_SECONDS)
 }
 
 fn pod_row(pod: &Pod, reporting: bool) -> PodRow {

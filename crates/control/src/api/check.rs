@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::{Api, SILENT_SECONDS};
+use super::{Api, is_reporting};
 use crate::hub::{Hub, World};
 use crate::index::Pod;
 
@@ -106,10 +106,7 @@ fn proxies(hub: &Hub, world: &World, now: i64) -> Vec<Check> {
     let accepted: Vec<String> = accepted.collect();
     let stats = hub.stats();
     let second = hub.second();
-    let reporting = without(&|pod| {
-        let last = stats.last_report(&uid(pod));
-        last.is_some_and(|last| second.saturating_sub(last) <= SILENT_SECONDS)
-    });
+    let reporting = without(&|pod| is_reporting(hub, &stats, pod, second));
     let dropped = stats.dropped();
     let total = served().count();
     let all = |what: &str| format!("{total} of {total} {what}");

@@ -82,7 +82,8 @@ fn an_edge_between_meshed_workloads_is_counted_once_by_its_source() {
         report(&mut stats, &index, pod, 10, edges);
     }
     let inbound = vec![
-        edge(Direction::Inbound, Some(front), true, 16),
+        edge(Direction::Inbound, Some(front), true, 12),
+        edge(Direction::Inbound, None, true, 4),
         edge(Direction::Inbound, None, false, 4),
     ];
     report(&mut stats, &index, "web-1", 10, inbound);

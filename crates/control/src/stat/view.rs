@@ -224,7 +224,10 @@ impl Stats {
             let (me, peer) = (Some(&*reporter.who), key.peer.as_deref());
             let (from, to) = match key.direction {
                 Direction::Outbound => (me, peer),
-                Direction::Inbound if peer.is_some_and(|peer| peer.meshed) => continue,
+                // The source has a proxy, which tells it: whoever speaks mutual TLS has one, known here or not.
+                Direction::Inbound if key.protected || peer.is_some_and(|peer| peer.meshed) => {
+                    continue;
+                }
                 Direction::Inbound => (peer, me),
             };
             let service = key.service.as_ref().map(ToString::to_string);
