@@ -253,3 +253,6 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn tell(line: &serde_json::Value) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
+
+#[cfg(test)]
+mod tests;

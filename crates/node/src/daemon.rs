@@ -152,7 +152,7 @@ impl Keeper {
             self.processes.note(self.plan.role.clone(), None);
             let wait = backoff.after(self.clock.elapsed().saturating_sub(began));
             let program = self.plan.program.display();
-            tracing::warn!(%program, ended = %describe(&status), wait_ms = wait.as_millis() as u64, "ended; is started again");
+            tracing::warn!(%program, ended = %describe(&status), ?wait, "ended; is started again");
             child = match self.again(wait).await {
                 Some(child) => child,
                 None => return,

@@ -137,10 +137,10 @@ fn logging(spawn: Spawn, log: File) -> Result<Spawn, SpawnError> {
     Ok(spawn.output(OwnedFd::from(log), OwnedFd::from(other)))
 }
 
-fn step(program: &std::path::Path, what: &str, source: io::Error) -> SpawnError {
+fn step(program: &std::path::Path, what: &'static str, source: io::Error) -> SpawnError {
     SpawnError::Step {
         program: program.display().to_string(),
-        step: what.to_owned(),
+        step: what,
         source,
     }
 }

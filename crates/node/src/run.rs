@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use maille_chassis::clock::Clock;
-use maille_chassis::config::{Env, Setting, Source};
+use maille_chassis::config::{Env, Setting};
 use maille_chassis::drain::Signals;
 use maille_chassis::log::Format;
 use maille_chassis::tasks::Tasks;
@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     )?;
     let tasks = Tasks::new();
     let running = tokio::select! {
-        running = start(&args, &env, settings, path, &tasks) => running?,
+        running = start(&args, settings, path, &tasks) => running?,
         () = signals.next() => bail!("told to stop before everything was started"),
     };
     tell(&serde_json::json!({"event": "started", "name": args.name}));
@@ -79,7 +79,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn start(
     args: &Args,
-    _env: &dyn Source,
     settings: Vec<(String, String)>,
     path: String,
     tasks: &Tasks,

@@ -165,7 +165,7 @@ impl Keeper {
             tracing::warn!(
                 pod.uid = self.uid,
                 how,
-                wait_ms = wait.as_millis() as u64,
+                ?wait,
                 "proxy ended; is started again"
             );
             if timeout(wait, self.stop.recv()).await.is_ok() {

@@ -55,9 +55,8 @@ enum Found {
 
 /// The answer to `bytes`. `None`: it is no question, and answering would help an attacker only.
 pub(crate) fn answer(bytes: &[u8], names: &Names, transport: Transport) -> Option<Vec<u8>> {
-    let request = match Message::from_vec(bytes) {
-        Ok(request) => request,
-        Err(_) => return malformed(bytes),
+    let Ok(request) = Message::from_vec(bytes) else {
+        return malformed(bytes);
     };
     if request.metadata.message_type != MessageType::Query {
         return None;

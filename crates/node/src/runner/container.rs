@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::backoff::Backoff;
 use super::probe::{ProbeError, Verdict, attempt};
 use super::status::ContainerState;
-use super::{Surroundings, env, files, last_line};
+use super::{Stop, Surroundings, env, files, last_line};
 use crate::host::{Child, Sandbox, Spec, describe};
 use crate::processes::Role;
 
@@ -31,8 +31,17 @@ pub(super) struct Running {
     pub(super) pod: Arc<Pod>,
     pub(super) index: usize,
     pub(super) tell: mpsc::Sender<(usize, ContainerState)>,
-    /// `Some`: stop, with this grace.
-    pub(super) stop: watch::Receiver<Option<Duration>>,
+    /// `Some`: stop.
+    pub(super) stop: watch::Receiver<Option<Farewell>>,
+}
+
+/// How a container is to be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Farewell {
+    /// Why.
+    pub(super) stop: Stop,
+    /// From SIGTERM to SIGKILL.
+    pub(super) grace: Duration,
 }
 
 /// Why a run ended.
@@ -152,8 +161,8 @@ impl Running {
         loop {
             tokio::select! {
                 exit = child.exited() => return End::Exited(describe(&exit)),
-                grace = told(&mut stopping) => {
-                    stop(&mut child, grace).await;
+                farewell = told(&mut stopping) => {
+                    finish(&mut child, farewell).await;
                     return End::Stopped;
                 }
                 (verdict, result) = readiness.next() => {
@@ -200,14 +209,33 @@ impl Running {
     }
 }
 
-/// Waits for the order to stop, and gives its grace.
-async fn told(stop: &mut watch::Receiver<Option<Duration>>) -> Duration {
+/// Waits for the order to stop, and gives it.
+async fn told(stop: &mut watch::Receiver<Option<Farewell>>) -> Farewell {
     let order = stop.wait_for(Option::is_some).await;
     // Without anybody to give orders there is nobody to wait for either.
-    order
-        .ok()
-        .and_then(|grace| *grace)
-        .unwrap_or(Duration::ZERO)
+    let alone = Farewell {
+        stop: Stop::Shutdown,
+        grace: Duration::ZERO,
+    };
+    order.ok().and_then(|farewell| *farewell).unwrap_or(alone)
+}
+
+/// Ends the process. When everything ends, one without a handler for SIGTERM is killed at once: being pid 1 it would ignore the
+/// signal (`pid_namespaces(7)`), and nobody is left whom its grace could serve.
+async fn finish(child: &mut Child, farewell: Farewell) {
+    if farewell.stop == Stop::Shutdown && !handles_sigterm(child.pid()) {
+        return stop(child, Duration::ZERO).await;
+    }
+    stop(child, farewell.grace).await;
+}
+
+/// Whether the process catches SIGTERM, from `SigCgt` of `proc_pid_status(5)`; yes, where that cannot be read.
+fn handles_sigterm(pid: i32) -> bool {
+    const BIT: u64 = 1 << (Signal::SIGTERM as u32 - 1);
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_none_or(|mask| mask & BIT != 0)
 }
 
 /// SIGTERM, grace, SIGKILL.

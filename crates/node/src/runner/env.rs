@@ -21,13 +21,13 @@ pub(crate) struct Launch {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LaunchError {
     #[error("container {container}: command is empty, and images are not run here")]
-    NoCommand { container: String },
+    Command { container: String },
     #[error("ConfigMap {name} does not exist")]
-    NoConfigMap { name: String },
+    ConfigMap { name: String },
     #[error("ConfigMap {name} has no key {key}")]
-    NoKey { name: String, key: String },
+    Key { name: String, key: String },
     #[error("no field {path} for variable {variable}")]
-    NoField { variable: String, path: String },
+    Field { variable: String, path: String },
 }
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ pub(crate) fn launch(
     let map = |name: &str, optional: bool| -> Result<Option<&ConfigMap>, LaunchError> {
         let found = maps.get(&(pod.metadata.namespace().to_owned(), name.to_owned()));
         if found.is_none() && !optional {
-            return Err(LaunchError::NoConfigMap {
+            return Err(LaunchError::ConfigMap {
                 name: name.to_owned(),
             });
         }
@@ -88,7 +88,7 @@ pub(crate) fn launch(
         .split_first()
         .filter(|_| !container.command.is_empty())
     else {
-        return Err(LaunchError::NoCommand {
+        return Err(LaunchError::Command {
             container: container.name.clone(),
         });
     };
@@ -109,7 +109,7 @@ fn from_source<'m>(
         let value =
             map(&reference.name, reference.optional)?.and_then(|map| map.data.get(&reference.key));
         return match value {
-            None if !reference.optional => Err(LaunchError::NoKey {
+            None if !reference.optional => Err(LaunchError::Key {
                 name: reference.name.clone(),
                 key: reference.key.clone(),
             }),
@@ -123,7 +123,7 @@ fn from_source<'m>(
         .unwrap_or_default();
     match field(path, pod) {
         Some(value) => Ok(Some(value)),
-        None => Err(LaunchError::NoField {
+        None => Err(LaunchError::Field {
             variable: variable.to_owned(),
             path: path.to_owned(),
         }),

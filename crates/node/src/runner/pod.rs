@@ -12,7 +12,7 @@ use maille_chassis::tasks::Task;
 use maille_manifest::objects::Pod;
 use tokio::sync::{mpsc, watch};
 
-use super::container::Running;
+use super::container::{Farewell, Running};
 use super::status::{self, ContainerState, Parts};
 use super::{Stop, Surroundings, files};
 use crate::agent::Proxy;
@@ -42,7 +42,7 @@ pub(super) struct Life {
 #[derive(Debug, Default)]
 struct Possessions {
     containers: Vec<Task>,
-    stop_containers: Option<watch::Sender<Option<Duration>>>,
+    stop_containers: Option<watch::Sender<Option<Farewell>>>,
     proxy: Option<Proxy>,
     sandbox: Option<Arc<Sandbox>>,
     network: Option<Attached>,
@@ -204,8 +204,8 @@ impl Life {
         } else {
             grace = grace.min(SHUTDOWN_GRACE);
         }
-        if let Some(stop) = &has.stop_containers {
-            stop.send_replace(Some(grace));
+        if let Some(sender) = &has.stop_containers {
+            sender.send_replace(Some(Farewell { stop, grace }));
         }
         for container in has.containers {
             container.ended().await;
