@@ -69,7 +69,14 @@ pub(crate) enum Stop {
 #[derive(Debug)]
 pub(crate) struct Pods {
     around: Arc<Surroundings>,
-    handles: Mutex<BTreeMap<(String, String), Handle>>,
+    handles: Arc<Mutex<Handles>>,
+}
+
+/// By namespace and name; closed once everything ends.
+#[derive(Debug, Default)]
+struct Handles {
+    pods: BTreeMap<(String, String), Handle>,
+    closed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +96,7 @@ impl Pods {
     pub(crate) fn new(around: Arc<Surroundings>) -> Self {
         Self {
             around,
-            handles: Mutex::default(),
+            handles: Arc::default(),
         }
     }
 
@@ -111,7 +118,7 @@ impl Pods {
         let key = (namespace.to_owned(), name.to_owned());
         let handle = {
             let mut handles = self.handles.lock();
-            let Some(handle) = handles.get_mut(&key) else {
+            let Some(handle) = handles.pods.get_mut(&key) else {
                 return false;
             };
             if std::mem::replace(&mut handle.being_replaced, true) {
@@ -135,7 +142,11 @@ impl Pods {
 
     /// Ends every pod and waits until all are gone.
     pub(crate) async fn shutdown(&self) {
-        let handles: Vec<Handle> = self.handles.lock().values().cloned().collect();
+        let handles: Vec<Handle> = {
+            let mut handles = self.handles.lock();
+            handles.closed = true;
+            handles.pods.values().cloned().collect()
+        };
         for handle in &handles {
             order(handle, Stop::Shutdown);
         }
@@ -194,10 +205,18 @@ impl Pods {
             gone,
             being_replaced: false,
         };
-        self.handles.lock().insert(key, handle.clone());
+        {
+            let mut handles = self.handles.lock();
+            if handles.closed {
+                return None;
+            }
+            handles.pods.insert(key.clone(), handle.clone());
+        }
         let life = Life::new(self.around.clone(), pod, capture, orders, ready_sender);
+        let handles = self.handles.clone();
         self.around.tasks.spawn("pod", async move {
             life.run().await;
+            handles.lock().pods.remove(&key);
             drop(gone_sender);
         });
         Some(handle)

@@ -20,6 +20,10 @@ use super::{Stop, Surroundings, env, files, last_line};
 use crate::host::{Child, Sandbox, Spec, describe};
 use crate::processes::Role;
 
+/// Tries follow one another at most this slowly until the first one succeeds: `periodSeconds` is for something that runs, and
+/// everybody waits for something that starts.
+const EAGER: Duration = Duration::from_millis(250);
+
 /// Logs are cut to nothing when they are larger; what was written last is what matters, and it comes again.
 const LOG_LIMIT: u64 = 64 << 20;
 
@@ -254,6 +258,7 @@ struct Prober<'a> {
     target: Option<(IpAddr, Result<u16, String>)>,
     verdict: Option<Verdict>,
     due: tokio::time::Instant,
+    succeeded: bool,
 }
 
 impl<'a> Prober<'a> {
@@ -283,6 +288,7 @@ impl<'a> Prober<'a> {
             target,
             verdict: probe.map(|probe| Verdict::new(probe, well)),
             due: around.clock.now() + Duration::from_secs(u64::from(delay)),
+            succeeded: well,
         }
     }
 
@@ -298,7 +304,14 @@ impl<'a> Prober<'a> {
             Ok(port) => attempt(probe, *address, *port).await,
             Err(name) => Err(ProbeError::NoPort { name: name.clone() }),
         };
-        self.due = self.around.clock.now() + Duration::from_secs(u64::from(probe.period_seconds));
+        self.succeeded |= result.is_ok();
+        let period = Duration::from_secs(u64::from(probe.period_seconds));
+        let period = if self.succeeded {
+            period
+        } else {
+            period.min(EAGER)
+        };
+        self.due = self.around.clock.now() + period;
         (verdict.count(result.is_ok()), result)
     }
 }
