@@ -96,12 +96,23 @@ impl Credentials {
         for side in [Side::Client, Side::Server] {
             trust.judge(leaf, above, side, unix(clock.now()))?;
         }
-        let (not_before, not_after) = validity(leaf)?;
         let certified = CertifiedKey::new(chain, key.signer());
         certified.keys_match().map_err(|error| match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => CredentialsError::Key,
             other => CredentialsError::Tls(other),
         })?;
+        Self::assemble(identity, certified, trust, &clock)
+    }
+
+    /// Prepares TLS, without any check.
+    pub(crate) fn assemble(
+        identity: Identity,
+        certified: CertifiedKey,
+        trust: Trust,
+        clock: &WallClock,
+    ) -> Result<Self, CredentialsError> {
+        let leaf = certified.cert.first();
+        let (not_before, not_after) = validity(leaf.ok_or(CredentialsError::NoCertificate)?)?;
         let verifier = Verifier {
             trust,
             expected: None,
@@ -112,8 +123,8 @@ impl Credentials {
             not_before,
             not_after,
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
-            client: client(&verifier, &certified, &clock).map_err(CredentialsError::Tls)?,
-            server: server(&verifier, &certified, &clock).map_err(CredentialsError::Tls)?,
+            client: client(&verifier, &certified, clock).map_err(CredentialsError::Tls)?,
+            server: server(&verifier, &certified, clock).map_err(CredentialsError::Tls)?,
             verifier,
         })))
     }
@@ -174,7 +185,7 @@ pub(crate) fn provider() -> CryptoProvider {
     }
 }
 
-fn trust(identity: &Identity, anchors: &[Vec<u8>]) -> Result<Trust, CredentialsError> {
+pub(crate) fn trust(identity: &Identity, anchors: &[Vec<u8>]) -> Result<Trust, CredentialsError> {
     if anchors.is_empty() {
         return Err(CredentialsError::NoAnchor);
     }
@@ -234,4 +245,70 @@ fn server(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Lab, at, identity, now};
+
+    const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
+
+    fn made(
+        key: PrivateKey,
+        chain: Vec<Vec<u8>>,
+        anchors: &[Vec<u8>],
+    ) -> Result<Credentials, CredentialsError> {
+        Credentials::with_clock(key, chain, anchors, at(now()))
+    }
+
+    #[test]
+    fn what_fits_together_is_taken() {
+        let lab = Lab::new();
+        let (key, chain) = lab.leaf(|params| lab.workload(params, WEB));
+        let first = made(key, chain, &lab.anchors()).unwrap();
+        assert_eq!(*first.identity(), identity(WEB));
+        assert!(first.not_before() < now() && now() < first.not_after());
+        let (key, chain) = lab.leaf(|params| lab.workload(params, WEB));
+        let second = made(key, chain, &lab.anchors()).unwrap();
+        assert!(second.generation() > first.generation());
+        assert!(!format!("{second:?}").to_lowercase().contains("key"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let (lab, other) = (Lab::new(), Lab::new());
+        let leaf = || lab.leaf(|params| lab.workload(params, WEB));
+        let (key, _) = leaf();
+        let (_, chain) = leaf();
+        assert!(matches!(
+            made(key, chain, &lab.anchors()),
+            Err(CredentialsError::Key)
+        ));
+        let (key, chain) = leaf();
+        assert!(matches!(
+            made(key, chain, &other.anchors()),
+            Err(CredentialsError::Certificate(PeerError::UnknownCa))
+        ));
+        let (key, chain) = leaf();
+        assert!(matches!(
+            made(key, chain, &[]),
+            Err(CredentialsError::NoAnchor)
+        ));
+        let (key, chain) = leaf();
+        assert!(matches!(
+            made(key, chain, &[vec![1, 2, 3]]),
+            Err(CredentialsError::Anchor { index: 0, .. })
+        ));
+        let (key, _) = leaf();
+        assert!(matches!(
+            made(key, vec![], &lab.anchors()),
+            Err(CredentialsError::NoCertificate)
+        ));
+        let (key, _) = leaf();
+        assert!(matches!(
+            made(key, vec![vec![48, 1]], &lab.anchors()),
+            Err(CredentialsError::Certificate(PeerError::Malformed))
+        ));
+    }
 }

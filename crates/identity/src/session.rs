@@ -50,6 +50,8 @@ pub struct Session {
     /// The first two bytes looked like TLS, or how many of them did.
     looked: usize,
     failed: bool,
+    /// We said that we send no more.
+    ended: bool,
 }
 
 enum Connection {
@@ -106,6 +108,7 @@ impl Session {
             progress: Progress::default(),
             looked: 0,
             failed: false,
+            ended: false,
         }
     }
 
@@ -151,6 +154,9 @@ impl Session {
         if !self.progress.established {
             return Err(SessionError::NotEstablished);
         }
+        if self.ended {
+            return Err(SessionError::Over);
+        }
         if plain.is_empty() {
             return Ok(());
         }
@@ -159,8 +165,9 @@ impl Session {
 
     /// Says that we send no more. Does nothing before the session is established, after an error, or twice.
     pub fn close(&mut self, out: &mut Vec<u8>) {
-        if self.progress.established && !self.failed {
-            // The only failure is that it was said before.
+        if self.progress.established && !self.ended && !self.failed {
+            self.ended = true;
+            // A session that fails at its farewell is over all the same.
             drop(self.then(Then::Close, out));
         }
     }
@@ -229,12 +236,9 @@ impl Session {
         loop {
             let (used, step) = self.side.step(&mut input[taken..], Then::Wait, plain, out);
             taken += used;
-            let step = step.map_err(|error| {
-                self.side.alert(&mut input[taken..], out);
-                error
-            })?;
+            let step = step.inspect_err(|_| self.side.alert(out))?;
             if !self.progress.established && !self.side.is_handshaking() {
-                self.establish(out)?;
+                self.establish(&mut input[taken..], out)?;
             }
             match step {
                 Step::Again => {}
@@ -250,10 +254,11 @@ impl Session {
     }
 
     /// The handshake is over: the protocol must be ours, and the identity is kept.
-    fn establish(&mut self, out: &mut Vec<u8>) -> Result<(), SessionError> {
+    fn establish(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Result<(), SessionError> {
         let (protocol, leaf) = self.side.agreed();
         if protocol != Some(ALPN) {
-            let _ = self.side.step(&mut [], Then::Close, &mut Vec::new(), out);
+            // A farewell where it can be had at once; the transport is closed in any case.
+            drop(self.side.step(input, Then::Close, &mut Vec::new(), out));
             return Err(SessionError::NoCommonProtocol);
         }
         let leaf = leaf.ok_or(SessionError::NoCertificate)?;
@@ -278,6 +283,7 @@ impl Session {
                 Ok(Step::Idle) => break Ok(()),
                 Ok(Step::Blocked) => break Err(SessionError::Over),
                 Err(error) => {
+                    self.side.alert(out);
                     self.failed = true;
                     break Err(error);
                 }
@@ -318,12 +324,20 @@ impl Connection {
         }
     }
 
-    /// What rustls still wants to say after an error: the alert.
-    fn alert(&mut self, input: &mut [u8], out: &mut Vec<u8>) {
+    /// What rustls still wants to say after an error: the alert. It must not see the input again: it would judge the same
+    /// bytes twice, and it takes a second alert for a bug.
+    fn alert(&mut self, out: &mut Vec<u8>) {
         let mut plain = Vec::new();
-        while let (0, Ok(Step::Again)) = self.step(input, Then::Wait, &mut plain, out) {
-            // Plain text after an error is nobody's.
-            plain.clear();
+        while self.wants_write() {
+            // Plain text after an error is nobody's, and there is no second error while something waits to be sent.
+            drop(self.step(&mut [], Then::Wait, &mut plain, out));
+        }
+    }
+
+    fn wants_write(&self) -> bool {
+        match self {
+            Self::Client(connection) => connection.wants_write(),
+            Self::Server(connection) => connection.wants_write(),
         }
     }
 
