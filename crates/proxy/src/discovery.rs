@@ -37,11 +37,13 @@ const SWEEP: Duration = Duration::from_secs(30);
 
 type Client = AggregatedDiscoveryServiceClient<InterceptedService<Channel, Caller>>;
 
-/// A worker's view of discovery. Cheap to clone.
+/// The other end of discovery. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct View {
-    asks: mpsc::Sender<Key>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Takes what somebody needs. While too many are waiting a question is lost: whoever waits asks again with the next snapshot.
+    pub questions: mpsc::Sender<Key>,
+    /// What is known, whenever it changes.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
 /// The control thread's end: to be run.
@@ -66,12 +68,12 @@ enum StreamError {
 
 /// Both ends of discovery for the workload `uid`.
 pub fn new(uid: WorkloadUid, clock: Clock) -> (View, Discovery) {
-    let (ask, asks) = mpsc::channel(ASKS);
+    let (questions, asks) = mpsc::channel(ASKS);
     let book = Book::new(uid);
     let (publish, snapshots) = watch::channel(Arc::new(book.snapshot().clone()));
     (
         View {
-            asks: ask,
+            questions,
             snapshots,
         },
         Discovery {
@@ -81,37 +83,6 @@ pub fn new(uid: WorkloadUid, clock: Clock) -> (View, Discovery) {
             clock,
         },
     )
-}
-
-// === impl View ===
-
-impl View {
-    /// Asks for `key`. While too many are waiting the question is lost: whoever waits asks again with the next snapshot.
-    pub fn ask(&self, key: Key) {
-        // A control thread that is gone took the process with it.
-        let _ = self.asks.try_send(key);
-    }
-
-    /// The newest snapshot.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshots.borrow())
-    }
-
-    /// Waits for a snapshot that was not seen by this before. `None` when there will be no more.
-    pub async fn changed(&mut self) -> Option<Arc<Snapshot>> {
-        self.snapshots.changed().await.ok()?;
-        Some(Arc::clone(&self.snapshots.borrow_and_update()))
-    }
-
-    /// Waits for a snapshot that says enough to admit anything. `None` when there will be none.
-    pub async fn complete(&mut self) -> Option<Arc<Snapshot>> {
-        let snapshot = self
-            .snapshots
-            .wait_for(|snapshot| snapshot.is_complete())
-            .await
-            .ok()?;
-        Some(Arc::clone(&snapshot))
-    }
 }
 
 // === impl Discovery ===

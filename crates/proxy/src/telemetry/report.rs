@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use futures_util::stream::{Stream, unfold};
 use maille_chassis::clock::Clock;
+use maille_chassis::drain::{Phase, Watch};
 use maille_engine::route::Direction;
 use maille_wire::v1::telemetry_client::TelemetryClient;
 use maille_wire::v1::{self, ReportRequest};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -45,8 +47,10 @@ struct State {
 struct Reporting {
     counted: Counted,
     clock: Clock,
-    last: tokio::time::Instant,
+    last: Instant,
     idle: u32,
+    end: Watch,
+    ended: bool,
 }
 
 // === impl Counted ===
@@ -105,19 +109,20 @@ pub async fn collect(counted: Counted, mut batches: mpsc::Receiver<Batch>) {
     }
 }
 
-/// Reports to control, for ever: a stream that ends is begun again.
-pub async fn run(counted: Counted, channel: Channel, caller: Caller, clock: Clock) {
+/// Reports to control: a stream that ends is begun again. When `end` says that the work is done, what is left goes with one last report.
+pub async fn run(counted: Counted, channel: Channel, caller: Caller, clock: Clock, end: Watch) {
     let mut client = TelemetryClient::with_interceptor(channel, caller);
     let mut backoff = Backoff::new();
     loop {
         let began = clock.now();
         let ended = client
-            .report(Request::new(reports(counted.clone(), clock)))
+            .report(Request::new(reports(counted.clone(), clock, end.clone())))
             .await;
         match ended {
+            Ok(_) if end.phase() != Phase::Running => return,
             Ok(_) => tracing::debug!("report stream ended"),
             Err(status) => {
-                tracing::debug!(code = ?status.code(), reason = status.message(), "report stream lost")
+                tracing::debug!(code = ?status.code(), reason = status.message(), "report stream lost");
             }
         }
         backoff.wait(&clock, began).await;
@@ -125,32 +130,47 @@ pub async fn run(counted: Counted, channel: Channel, caller: Caller, clock: Cloc
 }
 
 /// The reports, made when the transport has room for one. The first comes after a second, so that a stream that is refused takes nothing along.
-fn reports(counted: Counted, clock: Clock) -> impl Stream<Item = ReportRequest> {
+fn reports(counted: Counted, clock: Clock, end: Watch) -> impl Stream<Item = ReportRequest> {
     let start = Reporting {
         counted,
         last: clock.now(),
         clock,
         idle: 0,
+        end,
+        ended: false,
     };
     unfold(start, |mut state| async move {
-        loop {
-            let next = state.last + EVERY;
-            state.clock.until(next).await;
-            let now = state.clock.now();
-            let report = state
-                .counted
-                .report(now.saturating_duration_since(state.last));
-            state.last = now;
-            state.idle = if report.is_none() { state.idle + 1 } else { 0 };
-            if state.idle >= HEARTBEAT {
-                state.idle = 0;
-                return Some((ReportRequest::default(), state));
+        let report = state.next().await?;
+        Some((report, state))
+    })
+}
+
+// === impl Reporting ===
+
+impl Reporting {
+    async fn next(&mut self) -> Option<ReportRequest> {
+        while !self.ended {
+            let tick = self.last + EVERY;
+            tokio::select! {
+                () = self.clock.until(tick) => {}
+                () = self.end.reached(Phase::Graceful) => self.ended = true,
             }
-            if let Some(report) = report {
-                return Some((report, state));
+            let now = self.clock.now();
+            let report = self
+                .counted
+                .report(now.saturating_duration_since(self.last));
+            self.last = now;
+            self.idle = if report.is_none() { self.idle + 1 } else { 0 };
+            if self.idle >= HEARTBEAT {
+                self.idle = 0;
+                return Some(ReportRequest::default());
+            }
+            if report.is_some() {
+                return report;
             }
         }
-    })
+        None
+    }
 }
 
 fn edge(key: &EdgeKey, increment: Increment) -> v1::Edge {

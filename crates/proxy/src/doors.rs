@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Listening sockets: those that a supervisor passed on, else bound here. Read `listeners.rs` next.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::RawFd;
+use std::os::unix::net::UnixListener;
+
+use maille_sys::socket;
+use socket2::{Domain, Socket, Type};
+
+use crate::config::{Config, Door, SourceAddress};
+use crate::forward::Settings;
+use crate::listeners::Listener;
+use crate::route::Dress;
+
+/// Connections that may wait to be accepted: also while the proxy restarts. The kernel cuts it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4_096;
+
+/// Everything that connections come through.
+#[derive(Debug)]
+pub struct Doors {
+    /// For the data plane.
+    pub listeners: Vec<Listener>,
+    /// For people, if it was passed on.
+    pub admin: Option<UnixListener>,
+}
+
+/// Why there is no socket to listen on.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// A passed descriptor is not a listening socket of ours.
+    #[error("descriptor {fd}, passed as {name:?}, cannot be used")]
+    Passed {
+        /// What it was passed as.
+        name: String,
+        /// Its number.
+        fd: RawFd,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A descriptor was passed under a name that means nothing here.
+    #[error("nothing is called {0:?}: outbound, inbound, mesh and admin are known")]
+    Name(String),
+    /// An address cannot be bound.
+    #[error("{0} cannot be bound")]
+    Bind(SocketAddr, #[source] io::Error),
+    /// Nothing to do.
+    #[error("no socket was passed, and neither MAILLE_OUTBOUND, MAILLE_INBOUND nor MAILLE_MESH is set")]
+    None,
+}
+
+/// Takes over what was passed, and binds what was not.
+pub fn open(config: &Config) -> Result<Doors, DoorError> {
+    let mut doors = Doors { listeners: Vec::new(), admin: None };
+    let mut passed = Vec::new();
+    for inherited in &config.inherited {
+        let name = inherited.name.as_str();
+        let failed = |source| DoorError::Passed { name: name.to_owned(), fd: inherited.fd, source };
+        let fd = socket::adopt(inherited.fd).map_err(failed)?;
+        if name == "admin" {
+            let socket = UnixListener::from(fd);
+            socket.set_nonblocking(true).map_err(failed)?;
+            doors.admin = Some(socket);
+            continue;
+        }
+        let socket = TcpListener::from(fd);
+        socket.set_nonblocking(true).map_err(failed)?;
+        doors.listeners.push(match name {
+            "outbound" => Listener::outbound(socket, config.outbound.to),
+            "inbound" => Listener::inbound(socket, config.inbound.to),
+            "mesh" => Listener::mesh(socket),
+            other => return Err(DoorError::Name(other.to_owned())),
+        });
+        passed.push(name);
+    }
+    let bind = |name: &str, door: Door| match door.bind.filter(|_| !passed.contains(&name)) {
+        Some(address) => bind(address, door.to.is_some() || name == "mesh")
+            .map(Some)
+            .map_err(|error| DoorError::Bind(address, error)),
+        None => Ok(None),
+    };
+    let outbound = bind("outbound", config.outbound)?;
+    let inbound = bind("inbound", config.inbound)?;
+    let mesh = bind("mesh", config.mesh)?;
+    doors.listeners.extend(outbound.map(|socket| Listener::outbound(socket, config.outbound.to)));
+    doors.listeners.extend(inbound.map(|socket| Listener::inbound(socket, config.inbound.to)));
+    doors.listeners.extend(mesh.map(Listener::mesh));
+    if doors.listeners.is_empty() { Err(DoorError::None) } else { Ok(doors) }
+}
+
+fn bind(address: SocketAddr, explicit: bool) -> io::Result<TcpListener> {
+    if !explicit {
+        return socket::listen_transparent(address, BACKLOG);
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// What the data plane needs of the configuration.
+pub fn settings(config: &Config) -> Settings {
+    Settings {
+        dress: Dress { keep_source: config.source == SourceAddress::Keep, mark: config.mark },
+        ..Settings::default()
+    }
+}

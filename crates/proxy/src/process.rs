@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The process: one thread for data, this file's second one for control traffic, and the order of starting and stopping.
+//!
+//! Start: settings, sockets, certificate and first complete snapshot, ready, data. Until then connections wait in their sockets' queues.
+//! Stop: the first signal drains, the second or the deadline ends it; the last counts go out after the last request.
+//! The control thread must never hold up the data thread. Read `listeners.rs` for the data plane, `discovery.rs` for control.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use maille_chassis::admin;
+use maille_chassis::clock::Clock;
+use maille_chassis::drain::{Drain, Signals};
+use maille_chassis::tasks::Tasks;
+use maille_chassis::{grpc, notify};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::control::Caller;
+use crate::listeners::Links;
+use crate::telemetry::report::{self, Counted};
+use crate::{discovery, doors, identity_feed, listeners};
+
+/// The control thread's futures are small; its deepest stack is a TLS key being made.
+const STACK: usize = 512 * 1024;
+/// How long the last counts may take.
+const LAST_COUNTS: Duration = Duration::from_secs(1);
+
+/// Why the process cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// A listening socket.
+    #[error("no listening socket")]
+    Door(#[from] doors::DoorError),
+    /// The control thread.
+    #[error("the control thread does not start")]
+    Thread(#[source] io::Error),
+    /// Signals, or the runtime of the control thread.
+    #[error("the control thread cannot work")]
+    Control(#[source] io::Error),
+    /// The admin socket.
+    #[error("the admin socket cannot be bound")]
+    Admin(#[source] io::Error),
+    /// The uid does not fit into metadata.
+    #[error("the workload's uid cannot be said to control")]
+    Uid,
+    /// The supervisor could not be told.
+    #[error("nobody could be told that the proxy is ready")]
+    Notify(#[from] notify::NotifyError),
+    /// The data thread.
+    #[error("the data plane cannot work")]
+    Data(#[source] io::Error),
+}
+
+/// Runs until a signal came and the drain has ended.
+pub fn run(config: Config, environment: &dyn maille_chassis::config::Source) -> Result<(), ProcessError> {
+    let doors = doors::open(&config)?;
+    let settings = doors::settings(&config);
+    let (tell, ready) = oneshot::channel();
+    let control = start(config, doors.admin, tell)?;
+    // The control thread gives up its end without an answer when a signal, or a failure, came first.
+    if let Ok(links) = ready.blocking_recv() {
+        notify::ready(environment)?;
+        tracing::info!("ready");
+        listeners::run(settings, doors.listeners, links).map_err(ProcessError::Data)?;
+    }
+    match control.join() {
+        Ok(ended) => ended,
+        Err(_) => Err(ProcessError::Control(io::Error::other("the control thread panicked"))),
+    }
+}
+
+fn start(
+    config: Config,
+    admin: Option<std::os::unix::net::UnixListener>,
+    tell: oneshot::Sender<Links>,
+) -> Result<JoinHandle<Result<(), ProcessError>>, ProcessError> {
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ProcessError::Control)?;
+        runtime.block_on(control(config, admin, tell))
+    };
+    std::thread::Builder::new()
+        .name("control".into())
+        .stack_size(STACK)
+        .spawn(body)
+        .map_err(ProcessError::Thread)
+}
+
+/// Everything that talks to control, until the drain has ended.
+async fn control(
+    config: Config,
+    socket: Option<std::os::unix::net::UnixListener>,
+    tell: oneshot::Sender<Links>,
+) -> Result<(), ProcessError> {
+    let clock = Clock::start();
+    let started = clock.wall();
+    let mut signals = Signals::install().map_err(ProcessError::Control)?;
+    let (tasks, mut drain, mut last) = (Tasks::new(), Drain::new(), Drain::new());
+    let caller = Caller::new(&config.workload).ok_or(ProcessError::Uid)?;
+    let channel = grpc::channel(&config.agent);
+
+    let (view, discovery) = discovery::new(config.workload.clone(), clock);
+    tasks.spawn("discovery", discovery.run(channel.clone(), caller.clone()));
+    let (credentials, identity) = identity_feed::new(view.snapshots.clone(), clock);
+    tasks.spawn("identity", identity.run(channel.clone(), caller.clone()));
+    let counted = Counted::default();
+    let (counts, batches) = mpsc::channel(report::QUEUE);
+    let collected = tasks.spawn("counts", report::collect(counted.clone(), batches));
+    let reported = tasks.spawn("reports", report::run(counted.clone(), channel, caller, clock, last.watch()));
+    let answer = Admin {
+        snapshots: view.snapshots.clone(),
+        credentials: credentials.clone(),
+        counted,
+        started,
+    };
+    if let Some(listener) = bind(&config, socket).map_err(ProcessError::Admin)? {
+        let serve = admin::serve(listener, Arc::new(answer), tasks.clone(), last.watch());
+        tasks.spawn("admin", serve);
+    }
+
+    let links = Links {
+        snapshots: view.snapshots.clone(),
+        questions: view.questions,
+        credentials: credentials.clone(),
+        counts,
+        drain: drain.watch(),
+    };
+    tokio::select! {
+        () = complete(view.snapshots, credentials) => {
+            // The data thread waits for this; if it is gone the process is ending.
+            drop(tell.send(links));
+            signals.next().await;
+            tracing::info!("draining");
+        }
+        () = signals.next() => drop(links),
+    }
+    let ended = drain.finish(config.drain, signals.next()).await;
+    tracing::info!(?ended, "data plane stopped");
+    // The data thread has dropped its sender by now, or is about to: what it sent last is in the queue.
+    let _ = timeout(LAST_COUNTS, collected.ended()).await;
+    last.finish(LAST_COUNTS, std::future::pending()).await;
+    let _ = timeout(LAST_COUNTS, reported.ended()).await;
+    Ok(())
+}
+
+/// Waits until there is enough to admit anything. If either feed ended it waits for ever, which only a signal ends.
+async fn complete(
+    mut snapshots: tokio::sync::watch::Receiver<Arc<maille_engine::snapshot::Snapshot>>,
+    mut credentials: identity_feed::Feed,
+) {
+    let known = snapshots.wait_for(|snapshot| snapshot.is_complete()).await.is_ok();
+    let proven = credentials.wait_for(Option::is_some).await.is_ok();
+    if !(known && proven) {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The admin socket that was passed on, or one at the configured path.
+fn bind(
+    config: &Config,
+    passed: Option<std::os::unix::net::UnixListener>,
+) -> io::Result<Option<UnixListener>> {
+    if let Some(passed) = passed {
+        return UnixListener::from_std(passed).map(Some);
+    }
+    config.admin.as_deref().map(admin::bind).transpose()
+}
