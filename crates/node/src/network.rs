@@ -67,16 +67,30 @@ impl Network {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let addresses = addresses(number);
         let node_side = format!("m{number}");
-        host::attach(pod.clone(), node_side.clone(), addresses.to_vec()).await?;
-        let captured = match capture {
-            Capture::None => None,
-            Capture::Outboard => Some(Arc::new(host::insert(pod.clone()).await?)),
-        };
-        Ok(Attached {
+        let attached = Attached {
             addresses,
-            node_side,
-            captured,
-        })
+            node_side: node_side.clone(),
+            captured: None,
+        };
+        let done = async {
+            host::attach(pod.clone(), node_side, addresses.to_vec()).await?;
+            match capture {
+                Capture::None => Ok(None),
+                Capture::Outboard => {
+                    Ok::<_, io::Error>(Some(Arc::new(host::insert(pod.clone()).await?)))
+                }
+            }
+        };
+        match done.await {
+            Ok(captured) => Ok(Attached {
+                captured,
+                ..attached
+            }),
+            Err(error) => {
+                self.detach(attached).await;
+                Err(error)
+            }
+        }
     }
 
     /// Takes a pod's network away. Its namespace goes with its last process.
