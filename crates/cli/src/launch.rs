@@ -49,7 +49,7 @@ impl Node {
         let mut spawn = Spawn::new(&program)
             .args(args)
             .env("PATH", search_path(&program))
-            .output(log.try_clone()?.into(), log.into())
+            .output(log.try_clone()?, log)
             .isolated();
         for name in PASSED_ON {
             if let Some(value) = std::env::var_os(name) {

@@ -46,6 +46,10 @@ struct Running {
 
 /// Runs until it is told to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    // Outside of namespaces of its own it would rewire the machine, and nothing would clean up.
+    if std::process::id() != 1 {
+        bail!("this must be the first process of its own namespaces, as `maille up` starts it");
+    }
     let env = Env::process();
     let filter: String = LOG.or(&env, "info".to_owned())?;
     let format: String = LOG_FORMAT.or(&env, "text".to_owned())?;
