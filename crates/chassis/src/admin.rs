@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A small HTTP/1.1 server on a unix socket of mode 0600, for metrics and questions to one process.
 //!
-//! It answers GET only, keeps at most 16 connections and lets none wait for longer than 10 seconds.
+//! It answers GET only, keeps at most 16 connections, waits 10 seconds for a request and ends every connection after a minute.
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
+use crate::clock::Clock;
 use crate::drain::{Phase, Watch};
 use crate::tasks::Tasks;
 
 const CONNECTIONS: usize = 16;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection's whole life: who does not read its answers must not keep the place for ever.
+const LIFETIME: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +87,17 @@ impl Reply {
     }
 }
 
-/// Binds `path` with mode 0600; a socket file that nobody listens on any more is replaced.
+/// Binds `path` with mode 0600. A socket that nobody listens on any more is replaced; one that somebody does, or anything
+/// else of that name, is an error. The directory must be closed to others: between binding and the change of mode it is all there is.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            std::fs::remove_file(path)?;
+        }
+        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -102,6 +113,7 @@ pub async fn serve(
     tasks: Tasks,
     mut drain: Watch,
 ) {
+    let clock = Clock::start();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -110,10 +122,10 @@ pub async fn serve(
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
-                // Out of descriptors, say: the place is given back and the next try waits its turn.
+                // Out of descriptors, say, which does not change at once.
                 Err(error) => {
                     crate::limited!(warn, %error, "admin connection not accepted");
-                    tokio::task::yield_now().await;
+                    clock.wait(PAUSE).await;
                     continue;
                 }
             },
@@ -129,8 +141,11 @@ pub async fn serve(
             server
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT);
-            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "admin connection ended");
+            let served = server.serve_connection(TokioIo::new(stream), service);
+            match tokio::time::timeout(LIFETIME, served).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "admin connection ended"),
+                Err(_) => tracing::debug!("admin connection closed for its age"),
             }
             drop(place);
         });
@@ -166,6 +181,20 @@ mod tests {
 
     use super::*;
     use crate::drain::Drain;
+
+    #[tokio::test]
+    async fn only_a_dead_socket_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sock");
+        let living = bind(&path).unwrap();
+        assert_eq!(bind(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(living);
+        bind(&path).unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "precious").unwrap();
+        assert!(bind(&file).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    }
 
     #[tokio::test]
     async fn answers_and_refuses() {

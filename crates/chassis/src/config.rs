@@ -50,21 +50,41 @@ pub struct Setting {
     pub key: &'static str,
     /// What belongs there, with an example; shown in errors and in the reference.
     pub help: &'static str,
+    /// What counts where it is not given, as a user would write it; `None` where nothing does.
+    pub default: Option<&'static str>,
 }
 
 impl Setting {
     /// Declares a setting.
     pub const fn new(key: &'static str, help: &'static str) -> Self {
-        Self { key, help }
+        Self {
+            key,
+            help,
+            default: None,
+        }
     }
 
-    /// Reads it where it is given.
+    /// Declares a setting that has a default, read by [`Setting::required`] like anything that a user gives.
+    pub const fn with_default(
+        key: &'static str,
+        help: &'static str,
+        default: &'static str,
+    ) -> Self {
+        Self {
+            key,
+            help,
+            default: Some(default),
+        }
+    }
+
+    /// Reads it where it is given or has a default.
     pub fn optional<T>(&self, source: &dyn Source) -> Result<Option<T>, SettingError>
     where
         T: FromStr,
         T::Err: Display,
     {
-        let Some(value) = source.get(self.key).filter(|value| !value.is_empty()) else {
+        let given = source.get(self.key).filter(|value| !value.is_empty());
+        let Some(value) = given.or_else(|| self.default.map(str::to_owned)) else {
             return Ok(None);
         };
         match value.parse() {
@@ -78,7 +98,7 @@ impl Setting {
         }
     }
 
-    /// Reads it, or takes the default.
+    /// Reads it, or takes a default that only the program knows.
     pub fn or<T>(&self, source: &dyn Source, default: T) -> Result<T, SettingError>
     where
         T: FromStr,
@@ -100,6 +120,16 @@ impl Setting {
     }
 }
 
+/// The reference of `settings`: a Markdown table, one row each.
+pub fn reference(settings: &[Setting]) -> String {
+    let mut table = String::from("| setting | default | what |\n|---|---|---|\n");
+    for Setting { key, help, default } in settings {
+        let default = default.map_or_else(|| "-".to_owned(), |default| format!("`{default}`"));
+        table.push_str(&format!("| `{key}` | {default} | {help} |\n"));
+    }
+    table
+}
+
 impl Env {
     /// The environment of this process.
     pub fn process() -> Self {
@@ -108,12 +138,9 @@ impl Env {
 }
 
 impl Source for Env {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the environment"
-    )]
     fn get(&self, key: &str) -> Option<String> {
-        std::env::var(key).ok()
+        // Bytes that are not text are given, and wrong; they are not "not given".
+        std::env::var_os(key).map(|value| value.to_string_lossy().into_owned())
     }
 }
 
@@ -151,6 +178,22 @@ mod tests {
         assert_eq!(
             PORT.optional::<u16>(&HashMap::from([("PORT", "")])),
             Ok(None)
+        );
+    }
+
+    #[test]
+    fn a_default_is_read_and_told() {
+        const SECONDS: Setting = Setting::with_default("SECONDS", "how long", "10");
+        let none: HashMap<&str, &str> = HashMap::new();
+        assert_eq!(SECONDS.required::<u8>(&none), Ok(10));
+        assert_eq!(
+            SECONDS.required::<u8>(&HashMap::from([("SECONDS", "3")])),
+            Ok(3)
+        );
+        assert_eq!(
+            reference(&[PORT, SECONDS]),
+            "| setting | default | what |\n|---|---|---|\n\
+             | `PORT` | - | a port, such as 80 |\n| `SECONDS` | `10` | how long |\n"
         );
     }
 }

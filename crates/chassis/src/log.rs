@@ -6,8 +6,10 @@
 
 use std::io::{self, Write as _};
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
@@ -50,6 +52,7 @@ pub enum LogError {
 const QUEUE: usize = 1024;
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+static WRITER: OnceLock<SyncSender<Message>> = OnceLock::new();
 
 /// Lines dropped so far because the writer was behind.
 pub fn dropped() -> u64 {
@@ -62,19 +65,23 @@ pub fn init(filter: &str, format: Format) -> Result<(), LogError> {
         filter: filter.to_owned(),
         source,
     })?;
-    let (lines, queue) = sync_channel::<Vec<u8>>(QUEUE);
+    let (lines, queue) = sync_channel::<Message>(QUEUE);
     std::thread::Builder::new()
         .name("log".into())
         .stack_size(128 * 1024)
         .spawn(move || {
             let mut out = io::stderr();
-            while let Ok(line) = queue.recv() {
-                // A log that cannot be written has nowhere to say so.
-                drop(out.write_all(&line));
+            while let Ok(message) = queue.recv() {
+                match message {
+                    // A log that cannot be written has nowhere to say so.
+                    Message::Line(line) => drop(out.write_all(&line)),
+                    // Nobody waits any more, then.
+                    Message::Flush(done) => drop(done.send(())),
+                }
             }
         })
         .map_err(LogError::Thread)?;
-    let writer = Queue(lines);
+    let writer = Queue(lines.clone());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_writer(writer)
@@ -83,11 +90,31 @@ pub fn init(filter: &str, format: Format) -> Result<(), LogError> {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().try_init(),
     };
-    set.map_err(|_| LogError::Twice)
+    set.map_err(|_| LogError::Twice)?;
+    // Set once: a second call has failed above.
+    drop(WRITER.set(lines));
+    Ok(())
+}
+
+/// Waits until what was logged so far is written, at most a second. Call it last: the end of a process drops what waits.
+pub fn flush() {
+    let Some(lines) = WRITER.get() else {
+        return;
+    };
+    let (done, written) = sync_channel(1);
+    if lines.try_send(Message::Flush(done)).is_ok() {
+        // Late or gone: there is nothing more to be done for it.
+        let _ = written.recv_timeout(Duration::from_secs(1));
+    }
 }
 
 #[derive(Clone)]
-struct Queue(SyncSender<Vec<u8>>);
+struct Queue(SyncSender<Message>);
+
+enum Message {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
 
 struct Line<'a> {
     queue: &'a Queue,
@@ -121,7 +148,8 @@ impl Drop for Line<'_> {
         if self.bytes.is_empty() {
             return;
         }
-        match self.queue.0.try_send(std::mem::take(&mut self.bytes)) {
+        let line = Message::Line(std::mem::take(&mut self.bytes));
+        match self.queue.0.try_send(line) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 DROPPED.fetch_add(1, Ordering::Relaxed);

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use crate::config::{Setting, SettingError, Source};
 
@@ -11,6 +12,9 @@ const SOCKET: Setting = Setting::new(
     "NOTIFY_SOCKET",
     "the supervisor's datagram socket, a path or @name",
 );
+
+/// How long a supervisor may keep its queue full.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why readiness could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +46,9 @@ fn send(socket: &str) -> io::Result<()> {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?
-        .send_to_addr(b"READY=1", &address)
-        .map(drop)
+    let sender = UnixDatagram::unbound()?;
+    sender.set_write_timeout(Some(PATIENCE))?;
+    sender.send_to_addr(b"READY=1", &address).map(drop)
 }
 
 #[cfg(test)]
@@ -64,5 +68,17 @@ mod tests {
         assert_eq!(&buffer[..n], b"READY=1");
         assert!(ready(&HashMap::from([("NOTIFY_SOCKET", "/nonexistent/x")])).is_err());
         ready(&HashMap::<&str, &str>::new()).unwrap();
+    }
+
+    #[test]
+    fn an_abstract_socket_will_do() {
+        let name = format!("maille-notify-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let supervisor = UnixDatagram::bind_addr(&address).unwrap();
+        let socket = format!("@{name}");
+        ready(&HashMap::from([("NOTIFY_SOCKET", socket.as_str())])).unwrap();
+        let mut buffer = [0; 64];
+        let n = supervisor.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..n], b"READY=1");
     }
 }

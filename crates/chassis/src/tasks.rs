@@ -3,12 +3,16 @@
 //!
 //! A panic in a task is caught at its border, logged with the task's name and counted; the process goes on.
 
+use std::any::Any;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TrackedFuture;
 
 /// The owner of a process's tasks. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -33,11 +37,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let work = AbortOnDrop(tokio::spawn(self.tracker.track_future(future)));
-        let panics = Arc::clone(&self.panics);
-        Task(tokio::spawn(
-            self.tracker.track_future(watch(name, work, panics)),
-        ))
+        Task(tokio::spawn(self.watched(name, future)))
     }
 
     /// Runs `future`, which need not be `Send`, on the current thread's runtime (`LocalRuntime` or a `LocalSet`).
@@ -45,11 +45,27 @@ impl Tasks {
     where
         F: Future<Output = ()> + 'static,
     {
-        let work = AbortOnDrop(tokio::task::spawn_local(self.tracker.track_future(future)));
+        Task(tokio::task::spawn_local(self.watched(name, future)))
+    }
+
+    /// The future with its border: a panic is told and counted there.
+    fn watched<F>(
+        &self,
+        name: &'static str,
+        future: F,
+    ) -> TrackedFuture<impl Future<Output = ()> + use<F>>
+    where
+        F: Future<Output = ()>,
+    {
         let panics = Arc::clone(&self.panics);
-        Task(tokio::task::spawn_local(
-            self.tracker.track_future(watch(name, work, panics)),
-        ))
+        // What a panic left half done belongs to the task, and ends with it.
+        let guarded = AssertUnwindSafe(future).catch_unwind();
+        self.tracker.track_future(async move {
+            if let Err(payload) = guarded.await {
+                panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(task = name, panic = text(&*payload), "task panicked");
+            }
+        })
     }
 
     /// How many tasks panicked so far.
@@ -57,7 +73,7 @@ impl Tasks {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// How many tasks run (each counts with its watcher).
+    /// How many tasks run.
     pub fn running(&self) -> usize {
         self.tracker.len()
     }
@@ -81,29 +97,12 @@ impl Task {
     }
 }
 
-async fn watch(name: &'static str, mut work: AbortOnDrop, panics: Arc<AtomicU64>) {
-    let Err(error) = (&mut work.0).await else {
-        return;
-    };
-    if error.is_panic() {
-        panics.fetch_add(1, Ordering::Relaxed);
-        let payload = error.into_panic();
-        let text = payload
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no text");
-        tracing::error!(task = name, panic = text, "task panicked");
-    }
-}
-
-/// Ends the work when its watcher is aborted, be it before its first poll: the watcher owns this from the start.
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+fn text(payload: &(dyn Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
 }
 
 #[cfg(test)]
