@@ -8,6 +8,12 @@
 pub mod balance;
 /// What a client speaks.
 pub mod detect;
+/// Field compression (RFC 7541).
+pub mod hpack;
+/// HTTP/1 heads and bodies, strictly.
+pub mod http1;
+/// The dialect between proxies, `maille/1`.
+pub mod mesh;
 /// Where a connection or request goes.
 pub mod route;
 /// What control said so far.

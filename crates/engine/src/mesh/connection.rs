@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One side of a connection: what it holds, what can be asked of it. Read `receive.rs` and `send.rs` for what it does.
+
+use std::collections::VecDeque;
+
+use super::budget::Budget;
+use super::frame::{self, Kind};
+use super::receive::Reading;
+use super::streams::{Stream, Streams};
+use super::{Code, ConnectionError};
+use crate::hpack::{Decoder, Encoder, INITIAL_TABLE, Limits};
+
+/// Windows before anybody has said anything (RFC 9113, section 6.9.2).
+pub(super) const INITIAL_WINDOW: u32 = 65_535;
+
+/// What a side announces and holds its peer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// SETTINGS_HEADER_TABLE_SIZE, and the most that the own encoder uses.
+    pub header_table: usize,
+    /// SETTINGS_MAX_FRAME_SIZE: 16,384 to 16,777,215.
+    pub max_frame: u32,
+    /// SETTINGS_MAX_CONCURRENT_STREAMS, and the most that this side opens.
+    pub max_streams: u32,
+    /// SETTINGS_INITIAL_WINDOW_SIZE, below 2^31.
+    pub stream_window: u32,
+    /// The connection's window: 65,535 to 2^31 - 1.
+    pub connection_window: u32,
+    /// Of a decoded field list.
+    pub list: Limits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Client,
+    Server,
+}
+
+/// What the peer announced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) initial_window: u32,
+    pub(super) max_frame: usize,
+    pub(super) max_streams: u32,
+    pub(super) max_list: usize,
+}
+
+/// One side of a mesh connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub(super) role: Role,
+    pub(super) settings: Settings,
+    pub(super) peer: Peer,
+    pub(super) reading: Reading,
+    /// A frame that came in pieces.
+    pub(super) partial: Vec<u8>,
+    pub(super) encoder: Encoder,
+    pub(super) decoder: Decoder,
+    pub(super) streams: Streams,
+    /// The highest stream id so far: ours as a client, the peer's as a server.
+    pub(super) highest: u32,
+    /// What we may send.
+    pub(super) send_window: i64,
+    /// What the peer may send.
+    pub(super) recv_window: i64,
+    /// What was consumed and not given back yet.
+    pub(super) returned: u32,
+    /// Streams that wait for the connection's window, the longest waiting first.
+    pub(super) blocked: VecDeque<u32>,
+    /// Streams above the peer's GOAWAY.
+    pub(super) unprocessed: VecDeque<u32>,
+    pub(super) goaway_sent: bool,
+    pub(super) goaway_received: bool,
+    pub(super) budget: Budget,
+    pub(super) now: u64,
+    pub(super) failed: Option<ConnectionError>,
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    /// `docs/wire.md`, limits and windows.
+    fn default() -> Self {
+        Self {
+            header_table: 16 * 1024,
+            max_frame: 128 * 1024,
+            max_streams: 16 * 1024,
+            stream_window: 256 * 1024,
+            connection_window: 16 * 1024 * 1024,
+            list: Limits::default(),
+        }
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// The side that dialled. Appends the preface and the settings.
+    pub fn client(settings: Settings, out: &mut Vec<u8>) -> Self {
+        out.extend_from_slice(frame::PREFACE);
+        Self::new(Role::Client, settings, out)
+    }
+
+    /// The side that was dialled. Appends the settings.
+    pub fn server(settings: Settings, out: &mut Vec<u8>) -> Self {
+        Self::new(Role::Server, settings, out)
+    }
+
+    fn new(role: Role, settings: Settings, out: &mut Vec<u8>) -> Self {
+        let table = u32::try_from(settings.header_table).unwrap_or(u32::MAX);
+        frame::settings(
+            out,
+            &[
+                (frame::HEADER_TABLE_SIZE, table),
+                (frame::ENABLE_PUSH, 0),
+                (frame::MAX_CONCURRENT_STREAMS, settings.max_streams),
+                (frame::INITIAL_WINDOW_SIZE, settings.stream_window),
+                (frame::MAX_FRAME_SIZE, settings.max_frame),
+            ],
+        );
+        let more = settings.connection_window.saturating_sub(INITIAL_WINDOW);
+        if more > 0 {
+            frame::window_update(out, 0, more);
+        }
+        Self {
+            role,
+            settings,
+            peer: Peer {
+                initial_window: INITIAL_WINDOW,
+                max_frame: frame::DATA_SIZE,
+                max_streams: settings.max_streams,
+                max_list: usize::MAX,
+            },
+            reading: Reading::begin(role),
+            partial: Vec::new(),
+            encoder: Encoder::new(INITIAL_TABLE),
+            decoder: Decoder::new(settings.header_table, settings.list),
+            streams: Streams::default(),
+            highest: 0,
+            send_window: INITIAL_WINDOW.into(),
+            recv_window: settings.connection_window.max(INITIAL_WINDOW).into(),
+            returned: 0,
+            blocked: VecDeque::new(),
+            unprocessed: VecDeque::new(),
+            goaway_sent: false,
+            goaway_received: false,
+            budget: Budget::default(),
+            now: 0,
+            failed: None,
+        }
+    }
+
+    /// Whether [`Self::open_stream`] can succeed now.
+    pub fn can_open(&self) -> bool {
+        self.refusal().is_none()
+    }
+
+    /// Streams that have not ended, and those that ended with bytes not [`consumed`](Self::consumed) yet.
+    pub fn streams_open(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether this stream is one of them.
+    pub fn is_open(&self, stream: u32) -> bool {
+        self.streams.get(stream).is_some()
+    }
+
+    /// How many bytes of this stream could be sent now.
+    pub fn send_window(&self, stream: u32) -> usize {
+        self.streams
+            .get(stream)
+            .map_or(0, |open| room(self.send_window, open.send))
+    }
+
+    /// What [`Self::set_token`] or [`Self::open_stream`] said.
+    pub fn token(&self, stream: u32) -> Option<u64> {
+        self.streams.get(stream).map(|open| open.token)
+    }
+
+    /// Gives the stream a name that its events carry from now on.
+    pub fn set_token(&mut self, stream: u32, token: u64) {
+        if let Some(open) = self.streams.get_mut(stream) {
+            open.token = token;
+        }
+    }
+
+    /// The highest stream id that was opened.
+    pub fn last_stream(&self) -> u32 {
+        self.highest
+    }
+
+    /// Whether GOAWAY was sent or received: the connection ends with its last stream.
+    pub fn is_leaving(&self) -> bool {
+        self.goaway_sent || self.goaway_received
+    }
+
+    /// A stream that exists no more: what it received and nobody consumed is given back.
+    pub(super) fn remove(&mut self, stream: u32, out: &mut Vec<u8>) -> Option<Stream> {
+        let gone = self.streams.remove(stream)?;
+        if gone.waits_for_connection() {
+            self.blocked.retain(|&id| id != stream);
+        }
+        self.give_back(gone.owed, out);
+        Some(gone)
+    }
+
+    /// Removes a stream that has ended both ways, and of which nothing is left to consume.
+    pub(super) fn settle(&mut self, stream: u32) {
+        if self.streams.get(stream).is_some_and(Stream::done) {
+            self.streams.remove(stream);
+            self.budget.progress();
+        }
+    }
+
+    /// Returns bytes to the connection's window, at half of it.
+    pub(super) fn give_back(&mut self, n: u32, out: &mut Vec<u8>) {
+        self.returned += n;
+        if self.returned > 0 && self.returned >= self.settings.connection_window / 2 {
+            frame::window_update(out, 0, self.returned);
+            self.recv_window += i64::from(self.returned);
+            self.returned = 0;
+        }
+    }
+
+    /// Resets a stream of ours or of the peer, known or not.
+    pub(super) fn write_reset(stream: u32, code: Code, out: &mut Vec<u8>) {
+        frame::header(out, 4, Kind::RST_STREAM, 0, stream);
+        out.extend_from_slice(&code.0.to_be_bytes());
+    }
+}
+
+/// What both windows allow.
+pub(super) fn room(connection: i64, stream: i64) -> usize {
+    usize::try_from(connection.min(stream)).unwrap_or(0)
+}
