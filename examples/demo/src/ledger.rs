@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A line protocol over TCP, the client speaks first: `ADD N MARKER` is answered `OK TOTAL MARKER`.
 //!
-//! A leaving ledger says `BYE` on each connection and goes on answering until the client hangs up: it must never
-//! close with an answer owed. Read `cart.rs` next.
+//! A leaving ledger says `BYE` on each connection and goes on answering for a while: it must never close with an
+//! answer owed. Read `cart.rs` next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,6 +61,7 @@ async fn connection(
     mut stop: Stop,
 ) -> anyhow::Result<()> {
     let mut line = BufStream::new(socket);
+    let mut closing = stop.clone();
     let mut said_bye = false;
     loop {
         // Cancelled only while nothing of a line has arrived, so no byte is lost.
@@ -75,6 +76,8 @@ async fn connection(
                 write_line(&mut line, FAREWELL).await?;
                 continue;
             }
+            // Whoever has not hung up by now has heard the farewell long ago, or is gone without a word.
+            () = closing.reached(Phase::Closing) => return Ok(()),
         }
         let Some(request) = read_line(&mut line).await? else {
             return Ok(());
