@@ -196,4 +196,6 @@ async fn next(
 }
 
 #[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
 mod tests;
