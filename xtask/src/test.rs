@@ -34,7 +34,11 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     for ring in &plan.rings {
         say(&format!("\n== ring {}", ring.name()));
         let begin = SystemTime::now();
-        let counts = run_ring(*ring, plan.filter.as_deref(), plan.full)?;
+        let mut counts = run_ring(*ring, plan.filter.as_deref(), plan.full)?;
+        if counts == Counts::default() && plan.filter.is_none() {
+            say(&format!("ring {} ran no test at all", ring.name()));
+            counts.failed = 1;
+        }
         let took = begin.elapsed().unwrap_or(Duration::ZERO).as_secs_f64() / 60.0;
         lines.push(format!(
             "{:<10} {took:>5.1} min  {} passed, {} failed\n",
