@@ -152,10 +152,11 @@ fn decide_outbound(snapshot: &Snapshot, dialled: SocketAddr) -> Decision {
         Known::Present(AddressOwner::Service(id)) => {
             decide_service(snapshot, (mesh, own), id, dialled)
         }
-        Known::Unknown if is_own(own, dialled.ip()) => {
+        Known::Absent | Known::Unknown if is_own(own, dialled.ip()) => {
             Decision::Forward(Plan::One(Hop::Local { to: dialled }))
         }
-        Known::Unknown if mesh.cluster_ranges.contains(dialled.ip()) => {
+        // Nobody's yet, or no longer: a workload that comes and goes there must not be mistaken for a stranger.
+        Known::Absent | Known::Unknown if mesh.cluster_ranges.contains(dialled.ip()) => {
             Decision::Wait(Key::Address(dialled.ip()))
         }
         Known::Absent | Known::Unknown => Decision::Forward(Plan::One(Hop::Plain {
@@ -199,7 +200,7 @@ pub fn hint(snapshot: &Snapshot, facts: &Facts) -> Hint {
     }
     let id = match snapshot.address(destination.ip()).map(|owner| &**owner) {
         Known::Present(AddressOwner::Service(id)) => id,
-        Known::Unknown if mesh.cluster_ranges.contains(destination.ip()) => {
+        Known::Absent | Known::Unknown if mesh.cluster_ranges.contains(destination.ip()) => {
             return Hint::Wait(Key::Address(destination.ip()));
         }
         Known::Present(AddressOwner::Workload(_)) | Known::Absent | Known::Unknown => {

@@ -3,6 +3,8 @@
 //!
 //! Pure: no I/O, no clock, no serialisation. Read [`identity`] first, then [`workload`] and [`service`].
 
+#![forbid(unsafe_code)]
+
 /// Trust domains, namespaces, service accounts and the SPIFFE IDs made of them.
 pub mod identity;
 /// Histogram buckets for latencies.

@@ -4,6 +4,8 @@
 use maille_model::Endpoints;
 use proptest::prelude::*;
 
+use std::net::IpAddr;
+
 use super::*;
 use crate::balance::{Book, pick};
 use crate::testing::{OWN, cluster_ip, endpoint, mesh, own, service, service_id, v4, v6, workload};
@@ -92,7 +94,7 @@ fn a_mapped_address_is_the_address() {
 }
 
 #[test]
-fn an_unmeshed_workload_and_nobody_are_plain() {
+fn an_unmeshed_workload_is_plain_and_nobody_of_the_cluster_is_waited_for() {
     let mut snapshot = complete();
     set_workload(&mut snapshot, 2);
     snapshot.set_address(v4(3), Known::Absent);
@@ -106,12 +108,15 @@ fn an_unmeshed_workload_and_nobody_are_plain() {
         }
     );
     assert_eq!(
-        one(decide(&snapshot, &out((v4(3), 80)))),
-        Hop::Plain {
-            to: to(3),
-            uid: None
-        }
+        decide(&snapshot, &out((v4(3), 80))),
+        Decision::Wait(Key::Address(v4(3)))
     );
+    let outside: IpAddr = "192.0.2.1".parse().unwrap();
+    snapshot.set_address(outside, Known::Absent);
+    assert!(matches!(
+        one(decide(&snapshot, &out((outside, 80)))),
+        Hop::Plain { uid: None, .. }
+    ));
 }
 
 #[test]
