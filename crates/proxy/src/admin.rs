@@ -56,7 +56,7 @@ impl Admin {
             &mut out,
             self.started,
             &self.snapshots.borrow(),
-            credentials.as_deref(),
+            credentials.as_ref(),
         );
         self.counted.write(&mut out);
         Reply::of(

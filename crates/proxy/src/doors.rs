@@ -47,17 +47,26 @@ pub enum DoorError {
     #[error("{0} cannot be bound")]
     Bind(SocketAddr, #[source] io::Error),
     /// Nothing to do.
-    #[error("no socket was passed, and neither MAILLE_OUTBOUND, MAILLE_INBOUND nor MAILLE_MESH is set")]
+    #[error(
+        "no socket was passed, and neither MAILLE_OUTBOUND, MAILLE_INBOUND nor MAILLE_MESH is set"
+    )]
     None,
 }
 
 /// Takes over what was passed, and binds what was not.
 pub fn open(config: &Config) -> Result<Doors, DoorError> {
-    let mut doors = Doors { listeners: Vec::new(), admin: None };
+    let mut doors = Doors {
+        listeners: Vec::new(),
+        admin: None,
+    };
     let mut passed = Vec::new();
     for inherited in &config.inherited {
         let name = inherited.name.as_str();
-        let failed = |source| DoorError::Passed { name: name.to_owned(), fd: inherited.fd, source };
+        let failed = |source| DoorError::Passed {
+            name: name.to_owned(),
+            fd: inherited.fd,
+            source,
+        };
         let fd = socket::adopt(inherited.fd).map_err(failed)?;
         if name == "admin" {
             let socket = UnixListener::from(fd);
@@ -75,26 +84,45 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
         });
         passed.push(name);
     }
-    let bind = |name: &str, door: Door| match door.bind.filter(|_| !passed.contains(&name)) {
-        Some(address) => bind(address, door.to.is_some() || name == "mesh")
+    // What goes back to the application bears the mark, as what is dialled there does.
+    let mark = |name: &str| config.mark.filter(|_| name == "outbound");
+    let bind = |name: &str, door: Door| {
+        let Some(address) = door.bind.filter(|_| !passed.contains(&name)) else {
+            return Ok(None);
+        };
+        let socket = if door.to.is_some() || name == "mesh" {
+            listen(address)
+        } else {
+            socket::listen_transparent(address, BACKLOG, mark(name))
+        };
+        socket
             .map(Some)
-            .map_err(|error| DoorError::Bind(address, error)),
-        None => Ok(None),
+            .map_err(|error| DoorError::Bind(address, error))
     };
     let outbound = bind("outbound", config.outbound)?;
     let inbound = bind("inbound", config.inbound)?;
     let mesh = bind("mesh", config.mesh)?;
-    doors.listeners.extend(outbound.map(|socket| Listener::outbound(socket, config.outbound.to)));
-    doors.listeners.extend(inbound.map(|socket| Listener::inbound(socket, config.inbound.to)));
+    doors
+        .listeners
+        .extend(outbound.map(|socket| Listener::outbound(socket, config.outbound.to)));
+    doors
+        .listeners
+        .extend(inbound.map(|socket| Listener::inbound(socket, config.inbound.to)));
     doors.listeners.extend(mesh.map(Listener::mesh));
-    if doors.listeners.is_empty() { Err(DoorError::None) } else { Ok(doors) }
+    if doors.listeners.is_empty() {
+        Err(DoorError::None)
+    } else {
+        Ok(doors)
+    }
 }
 
-fn bind(address: SocketAddr, explicit: bool) -> io::Result<TcpListener> {
-    if !explicit {
-        return socket::listen_transparent(address, BACKLOG);
-    }
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+/// An ordinary listener: for explicit ports, and for the mesh port, which is nobody else's.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        None,
+    )?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -104,7 +132,11 @@ fn bind(address: SocketAddr, explicit: bool) -> io::Result<TcpListener> {
 /// What the data plane needs of the configuration.
 pub fn settings(config: &Config) -> Settings {
     Settings {
-        dress: Dress { keep_source: config.source == SourceAddress::Keep, mark: config.mark },
+        seed: fastrand::u64(..),
+        dress: Dress {
+            keep_source: config.source == SourceAddress::Keep,
+            mark: config.mark,
+        },
         ..Settings::default()
     }
 }

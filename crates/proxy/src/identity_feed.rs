@@ -28,12 +28,12 @@ const LOOK: Duration = Duration::from_secs(30);
 type Client = CertificatesClient<InterceptedService<Channel, Caller>>;
 
 /// The own credentials, whenever they change; `None` before the first.
-pub type Feed = watch::Receiver<Option<Arc<Credentials>>>;
+pub type Feed = watch::Receiver<Option<Credentials>>;
 
 /// Keeps the own certificate fresh: to be run.
 #[derive(Debug)]
 pub struct IdentityFeed {
-    publish: watch::Sender<Option<Arc<Credentials>>>,
+    publish: watch::Sender<Option<Credentials>>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     clock: Clock,
 }
@@ -86,7 +86,7 @@ impl IdentityFeed {
                         credentials.not_after(),
                         fastrand::f64(),
                     );
-                    self.publish.send_replace(Some(Arc::new(credentials)));
+                    self.publish.send_replace(Some(credentials));
                     self.stale(at, &anchors).await;
                 }
                 Err(error) => {

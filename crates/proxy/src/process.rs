@@ -58,7 +58,10 @@ pub enum ProcessError {
 }
 
 /// Runs until a signal came and the drain has ended.
-pub fn run(config: Config, environment: &dyn maille_chassis::config::Source) -> Result<(), ProcessError> {
+pub fn run(
+    config: Config,
+    environment: &dyn maille_chassis::config::Source,
+) -> Result<(), ProcessError> {
     let doors = doors::open(&config)?;
     let settings = doors::settings(&config);
     let (tell, ready) = oneshot::channel();
@@ -71,7 +74,9 @@ pub fn run(config: Config, environment: &dyn maille_chassis::config::Source) -> 
     }
     match control.join() {
         Ok(ended) => ended,
-        Err(_) => Err(ProcessError::Control(io::Error::other("the control thread panicked"))),
+        Err(_) => Err(ProcessError::Control(io::Error::other(
+            "the control thread panicked",
+        ))),
     }
 }
 
@@ -114,7 +119,10 @@ async fn control(
     let counted = Counted::default();
     let (counts, batches) = mpsc::channel(report::QUEUE);
     let collected = tasks.spawn("counts", report::collect(counted.clone(), batches));
-    let reported = tasks.spawn("reports", report::run(counted.clone(), channel, caller, clock, last.watch()));
+    let reported = tasks.spawn(
+        "reports",
+        report::run(counted.clone(), channel, caller, clock, last.watch()),
+    );
     let answer = Admin {
         snapshots: view.snapshots.clone(),
         credentials: credentials.clone(),
@@ -127,8 +135,7 @@ async fn control(
     }
 
     let links = Links {
-        snapshots: view.snapshots.clone(),
-        questions: view.questions,
+        discovery: view.clone(),
         credentials: credentials.clone(),
         counts,
         drain: drain.watch(),
@@ -156,7 +163,10 @@ async fn complete(
     mut snapshots: tokio::sync::watch::Receiver<Arc<maille_engine::snapshot::Snapshot>>,
     mut credentials: identity_feed::Feed,
 ) {
-    let known = snapshots.wait_for(|snapshot| snapshot.is_complete()).await.is_ok();
+    let known = snapshots
+        .wait_for(|snapshot| snapshot.is_complete())
+        .await
+        .is_ok();
     let proven = credentials.wait_for(Option::is_some).await.is_ok();
     if !(known && proven) {
         std::future::pending::<()>().await;

@@ -120,7 +120,7 @@ impl World {
         self.acts.try_send(act).unwrap();
     }
 
-    async fn next(&mut self) -> Arc<Credentials> {
+    async fn next(&mut self) -> Credentials {
         timeout(PATIENCE, self.feed.changed())
             .await
             .unwrap()
