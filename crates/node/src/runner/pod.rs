@@ -120,8 +120,7 @@ impl Life {
             let mut ready = proxy.ready();
             has.proxy = Some(proxy);
             loop {
-                let last = super::last_line(&self.dir().join("proxy.log")).unwrap_or_default();
-                self.parts.proxy_message = format!("not ready; its last line: {last}");
+                self.parts.proxy_message = self.explain_proxy();
                 let second = self.around.clock.wait(Duration::from_secs(1));
                 tokio::select! {
                     done = ready.wait_for(|ready| *ready) => if done.is_ok() { break },
@@ -134,6 +133,13 @@ impl Life {
         }
         self.start_containers(has, &tell);
         Ok(())
+    }
+
+    fn explain_proxy(&self) -> String {
+        match super::last_line(&self.dir().join("proxy.log")) {
+            Some(line) => format!("not ready; its last line: {line}"),
+            None => "not ready, and it has not said why".to_owned(),
+        }
     }
 
     fn start_containers(
@@ -183,8 +189,7 @@ impl Life {
                 }
                 ready = changed(&mut proxy) => {
                     self.parts.proxy_ready = Some(ready);
-                    let last = super::last_line(&self.dir().join("proxy.log")).unwrap_or_default();
-                    self.parts.proxy_message = format!("not ready; its last line: {last}");
+                    self.parts.proxy_message = self.explain_proxy();
                 }
             }
             self.publish();
