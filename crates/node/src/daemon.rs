@@ -60,6 +60,12 @@ pub(crate) enum DaemonError {
         #[source]
         source: io::Error,
     },
+    #[error("{program} ended before it was ready: {how}; its log: {log}")]
+    Ended {
+        program: String,
+        how: String,
+        log: String,
+    },
     #[error("{program} is not ready after {seconds} s; its log: {log}")]
     NotReady {
         program: String,
@@ -81,13 +87,17 @@ impl Daemon {
             source,
         };
         let notify = Notify::bind(&plan.log.with_extension("notify")).map_err(failed)?;
-        let child = spawn(&plan, &notify).map_err(failed)?;
-        if !notify.ready(READY).await {
-            return Err(DaemonError::NotReady {
-                program: plan.program.display().to_string(),
-                seconds: READY.as_secs(),
-                log: crate::runner::last_line(&plan.log).unwrap_or_default(),
-            });
+        let mut child = spawn(&plan, &notify).map_err(failed)?;
+        let log = || crate::runner::last_line(&plan.log).unwrap_or_default();
+        tokio::select! {
+            ready = notify.ready(READY) => if !ready {
+                let program = plan.program.display().to_string();
+                return Err(DaemonError::NotReady { program, seconds: READY.as_secs(), log: log() });
+            },
+            status = child.wait() => {
+                let program = plan.program.display().to_string();
+                return Err(DaemonError::Ended { program, how: describe(&status), log: log() });
+            }
         }
         let (orders, queue) = mpsc::channel(4);
         let (ended, watch) = watch::channel(false);
