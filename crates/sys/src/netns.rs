@@ -70,6 +70,13 @@ impl NetNs {
         self.run(|| std::fs::write(format!("/proc/sys/{name}"), value))?
             .map_err(|error| io::Error::new(error.kind(), format!("{name}={value}: {error}")))
     }
+
+    /// What a sysctl of the namespace is.
+    pub fn read_sysctl(&self, name: &str) -> io::Result<String> {
+        let text = self.run(|| std::fs::read_to_string(format!("/proc/sys/{name}")))?;
+        text.map(|text| text.trim().to_owned())
+            .map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
+    }
 }
 
 impl PartialEq for NetNs {

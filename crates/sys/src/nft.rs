@@ -71,7 +71,7 @@ mod tests {
         let namespace = NetNs::create().unwrap();
         apply(
             &namespace,
-            "table inet t { chain c { type filter hook input priority 0;\n} }",
+            "table inet t {\n chain c {\n type filter hook input priority 0;\n }\n}",
         )
         .unwrap();
         let error = apply(

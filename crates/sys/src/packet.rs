@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Capturing frames on every interface of a namespace through a ring shared with the kernel (`packet(7)`, TPACKET_V3).
-
+//! Frames as they pass an interface (`packet(7)`): a [`Ring`] shared with the kernel that sees every interface of a
+//! namespace, and a [`Port`] that sends and receives single frames on one.
 //!
-//! The memory is the kernel's and ours by turns: a block is read only between the moment that its status says `USER` and the
-//! moment that we write `KERNEL` there. What it needs is CAP_NET_RAW in the user namespace that owns the network namespace.
+//! Needs CAP_NET_RAW in the namespace. Read `packet/ring.rs` for the layout of the shared memory.
 
 use std::io;
-use std::mem::offset_of;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::netns::NetNs;
 
+mod ring;
+
+pub use ring::{Ring, RingSize};
+
 /// Which way a frame went, seen from the namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     /// Into it.
     In,
@@ -32,9 +32,9 @@ pub struct Frame<'a> {
     pub interface: u32,
     /// Which way.
     pub direction: Direction,
-    /// From the Ethernet header on.
+    /// From the Ethernet header on, without a VLAN tag that the kernel took out.
     pub bytes: &'a [u8],
-    /// How long it was on the wire; more than `bytes` if it was cut.
+    /// How long it was; more than `bytes` if it was cut.
     pub wire_len: usize,
     /// VLAN tag (TCI) that the kernel took out of the frame.
     pub vlan: Option<u16>,
@@ -42,299 +42,105 @@ pub struct Frame<'a> {
     pub at: Duration,
 }
 
-/// How large a ring is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingSize {
-    /// Bytes of a block; a multiple of the page size.
-    pub block: u32,
-    /// Blocks.
-    pub blocks: u32,
-}
-
-/// An open capture.
+/// One interface, frame by frame: for tools and tests.
 #[derive(Debug)]
-pub struct Ring {
-    memory: NonNull<u8>,
-    size: RingSize,
-    /// The block that the kernel fills next, or has filled.
-    next: u32,
-    dropped: u64,
+pub struct Port {
     socket: OwnedFd,
 }
 
-// SAFETY: the mapping belongs to this value alone and is not tied to the thread that made it.
-unsafe impl Send for Ring {}
-
-/// A block that is not full is given to us after this long, in milliseconds.
-const RETIRE_MS: u32 = 10;
-
-#[expect(clippy::cast_possible_truncation, reason = "17 and 3")]
-const AF_PACKET: u16 = libc::AF_PACKET as u16;
-
-/// In network byte order as `packet(7)` wants it.
-#[expect(clippy::cast_possible_truncation, reason = "17 and 3")]
-const EVERY_PROTOCOL: u16 = (libc::ETH_P_ALL as u16).to_be();
-
-impl Ring {
-    /// Begins to capture everything in `namespace`, on interfaces that come later too. Interfaces without Ethernet headers
-    /// (tunnels) are left out. Refuses sizes of zero and blocks that are no multiple of the page size.
-    pub fn open(namespace: &NetNs, size: RingSize) -> io::Result<Self> {
-        let socket = namespace.run(packet_socket)??;
-        set(
-            &socket,
-            libc::PACKET_VERSION,
-            &(libc::tpacket_versions::TPACKET_V3 as i32),
-        )?;
-        set(&socket, libc::PACKET_RX_RING, &request(size)?)?;
-        let memory = map(&socket, total(size)?)?;
-        let ring = Self {
-            memory,
-            size,
-            next: 0,
-            dropped: 0,
-            socket,
-        };
-        // Only now: nothing is captured before there is a ring to put it in.
-        bind_everywhere(&ring.socket)?;
-        Ok(ring)
+impl Port {
+    /// Opens `interface` of `namespace`. It receives from now on; its own frames are not received.
+    pub fn open(namespace: &NetNs, interface: &str) -> io::Result<Self> {
+        namespace.run(|| {
+            let index = nix::net::if_::if_nametoindex(interface)?;
+            let socket = socket()?;
+            set(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
+            // Large bursts in tests; without the privilege the default has to do.
+            let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
+            bind(&socket, index)?;
+            Ok(Self { socket })
+        })?
     }
 
-    /// Gives each frame that is there to `take`, waiting at most `patience` for the first. Gives how many. One call reads
-    /// the ring round once at most.
-    pub fn read(
-        &mut self,
-        patience: Duration,
-        mut take: impl FnMut(Frame<'_>),
-    ) -> io::Result<usize> {
-        if !self.is_ours() {
-            let mut fds = [PollFd::new(
-                self.socket.as_fd(),
-                PollFlags::POLLIN | PollFlags::POLLERR,
-            )];
-            let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-            match poll(&mut fds, timeout) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
+    /// Sends one frame, Ethernet header included.
+    pub fn send(&self, frame: &[u8]) -> io::Result<()> {
+        let sent = nix::unistd::write(&self.socket, frame)?;
+        if sent == frame.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
         }
-        let mut frames = 0;
-        for _ in 0..self.size.blocks {
-            if !self.is_ours() {
-                break;
-            }
-            frames += each_frame(self.block(), &mut take);
-            self.status()
-                .store(libc::TP_STATUS_KERNEL, Ordering::Release);
-            self.next = (self.next + 1) % self.size.blocks;
+    }
+
+    /// The next frame, if one comes within `patience`.
+    pub fn receive(&self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
+        if !readable(&self.socket, patience)? {
+            return Ok(None);
         }
-        Ok(frames)
-    }
-
-    /// Frames that the kernel dropped since the start because the ring was full.
-    pub fn dropped(&mut self) -> io::Result<u64> {
-        let mut stats = libc::tpacket_stats_v3 {
-            tp_packets: 0,
-            tp_drops: 0,
-            tp_freeze_q_cnt: 0,
-        };
-        let mut size = length_of::<libc::tpacket_stats_v3>();
-        // SAFETY: the kernel writes at most `size` bytes into a live structure of that size; asking resets its counts.
-        let result = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                (&raw mut stats).cast(),
-                &raw mut size,
-            )
-        };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        self.dropped += u64::from(stats.tp_drops);
-        Ok(self.dropped)
-    }
-
-    fn is_ours(&self) -> bool {
-        self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
-    }
-
-    /// The word by which the next block changes hands.
-    fn status(&self) -> &AtomicU32 {
-        let at = offset_of!(libc::tpacket_block_desc, hdr);
-        // SAFETY: `next` is below `blocks`, so the block lies in the mapping, which lives as long as `self`; a block begins
-        // on a page, so the word is aligned; both sides access it atomically.
-        unsafe { AtomicU32::from_ptr(self.start().add(at).cast()) }
-    }
-
-    /// The next block's bytes. Only while it is ours.
-    fn block(&self) -> &[u8] {
-        // SAFETY: the block lies in the mapping (see `status`), and the kernel does not write to it while it is ours.
-        unsafe { std::slice::from_raw_parts(self.start(), self.size.block as usize) }
-    }
-
-    fn start(&self) -> *mut u8 {
-        let offset = self.next as usize * self.size.block as usize;
-        // SAFETY: `next` is below `blocks`, and `block * blocks` bytes are mapped.
-        unsafe { self.memory.as_ptr().add(offset) }
+        let mut frame = vec![0; 1 << 16];
+        let length = nix::unistd::read(&self.socket, &mut frame)?;
+        frame.truncate(length);
+        Ok(Some(frame))
     }
 }
 
-impl Drop for Ring {
-    fn drop(&mut self) {
-        let length = self.size.block as usize * self.size.blocks as usize;
-        // SAFETY: exactly what `map` mapped, and nothing borrows from it any more.
-        let _ = unsafe { libc::munmap(self.memory.as_ptr().cast(), length) };
-    }
-}
-
-/// Walks a block's frames. Whatever the block says, nothing outside it is read.
-fn each_frame(block: &[u8], take: &mut impl FnMut(Frame<'_>)) -> usize {
-    let Some(description) = read::<libc::tpacket_block_desc>(block, 0) else {
-        return 0;
-    };
-    // SAFETY: `bh1` is the union's only member, and any bytes are valid in it.
-    let header = unsafe { description.hdr.bh1 };
-    let mut at = header.offset_to_first_pkt as usize;
-    let mut frames = 0;
-    for _ in 0..header.num_pkts {
-        let Some(packet) = read::<libc::tpacket3_hdr>(block, at) else {
-            break;
-        };
-        if let Some(frame) = frame(block, at, &packet) {
-            frames += 1;
-            take(frame);
-        }
-        at += packet.tp_next_offset as usize;
-    }
-    frames
-}
-
-fn frame<'a>(block: &'a [u8], at: usize, packet: &libc::tpacket3_hdr) -> Option<Frame<'a>> {
-    let aligned = size_of::<libc::tpacket3_hdr>().next_multiple_of(libc::TPACKET_ALIGNMENT);
-    let link = read::<libc::sockaddr_ll>(block, at + aligned)?;
-    if !matches!(link.sll_hatype, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK) {
-        return None;
-    }
-    let start = at + usize::from(packet.tp_mac);
-    let tagged = packet.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
-    Some(Frame {
-        interface: u32::try_from(link.sll_ifindex).ok()?,
-        direction: match link.sll_pkttype {
-            libc::PACKET_OUTGOING => Direction::Out,
-            _ => Direction::In,
-        },
-        bytes: block.get(start..start + packet.tp_snaplen as usize)?,
-        wire_len: packet.tp_len as usize,
-        vlan: tagged.then_some((packet.hv1.tp_vlan_tci & 0xffff) as u16),
-        at: Duration::new(u64::from(packet.tp_sec), packet.tp_nsec),
-    })
-}
-
-/// One of the kernel's structures out of a block.
-fn read<T: Copy>(block: &[u8], at: usize) -> Option<T> {
-    let bytes = block.get(at..at.checked_add(size_of::<T>())?)?;
-    // SAFETY: the slice is as long as T, and every T here consists of integers, for which any bytes are valid.
-    Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
-}
-
-/// A packet socket of the calling thread's namespace that receives nothing yet.
-fn packet_socket() -> io::Result<OwnedFd> {
-    // SAFETY: makes a descriptor out of three integers.
+/// A packet socket that receives nothing yet.
+fn socket() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; protocol 0 receives nothing until bound.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: just made, and owned by nobody else.
+    // SAFETY: just made, nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn request(size: RingSize) -> io::Result<libc::tpacket_req3> {
-    // Frames are as long as they are in this version; the kernel only checks that the numbers agree.
-    let frame = 2048;
-    let frames = (size.block / frame).checked_mul(size.blocks);
-    Ok(libc::tpacket_req3 {
-        tp_block_size: size.block,
-        tp_block_nr: size.blocks,
-        tp_frame_size: frame,
-        tp_frame_nr: frames.ok_or(io::ErrorKind::InvalidInput)?,
-        tp_retire_blk_tov: RETIRE_MS,
-        tp_sizeof_priv: 0,
-        tp_feature_req_word: 0,
-    })
-}
-
-fn total(size: RingSize) -> io::Result<usize> {
-    (size.block as usize)
-        .checked_mul(size.blocks as usize)
-        .filter(|&bytes| bytes > 0)
-        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
-}
-
-fn map(socket: &OwnedFd, length: usize) -> io::Result<NonNull<u8>> {
-    // SAFETY: a fresh mapping of the socket's ring at an address of the kernel's choice.
-    let address = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            length,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            socket.as_raw_fd(),
-            0,
-        )
-    };
-    if address == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    NonNull::new(address.cast()).ok_or_else(|| io::Error::other("the ring was mapped at zero"))
-}
-
-/// Every protocol on every interface, those that come later included.
-fn bind_everywhere(socket: &OwnedFd) -> io::Result<()> {
-    let address = libc::sockaddr_ll {
-        sll_family: AF_PACKET,
-        sll_protocol: EVERY_PROTOCOL,
-        sll_ifindex: 0,
-        sll_hatype: 0,
-        sll_pkttype: 0,
-        sll_halen: 0,
-        sll_addr: [0; 8],
-    };
-    // SAFETY: the kernel reads that many bytes of a live structure.
-    let result = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            length_of::<libc::sockaddr_ll>(),
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
+/// Begins to receive every protocol on interface number `index`; 0 is all of them.
+fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
+    // SAFETY: all-zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);
+    address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or(0).to_be();
+    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
+    let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or(0);
+    // SAFETY: a live address and its size.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
+    if bound < 0 {
         Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }
 
-fn set<T>(socket: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
-    // SAFETY: the kernel reads that many bytes of a live value.
-    let result = unsafe {
+/// Sets an option of level SOL_PACKET.
+fn set<T: Copy>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: a live plain value and its size.
+    let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_PACKET,
             option,
-            ptr::from_ref(value).cast(),
-            length_of::<T>(),
+            std::ptr::from_ref(value).cast(),
+            size,
         )
     };
-    if result == 0 {
-        Ok(())
-    } else {
+    if done < 0 {
         Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }
 
-fn length_of<T>() -> libc::socklen_t {
-    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
+/// Waits until there is something to read.
+fn readable(socket: &OwnedFd, patience: Duration) -> io::Result<bool> {
+    let millis = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
+    let mut wanted = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut wanted, PollTimeout::from(millis)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]

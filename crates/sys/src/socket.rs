@@ -20,12 +20,21 @@ pub struct ConnectSpec {
 }
 
 /// A dual-stack listener that takes connections to any address (IP_TRANSPARENT and IPV6_TRANSPARENT), non-blocking.
-pub fn listen_transparent(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+///
+/// `mark` is set before it listens: its connections inherit it, and already their SYN-ACK bears it.
+pub fn listen_transparent(
+    address: SocketAddr,
+    backlog: i32,
+    mark: Option<u32>,
+) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_only_v6(false)?;
     socket.set_reuse_address(true)?;
     transparent(&socket, Domain::IPV4)?;
     transparent(&socket, Domain::IPV6)?;
+    if let Some(mark) = mark {
+        socket.set_mark(mark)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
@@ -65,6 +74,12 @@ pub fn connect(spec: &ConnectSpec) -> io::Result<Socket> {
 /// Closing `socket` sends RST instead of FIN.
 pub fn set_linger_zero(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
+}
+
+/// Chooses a congestion control by name (`reno` for hops that never leave the machine). A kernel without it keeps its own.
+pub fn set_congestion_control(socket: &impl AsFd, name: &str) {
+    // Absent, or not allowed to this user: a matter of speed only.
+    let _ = SockRef::from(socket).set_tcp_congestion(name.as_bytes());
 }
 
 /// Takes over a descriptor that a supervisor passed to this process, and marks it close-on-exec. Each number once: the
@@ -172,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_transparent_listener_takes_both_families() {
-        let listener = listen_transparent("[::]:0".parse().unwrap(), 16).unwrap();
+        let listener = listen_transparent("[::]:0".parse().unwrap(), 16, None).unwrap();
         let port = listener.local_addr().unwrap().port();
         listener.set_nonblocking(false).unwrap();
         for address in ["127.0.0.1", "::1"] {

@@ -210,6 +210,28 @@ impl Net {
         Ok(())
     }
 
+    /// Makes `table` refuse everything of both families that none of its other routes takes.
+    pub async fn add_unreachable_default(&self, table: u32) -> Result<(), LinkError> {
+        for v6 in [false, true] {
+            let builder = RouteMessageBuilder::<IpAddr>::new()
+                .table_id(table)
+                .kind(RouteType::Unreachable)
+                .protocol(RouteProtocol::Static)
+                .priority(u32::from(u16::MAX))
+                .destination_prefix(any(v6), 0)
+                .map_err(|_| LinkError::Unknown("the default route".into()))?;
+            let made = self
+                .handle
+                .route()
+                .add(builder.build())
+                .replace()
+                .execute()
+                .await;
+            made.map_err(|source| refused("adding an unreachable default route", source))?;
+        }
+        Ok(())
+    }
+
     /// Adds a rule on the packet mark for both families.
     pub async fn add_mark_rule(&self, rule: &MarkRule) -> Result<(), LinkError> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {

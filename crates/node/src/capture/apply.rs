@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Doing a plan, whole or undone. The kernel is behind a trait, so that a failure of each step can be tried.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use maille_sys::link::{self, LinkError, Net, Veth};
+use maille_sys::nft::{self, NftError};
+use maille_sys::{NetNs, socket};
+
+use super::plan::{Listener, Need, Place, Plan, Step};
+use super::{Captured, Listeners, POD};
+
+/// What does a step: the machine's kernel, or a test's.
+pub trait Kernel {
+    /// Does one step, or refuses and changes nothing.
+    fn run(&mut self, step: &Step) -> Result<(), StepError>;
+}
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// Netlink.
+    #[error("netlink refused")]
+    Link(#[from] LinkError),
+    /// nftables.
+    #[error("the rules cannot be applied")]
+    Rules(#[from] NftError),
+    /// A file or socket.
+    #[error("the kernel refused")]
+    Io(#[from] io::Error),
+    /// A sysctl took a value and has another.
+    #[error("{name} stayed {value}")]
+    Unset {
+        /// Which.
+        name: String,
+        /// What it is.
+        value: String,
+    },
+}
+
+/// Why a plan was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A step failed; everything before it was undone.
+    #[error("step {number} of the capture failed: {step}")]
+    Undone {
+        /// Which, counted from 1.
+        number: usize,
+        /// What was to be done.
+        step: String,
+        /// Why it was not.
+        #[source]
+        source: StepError,
+    },
+    /// A step failed, and then undoing did. The pod's wire may be cut; nothing of it is open.
+    #[error("step {number} of the capture failed: {step}; and undoing it failed: {undo}: {reason}")]
+    Stuck {
+        /// Which, counted from 1.
+        number: usize,
+        /// What was to be done.
+        step: String,
+        /// Why it was not.
+        #[source]
+        source: StepError,
+        /// The first undoing that failed.
+        undo: String,
+        /// Why.
+        reason: String,
+    },
+    /// The plan did not open every listener.
+    #[error("the plan opened no listener {0:?}")]
+    NoListener(Listener),
+}
+
+/// Does every step of `plan`; after a failure undoes what was done, as far as it can be.
+pub fn apply(plan: &Plan, kernel: &mut impl Kernel) -> Result<(), ApplyError> {
+    for (done, step) in plan.steps.iter().enumerate() {
+        let Err(source) = kernel.run(step) else {
+            continue;
+        };
+        // Every part is tried, also after a failure: a wire that is back without a route is better than no wire.
+        let mut stuck = None;
+        for undo in plan.undo(done) {
+            if let Err(error) = kernel.run(&undo) {
+                stuck.get_or_insert((format!("{undo:?}"), error.to_string()));
+            }
+        }
+        let (number, step) = (done + 1, format!("{step:?}"));
+        return Err(match stuck {
+            None => ApplyError::Undone {
+                number,
+                step,
+                source,
+            },
+            Some((undo, reason)) => ApplyError::Stuck {
+                number,
+                step,
+                source,
+                undo,
+                reason,
+            },
+        });
+    }
+    Ok(())
+}
+
+/// The machine's kernel.
+#[derive(Debug)]
+pub struct Linux {
+    pod: NetNs,
+    mesh: NetNs,
+    listeners: [Option<OwnedFd>; 3],
+}
+
+impl Linux {
+    /// For one pod; `mesh` is new and empty.
+    pub const fn new(pod: NetNs, mesh: NetNs) -> Self {
+        Self {
+            pod,
+            mesh,
+            listeners: [None, None, None],
+        }
+    }
+
+    /// What was made.
+    pub fn finish(self) -> Result<Captured, ApplyError> {
+        let [outbound, inbound, mesh] = self.listeners;
+        let listeners = Listeners {
+            outbound: outbound.ok_or(ApplyError::NoListener(Listener::Outbound))?,
+            inbound: inbound.ok_or(ApplyError::NoListener(Listener::Inbound))?,
+            mesh: mesh.ok_or(ApplyError::NoListener(Listener::Mesh))?,
+        };
+        Ok(Captured {
+            mesh: self.mesh,
+            listeners,
+        })
+    }
+
+    const fn namespace(&self, place: Place) -> &NetNs {
+        match place {
+            Place::Pod => &self.pod,
+            Place::Mesh => &self.mesh,
+        }
+    }
+
+    fn net<F>(&self, place: Place, work: F) -> Result<(), StepError>
+    where
+        F: AsyncFnOnce(Net) -> Result<(), LinkError> + Send,
+    {
+        Ok(link::inside(self.namespace(place), work)?)
+    }
+
+    fn sysctl(&self, place: Place, name: &str, value: &str, need: Need) -> Result<(), StepError> {
+        let namespace = self.namespace(place);
+        match namespace.sysctl(name, value) {
+            Err(_) if need == Need::May => return Ok(()),
+            done => done?,
+        }
+        let is = namespace.read_sysctl(name)?;
+        if is == value || need == Need::May {
+            Ok(())
+        } else {
+            Err(StepError::Unset {
+                name: name.to_owned(),
+                value: is,
+            })
+        }
+    }
+
+    fn listen(
+        &mut self,
+        listener: Listener,
+        port: u16,
+        mark: Option<u32>,
+        backlog: u32,
+    ) -> Result<(), StepError> {
+        let at = SocketAddr::new(IpAddr::from(Ipv6Addr::UNSPECIFIED), port);
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        let made = self
+            .mesh
+            .run(|| socket::listen_transparent(at, backlog, mark))??;
+        self.listeners[listener as usize] = Some(made.into());
+        Ok(())
+    }
+}
+
+impl Kernel for Linux {
+    fn run(&mut self, step: &Step) -> Result<(), StepError> {
+        let mesh = Place::Mesh;
+        match step {
+            Step::Sysctl {
+                place,
+                name,
+                value,
+                need,
+            } => self.sysctl(*place, name, value, *need),
+            Step::Listen {
+                listener,
+                port,
+                mark,
+                backlog,
+            } => self.listen(*listener, *port, *mark, *backlog),
+            Step::Up(place, name) => self.net(*place, async |net| net.up(name).await),
+            Step::Down(place, name) => self.net(*place, async |net| net.down(name).await),
+            Step::Move { from, to } => {
+                let target = self.namespace(to.0).clone();
+                self.net(from.0, async |net| {
+                    net.move_link(&from.1, &to.1, &target).await
+                })
+            }
+            Step::Pair {
+                interface,
+                mac,
+                mtu,
+            } => {
+                let pair = Veth {
+                    name: POD,
+                    peer: interface,
+                    peer_mac: Some(*mac),
+                    mtu: *mtu,
+                };
+                self.net(mesh, async |net| net.add_pair(&pair, &self.pod).await)
+            }
+            Step::Remove(place, name) => self.net(*place, async |net| net.delete(name).await),
+            Step::Rules(text) => Ok(nft::apply(&self.mesh, text)?),
+            Step::Address(place, name, address) => {
+                self.net(*place, async |net| net.add_address(name, *address).await)
+            }
+            Step::Neighbour(place, name, ip, mac) => {
+                self.net(*place, async |net| net.add_neighbour(name, *ip, *mac).await)
+            }
+            Step::Route(place, name, route) => {
+                self.net(*place, async |net| net.add_route(name, route).await)
+            }
+            Step::LocalDefault(table) => {
+                self.net(mesh, async |net| net.add_local_default(*table).await)
+            }
+            Step::UnreachableDefault(table) => {
+                self.net(mesh, async |net| net.add_unreachable_default(*table).await)
+            }
+            Step::Rule(rule) => self.net(mesh, async |net| net.add_mark_rule(rule).await),
+            Step::LocalRule(preference) => {
+                self.net(mesh, async |net| net.move_local_rule(*preference).await)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
