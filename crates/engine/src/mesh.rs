@@ -15,8 +15,10 @@
 
 mod budget;
 mod connection;
+mod control;
 mod fields;
 mod frame;
+mod message;
 mod receive;
 mod send;
 mod streams;
@@ -51,7 +53,7 @@ pub struct Received<'a> {
 }
 
 /// What the peer did. `token` is what the stream was given when it was opened, or by [`Connection::set_token`].
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// The peer opened a stream. Server side.
     Request {

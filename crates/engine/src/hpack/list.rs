@@ -29,6 +29,11 @@ impl List {
         })
     }
 
+    /// The field at this place; empty where there is none.
+    pub fn get(&self, place: usize) -> (&[u8], &[u8]) {
+        self.from(place).next().unwrap_or_default()
+    }
+
     /// How many fields.
     pub fn len(&self) -> usize {
         self.ends.len()

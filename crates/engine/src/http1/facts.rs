@@ -88,9 +88,10 @@ impl RequestFacts {
         let (name, text) = (name.of(buf), value.of(buf));
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => {
-                if self.host.replace(value).is_some() || !is_host(text) {
-                    return Err(Malformed::Host);
-                }
+                let first = self.host.replace(value).is_none();
+                (first && is_host(text))
+                    .then_some(())
+                    .ok_or(Malformed::Host)?;
             }
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 self.expects_continue |= text.eq_ignore_ascii_case(b"100-continue");

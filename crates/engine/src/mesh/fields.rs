@@ -5,6 +5,7 @@
 //! [`http1`](crate::http1) still checks: the framing. Read `receive.rs` for the caller.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use super::Code;
 use crate::hpack::List;
@@ -56,20 +57,43 @@ pub struct ResponseFields<'a> {
     pub fields: Fields<'a>,
 }
 
-/// Pseudo-fields as they are met, before it is known which must be there.
+/// A request's head that was checked: what was read, and where the rest is. Holds no borrow, so that the list is free until it is needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestShape {
+    method: usize,
+    path: Option<usize>,
+    authority: SocketAddr,
+    dialled: Option<SocketAddr>,
+    source: Option<IpAddr>,
+    version: Version,
+    protocol: Option<usize>,
+    skip: usize,
+}
+
+/// The same of a response's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResponseShape {
+    status: u16,
+    reason: Option<usize>,
+    version: Version,
+    flag: Option<usize>,
+    skip: usize,
+}
+
+/// The places of the pseudo-fields, before it is known which must be there.
 #[derive(Default)]
-struct Pseudo<'a> {
-    method: Option<&'a [u8]>,
-    path: Option<&'a [u8]>,
-    scheme: Option<&'a [u8]>,
-    authority: Option<&'a [u8]>,
-    dialled: Option<&'a [u8]>,
-    source: Option<&'a [u8]>,
-    version: Option<&'a [u8]>,
-    protocol: Option<&'a [u8]>,
-    status: Option<&'a [u8]>,
-    reason: Option<&'a [u8]>,
-    flag: Option<&'a [u8]>,
+struct Places {
+    method: Option<usize>,
+    path: Option<usize>,
+    scheme: Option<usize>,
+    authority: Option<usize>,
+    dialled: Option<usize>,
+    source: Option<usize>,
+    version: Option<usize>,
+    protocol: Option<usize>,
+    status: Option<usize>,
+    reason: Option<usize>,
+    flag: Option<usize>,
     count: usize,
 }
 
@@ -97,27 +121,54 @@ impl<'a> Fields<'a> {
 impl<'a> RequestFields<'a> {
     /// Reads a request's head. The error is the code to reset its stream with.
     pub fn read(list: &'a List) -> Result<Self, Code> {
-        let pseudo = Pseudo::read(list)?;
-        if pseudo.status.is_some() || pseudo.reason.is_some() || pseudo.flag.is_some() {
+        Ok(RequestShape::check(list)?.of(list))
+    }
+}
+
+// === impl RequestShape ===
+
+impl RequestShape {
+    pub(super) fn check(list: &List) -> Result<Self, Code> {
+        let places = Places::find(list)?;
+        if places.status.is_some() || places.reason.is_some() || places.flag.is_some() {
             return Err(Code::PROTOCOL_ERROR);
         }
-        let method = pseudo.method.filter(|method| is_token(method));
-        let method = method.ok_or(Code::PROTOCOL_ERROR)?;
-        match pseudo.path {
-            Some(path) if is_target(path) => {}
-            None if method == b"CONNECT" => {}
-            _ => return Err(Code::PROTOCOL_ERROR),
+        let method = places.method.ok_or(Code::PROTOCOL_ERROR)?;
+        let name = list.get(method).1;
+        let whole = match places.path {
+            Some(path) => is_target(list.get(path).1),
+            None => name == b"CONNECT",
+        };
+        if !whole || !is_token(name) {
+            return Err(Code::PROTOCOL_ERROR);
         }
         Ok(Self {
             method,
-            path: pseudo.path,
-            authority: parse(pseudo.authority)?.ok_or(Code::PROTOCOL_ERROR)?,
-            dialled: parse(pseudo.dialled)?,
-            source: parse(pseudo.source)?,
-            version: pseudo.version()?,
-            protocol: pseudo.protocol,
-            fields: pseudo.rest(list),
+            path: places.path,
+            authority: parse(list, places.authority)?.ok_or(Code::PROTOCOL_ERROR)?,
+            dialled: parse(list, places.dialled)?,
+            source: parse(list, places.source)?,
+            version: version(list, places.version)?,
+            protocol: places.protocol,
+            skip: places.count,
         })
+    }
+
+    /// With the list that was checked.
+    pub(super) fn of(self, list: &List) -> RequestFields<'_> {
+        RequestFields {
+            method: list.get(self.method).1,
+            path: self.path.map(|place| list.get(place).1),
+            authority: self.authority,
+            dialled: self.dialled,
+            source: self.source,
+            version: self.version,
+            protocol: self.protocol.map(|place| list.get(place).1),
+            fields: Fields {
+                list,
+                skip: self.skip,
+            },
+        }
     }
 }
 
@@ -126,20 +177,33 @@ impl<'a> RequestFields<'a> {
 impl<'a> ResponseFields<'a> {
     /// Reads a response's head. The error is the code to reset its stream with.
     pub fn read(list: &'a List) -> Result<Self, Code> {
-        let pseudo = Pseudo::read(list)?;
+        Ok(ResponseShape::check(list)?.of(list))
+    }
+
+    /// 1xx other than 101: another head follows.
+    pub fn interim(&self) -> bool {
+        is_interim(self.status)
+    }
+}
+
+// === impl ResponseShape ===
+
+impl ResponseShape {
+    pub(super) fn check(list: &List) -> Result<Self, Code> {
+        let places = Places::find(list)?;
         let of_request = [
-            pseudo.method,
-            pseudo.path,
-            pseudo.scheme,
-            pseudo.authority,
-            pseudo.dialled,
-            pseudo.source,
-            pseudo.protocol,
+            places.method,
+            places.path,
+            places.scheme,
+            places.authority,
+            places.dialled,
+            places.source,
+            places.protocol,
         ];
         if of_request.iter().any(Option::is_some) {
             return Err(Code::PROTOCOL_ERROR);
         }
-        let status = match pseudo.status {
+        let status = match places.status.map(|place| list.get(place).1) {
             Some(&[a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']) => {
                 u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0')
             }
@@ -147,58 +211,73 @@ impl<'a> ResponseFields<'a> {
         };
         Ok(Self {
             status,
-            reason: pseudo.reason,
-            version: pseudo.version()?,
-            flag: pseudo.flag,
-            fields: pseudo.rest(list),
+            reason: places.reason,
+            version: version(list, places.version)?,
+            flag: places.flag,
+            skip: places.count,
         })
     }
 
-    /// 1xx other than 101: another head follows.
-    pub fn interim(&self) -> bool {
-        (100..200).contains(&self.status) && self.status != 101
+    pub(super) fn interim(&self) -> bool {
+        is_interim(self.status)
+    }
+
+    /// With the list that was checked.
+    pub(super) fn of(self, list: &List) -> ResponseFields<'_> {
+        ResponseFields {
+            status: self.status,
+            reason: self.reason.map(|place| list.get(place).1),
+            version: self.version,
+            flag: self.flag.map(|place| list.get(place).1),
+            fields: Fields {
+                list,
+                skip: self.skip,
+            },
+        }
     }
 }
 
-// === impl Pseudo ===
+// === impl Places ===
 
-impl<'a> Pseudo<'a> {
-    /// Reads the pseudo-fields and checks all others.
-    fn read(list: &'a List) -> Result<Self, Code> {
-        let mut pseudo = Self::default();
-        let mut unknown = Vec::new();
+impl Places {
+    /// Finds the pseudo-fields and checks everything that holds for all fields.
+    fn find(list: &List) -> Result<Self, Code> {
+        let mut places = Self::default();
         let mut refused = false;
-        let mut fields = list.iter();
-        let mut next = fields.next();
-        while let Some((name, value)) = next.filter(|(name, _)| name.first() == Some(&b':')) {
+        for (place, (name, value)) in list.iter().enumerate() {
             if !is_text(value) {
                 return Err(Code::PROTOCOL_ERROR);
             }
-            match pseudo.slot(name) {
-                Some(slot) if slot.is_none() => *slot = Some(value),
+            if name.first() != Some(&b':') {
+                if !is_token(name) {
+                    return Err(Code::PROTOCOL_ERROR);
+                }
+                continue;
+            }
+            if places.count != place {
+                // Behind a field of the application.
+                return Err(Code::PROTOCOL_ERROR);
+            }
+            places.count += 1;
+            match places.slot(name) {
+                Some(slot) if slot.is_none() => *slot = Some(place),
                 // A newer peer's fact: ignored, unless it says that it must not be.
-                None if is_newer(name) && !unknown.contains(&name) => {
+                None if is_newer(name)
+                    && !list.iter().take(place).any(|(other, _)| other == name) =>
+                {
                     refused |= name.starts_with(b":m-must-");
-                    unknown.push(name);
                 }
                 _ => return Err(Code::PROTOCOL_ERROR),
-            }
-            pseudo.count += 1;
-            next = fields.next();
-        }
-        for (name, value) in next.into_iter().chain(fields) {
-            if !is_token(name) || !is_text(value) {
-                return Err(Code::PROTOCOL_ERROR);
             }
         }
         match refused {
             true => Err(Code::REFUSED_STREAM),
-            false if list.len() - pseudo.count > MOST => Err(Code::PROTOCOL_ERROR),
-            false => Ok(pseudo),
+            false if list.len() - places.count > MOST => Err(Code::PROTOCOL_ERROR),
+            false => Ok(places),
         }
     }
 
-    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<&'a [u8]>> {
+    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<usize>> {
         match name {
             b":method" => Some(&mut self.method),
             b":path" => Some(&mut self.path),
@@ -215,20 +294,17 @@ impl<'a> Pseudo<'a> {
             _ => None,
         }
     }
+}
 
-    fn version(&self) -> Result<Version, Code> {
-        match self.version {
-            None | Some(b"1.1") => Ok(Version::Http11),
-            Some(b"1.0") => Ok(Version::Http10),
-            Some(_) => Err(Code::PROTOCOL_ERROR),
-        }
-    }
+fn is_interim(status: u16) -> bool {
+    (100..200).contains(&status) && status != 101
+}
 
-    fn rest(&self, list: &'a List) -> Fields<'a> {
-        Fields {
-            list,
-            skip: self.count,
-        }
+fn version(list: &List, place: Option<usize>) -> Result<Version, Code> {
+    match place.map(|place| list.get(place).1) {
+        None | Some(b"1.1") => Ok(Version::Http11),
+        Some(b"1.0") => Ok(Version::Http10),
+        Some(_) => Err(Code::PROTOCOL_ERROR),
     }
 }
 
@@ -240,14 +316,14 @@ fn is_target(path: &[u8]) -> bool {
     !path.is_empty() && is_text(path) && !path.iter().any(|byte| matches!(byte, b' ' | b'\t'))
 }
 
-fn parse<T: std::str::FromStr>(text: Option<&[u8]>) -> Result<Option<T>, Code> {
-    let Some(text) = text else {
+fn parse<T: FromStr>(list: &List, place: Option<usize>) -> Result<Option<T>, Code> {
+    let Some(place) = place else {
         return Ok(None);
     };
     // A zone means nothing on another machine.
-    let text = std::str::from_utf8(text)
-        .ok()
-        .filter(|text| !text.contains('%'));
-    let value = text.and_then(|text| text.parse().ok());
+    let text = std::str::from_utf8(list.get(place).1).ok();
+    let value = text
+        .filter(|text| !text.contains('%'))
+        .and_then(|text| text.parse().ok());
     value.map(Some).ok_or(Code::PROTOCOL_ERROR)
 }

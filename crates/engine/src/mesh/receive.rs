@@ -1,22 +1,105 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the peer does: frames, split anywhere, turned into events.
+//! What the peer does: frames, split anywhere, turned into events. DATA is handed on as it comes, all other frames when they are whole.
+//!
+//! Two kinds of faults (RFC 9113, section 5.4): one that makes the connection useless, after which there is a GOAWAY and nothing
+//! more, and one of a single stream, which is reset. Must never hold more than one frame. Read `message.rs` for heads and DATA,
+//! `control.rs` for the other frames.
+
 use super::connection::{Connection, Role};
-use super::{ConnectionError, Received};
+use super::fields::{RequestShape, ResponseShape};
+use super::frame::{self, HEADER, Header, Kind, PREFACE};
+use super::streams::Blocked;
+use super::{Code, ConnectionError, Event, Received};
 use crate::hpack::List;
 
-#[derive(Debug)]
-pub(super) struct Reading;
+/// A frame that came in pieces may leave a vector of this size behind.
+const KEEP: usize = 16 * 1024;
+
+/// Where the input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// So many bytes of the client's preface were seen.
+    Preface(usize),
+    /// At a frame's header, some of which may be in `partial`. The first frame must be SETTINGS.
+    Header { first: bool },
+    /// In a frame that is wanted whole; what there is of it is in `partial`.
+    Whole(Header),
+    /// In DATA.
+    Data { stream: u32, left: usize, end: bool },
+    /// In a frame of a type that is not known.
+    Skip(usize),
+}
+
+/// An event, before what it borrows is looked up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Found {
+    Request {
+        stream: u32,
+        shape: RequestShape,
+        end: bool,
+    },
+    Response {
+        stream: u32,
+        token: u64,
+        shape: ResponseShape,
+        end: bool,
+    },
+    Data {
+        stream: u32,
+        token: u64,
+        /// The last so many bytes that were taken.
+        length: usize,
+        end: bool,
+    },
+    Plain(Event<'static>),
+}
+
+pub(super) type Step = Result<Option<Found>, ConnectionError>;
+
+/// Bytes that are being taken.
+struct Input<'a> {
+    buf: &'a [u8],
+    at: usize,
+}
+
+/// The connection ends with this code.
+pub(super) fn broken<T>(code: Code, reason: &'static str) -> Result<T, ConnectionError> {
+    Err(ConnectionError { code, reason })
+}
+
+// === impl Reading ===
 
 impl Reading {
-    pub(super) fn begin(_role: Role) -> Self {
-        Self
+    pub(super) fn begin(role: Role) -> Self {
+        match role {
+            Role::Client => Self::Header { first: true },
+            Role::Server => Self::Preface(0),
+        }
     }
 }
 
+// === impl Input ===
+
+impl<'a> Input<'a> {
+    fn left(&self) -> usize {
+        self.buf.len() - self.at
+    }
+
+    /// The next bytes, as many of `most` as there are.
+    fn take(&mut self, most: usize) -> &'a [u8] {
+        let start = self.at;
+        self.at += most.min(self.left());
+        &self.buf[start..self.at]
+    }
+}
+
+// === impl Connection ===
+
 impl Connection {
-    /// Takes bytes that the peer sent, up to the first event. Call with the rest of the input until there is no event.
+    /// Takes bytes that the peer sent, up to the first event. Call again with the rest of the input until there is no event,
+    /// even if nothing is left of it.
     ///
-    /// `now` is in milliseconds of any clock that does not go back. May append to `out`, an error as well.
+    /// `now` is in milliseconds of any clock that does not go back. May append to `out`, with an error as well.
     pub fn receive<'a>(
         &mut self,
         now: u64,
@@ -24,7 +107,261 @@ impl Connection {
         list: &'a mut List,
         out: &mut Vec<u8>,
     ) -> Result<Received<'a>, ConnectionError> {
-        let _ = (now, buf, list, out);
-        todo!()
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        self.now = now;
+        let mut input = Input { buf, at: 0 };
+        let found = loop {
+            if let Some(event) = self.waiting() {
+                break Some(Found::Plain(event));
+            }
+            if input.left() == 0 {
+                break None;
+            }
+            match self.step(&mut input, list, out) {
+                Ok(None) => {}
+                Ok(found) => break found,
+                Err(error) => {
+                    self.fail(error, out);
+                    return Err(error);
+                }
+            }
+        };
+        let taken = input.at;
+        Ok(Received {
+            taken,
+            event: found.map(|found| found.event(&buf[..taken], list)),
+        })
+    }
+
+    /// Events that earlier input made possible.
+    fn waiting(&mut self) -> Option<Event<'static>> {
+        while self.send_window > 0
+            && let Some(stream) = self.blocked.pop_front()
+        {
+            if let Some(open) = self.streams.get_mut(stream) {
+                open.blocked = Blocked::No;
+                let token = open.token;
+                return Some(Event::Writable { stream, token });
+            }
+        }
+        while let Some(stream) = self.unprocessed.pop_front() {
+            if let Some(gone) = self.streams.remove(stream) {
+                let token = gone.token;
+                return Some(Event::Unprocessed { stream, token });
+            }
+        }
+        None
+    }
+
+    fn step(&mut self, input: &mut Input<'_>, list: &mut List, out: &mut Vec<u8>) -> Step {
+        match self.reading {
+            Reading::Preface(seen) => self.preface(seen, input),
+            Reading::Header { first } => self.header(first, input, list, out),
+            Reading::Whole(header) => {
+                let more = input.take(header.length - self.partial.len());
+                self.partial.extend_from_slice(more);
+                if self.partial.len() < header.length {
+                    return Ok(None);
+                }
+                self.reading = Reading::Header { first: false };
+                let mut payload = std::mem::take(&mut self.partial);
+                let step = self.frame(header, &payload, list, out);
+                if payload.capacity() <= KEEP {
+                    payload.clear();
+                    self.partial = payload;
+                }
+                step
+            }
+            Reading::Data { stream, left, end } => {
+                let length = input.take(left).len();
+                Ok(self.data(stream, length, left - length, end, out))
+            }
+            Reading::Skip(left) => {
+                self.skip(left - input.take(left).len());
+                Ok(None)
+            }
+        }
+    }
+
+    fn preface(&mut self, seen: usize, input: &mut Input<'_>) -> Step {
+        let wanted = &PREFACE[seen..];
+        let bytes = input.take(wanted.len());
+        if !wanted.starts_with(bytes) {
+            return broken(Code::PROTOCOL_ERROR, "no preface");
+        }
+        self.reading = if bytes.len() == wanted.len() {
+            Reading::Header { first: true }
+        } else {
+            Reading::Preface(seen + bytes.len())
+        };
+        Ok(None)
+    }
+
+    /// A frame's header, and the frame where it lies if all of it is there.
+    fn header(
+        &mut self,
+        first: bool,
+        input: &mut Input<'_>,
+        list: &mut List,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let bytes = input.take(HEADER - self.partial.len());
+        let bytes = match (self.partial.is_empty(), bytes.first_chunk::<HEADER>()) {
+            (true, Some(bytes)) => *bytes,
+            _ => {
+                self.partial.extend_from_slice(bytes);
+                let Some(bytes) = self.partial.first_chunk::<HEADER>().copied() else {
+                    return Ok(None);
+                };
+                self.partial.clear();
+                bytes
+            }
+        };
+        let header = Header::parse(bytes);
+        self.admit(first, header)?;
+        self.reading = Reading::Header { first: false };
+        if header.kind == Kind::DATA {
+            return self.data_header(header, out);
+        }
+        if header.kind.0 > Kind::CONTINUATION.0 {
+            self.charge()?;
+            self.skip(header.length);
+            return Ok(None);
+        }
+        if input.left() < header.length {
+            self.reading = Reading::Whole(header);
+            return Ok(None);
+        }
+        let payload = input.take(header.length);
+        self.frame(header, payload, list, out)
+    }
+
+    fn skip(&mut self, left: usize) {
+        self.reading = match left {
+            0 => Reading::Header { first: false },
+            left => Reading::Skip(left),
+        };
+    }
+
+    /// What can be said of a frame by its header.
+    fn admit(&self, first: bool, header: Header) -> Result<(), ConnectionError> {
+        if first && (header.kind != Kind::SETTINGS || header.has(frame::ACK)) {
+            return broken(Code::PROTOCOL_ERROR, "first frame is not SETTINGS");
+        }
+        if header.length > usize::try_from(self.settings.max_frame).unwrap_or(usize::MAX) {
+            return broken(Code::FRAME_SIZE_ERROR, "frame larger than announced");
+        }
+        let fixed = match header.kind {
+            Kind::RST_STREAM | Kind::WINDOW_UPDATE => Some(4),
+            Kind::PING => Some(8),
+            _ => None,
+        };
+        if fixed.is_some_and(|length| length != header.length) {
+            return broken(Code::FRAME_SIZE_ERROR, "frame of a wrong length");
+        }
+        let of_connection = matches!(header.kind, Kind::SETTINGS | Kind::PING | Kind::GOAWAY);
+        let of_stream = matches!(header.kind, Kind::DATA | Kind::HEADERS | Kind::RST_STREAM);
+        if of_connection && header.stream != 0 || of_stream && header.stream == 0 {
+            return broken(Code::PROTOCOL_ERROR, "frame on a wrong stream");
+        }
+        let padded = matches!(header.kind, Kind::DATA | Kind::HEADERS) && header.has(frame::PADDED);
+        match header.kind {
+            Kind::PRIORITY | Kind::PUSH_PROMISE | Kind::CONTINUATION => {
+                broken(Code::PROTOCOL_ERROR, "frame outside of the dialect")
+            }
+            _ if padded => broken(Code::PROTOCOL_ERROR, "padding"),
+            Kind::HEADERS if header.has(frame::PRIORITY) => {
+                broken(Code::PROTOCOL_ERROR, "priority")
+            }
+            Kind::HEADERS if !header.has(frame::END_HEADERS) => {
+                broken(Code::PROTOCOL_ERROR, "divided header block")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn frame(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        list: &mut List,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        match header.kind {
+            Kind::HEADERS => self.headers(header, payload, list, out),
+            Kind::RST_STREAM => self.rst_stream(header.stream, Code(frame::word(payload)), out),
+            Kind::SETTINGS => self.peer_settings(header, payload, out),
+            Kind::PING => self.peer_ping(header, payload, out),
+            Kind::GOAWAY => self.peer_goaway(payload),
+            Kind::WINDOW_UPDATE => self.window_update(header.stream, payload, out),
+            _ => Ok(None),
+        }
+    }
+
+    /// One more frame that made us work for nothing.
+    pub(super) fn charge(&mut self) -> Result<(), ConnectionError> {
+        if self.budget.charge(self.now) {
+            return broken(Code::ENHANCE_YOUR_CALM, "too many frames without progress");
+        }
+        Ok(())
+    }
+
+    /// The peer broke a rule of this stream, and is told; so is the stream's owner.
+    pub(super) fn refuse(&mut self, stream: u32, code: Code, out: &mut Vec<u8>) -> Step {
+        Self::write_reset(stream, code, out);
+        self.charge()?;
+        let gone = self.remove(stream, out);
+        Ok(gone.map(|gone| {
+            Found::Plain(Event::Reset {
+                stream,
+                token: gone.token,
+                code,
+            })
+        }))
+    }
+
+    /// Whether nobody has opened the stream yet. Ids of the wrong side count as never opened.
+    pub(super) fn is_idle(&self, stream: u32) -> bool {
+        stream.is_multiple_of(2) || stream > self.highest
+    }
+}
+
+// === impl Found ===
+
+impl Found {
+    /// `taken` are the bytes up to the event's end.
+    fn event<'a>(self, taken: &'a [u8], list: &'a List) -> Event<'a> {
+        match self {
+            Self::Request { stream, shape, end } => Event::Request {
+                stream,
+                fields: shape.of(list),
+                end,
+            },
+            Self::Response {
+                stream,
+                token,
+                shape,
+                end,
+            } => Event::Response {
+                stream,
+                token,
+                fields: shape.of(list),
+                end,
+            },
+            Self::Data {
+                stream,
+                token,
+                length,
+                end,
+            } => Event::Data {
+                stream,
+                token,
+                bytes: &taken[taken.len() - length..],
+                end,
+            },
+            Self::Plain(event) => event,
+        }
     }
 }

@@ -146,9 +146,10 @@ impl Connection {
         open.send -= sent;
         self.send_window -= sent;
         if taken < bytes.len() {
-            if open.send <= 0 {
+            // A stream stands in line once at most.
+            if open.blocked == Blocked::No && open.send <= 0 {
                 open.blocked = Blocked::Stream;
-            } else if open.blocked != Blocked::Connection {
+            } else if open.blocked == Blocked::No {
                 open.blocked = Blocked::Connection;
                 self.blocked.push_back(stream);
             }
