@@ -19,6 +19,7 @@ mod host;
 mod network;
 mod notify;
 mod processes;
+mod reap;
 /// Start and stop.
 pub mod run;
 mod runner;

@@ -88,6 +88,7 @@ async fn start(
     tasks: &Tasks,
 ) -> anyhow::Result<Running> {
     let clock = Clock::start();
+    tasks.spawn("orphans", crate::reap::orphans(clock));
     let loaded = maille_manifest::load(&[args.state.join("manifests")]).map_err(|errors| {
         anyhow::anyhow!(
             "{}",

@@ -36,6 +36,8 @@ pub(crate) enum ProbeError {
         address: SocketAddr,
         source: hyper::Error,
     },
+    #[error("{address} closed the connection without an answer")]
+    Closed { address: SocketAddr },
     #[error("the probe's path or fields are not HTTP: {source}")]
     Request { source: http::Error },
     #[error("{address}{path} answered {status}")]
@@ -122,7 +124,10 @@ async fn ask(get: &HttpGet, address: SocketAddr, stream: TcpStream) -> Result<()
     let request = request
         .body(Empty::<Bytes>::new())
         .map_err(|source| ProbeError::Request { source })?;
-    let http = |source| ProbeError::Http { address, source };
+    let http = |source: hyper::Error| match source.is_canceled() || source.is_incomplete_message() {
+        true => ProbeError::Closed { address },
+        false => ProbeError::Http { address, source },
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
     let exchange = sender.send_request(request);
     tokio::pin!(connection, exchange);
