@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::control::{Backoff, Caller};
 
@@ -53,6 +53,8 @@ pub struct Discovery {
     asks: mpsc::Receiver<Key>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     clock: Clock,
+    /// The last stream ended without an answer since.
+    outage: bool,
 }
 
 /// Why a stream ended.
@@ -62,8 +64,8 @@ enum StreamError {
     Late,
     #[error("control ended the stream")]
     Ended,
-    #[error("the stream failed")]
-    Failed(#[from] Box<Status>),
+    #[error("the stream failed: {code:?}, {message:?}")]
+    Failed { code: Code, message: String },
 }
 
 /// Both ends of discovery for the workload `uid`.
@@ -81,6 +83,7 @@ pub fn new(uid: WorkloadUid, clock: Clock) -> (View, Discovery) {
             asks,
             snapshots: publish,
             clock,
+            outage: false,
         },
     )
 }
@@ -96,11 +99,12 @@ impl Discovery {
         loop {
             let began = self.clock.now();
             let Err(error) = self.stream(&mut client).await;
-            maille_chassis::limited!(
-                warn,
-                error = &error as &dyn std::error::Error,
-                "discovery stream lost; the last snapshot stays in force"
-            );
+            // Once for each outage: attempts go on for as long as it lasts.
+            if std::mem::replace(&mut self.outage, true) {
+                tracing::debug!(%error, "still no discovery stream");
+            } else {
+                tracing::warn!(%error, "discovery stream lost; the last snapshot stays in force");
+            }
             self.book.disconnected();
             backoff.wait(&self.clock, began).await;
         }
@@ -118,7 +122,7 @@ impl Discovery {
         let mut answers = timeout(OPEN, opening)
             .await
             .map_err(|_| StreamError::Late)?
-            .map_err(|status| StreamError::Failed(Box::new(status)))?
+            .map_err(|status| failed(&status))?
             .into_inner();
         let mut sweep = self.clock.now() + SWEEP;
         loop {
@@ -167,6 +171,9 @@ impl Discovery {
     }
 
     fn take(&mut self, answer: &DeltaDiscoveryResponse) {
+        if std::mem::replace(&mut self.outage, false) {
+            tracing::info!("control answers again");
+        }
         if let Err(error) = self.book.answer(answer, self.clock.elapsed()) {
             maille_chassis::limited!(
                 warn,
@@ -185,13 +192,17 @@ impl Discovery {
     }
 }
 
+fn failed(status: &Status) -> StreamError {
+    StreamError::Failed {
+        code: status.code(),
+        message: status.message().chars().take(200).collect(),
+    }
+}
+
 async fn next(
     answers: &mut Streaming<DeltaDiscoveryResponse>,
 ) -> Result<DeltaDiscoveryResponse, StreamError> {
-    let answer = answers
-        .message()
-        .await
-        .map_err(|status| StreamError::Failed(Box::new(status)))?;
+    let answer = answers.message().await.map_err(|status| failed(&status))?;
     answer.ok_or(StreamError::Ended)
 }
 

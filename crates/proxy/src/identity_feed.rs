@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request};
 
 use crate::control::{Backoff, Caller};
 
@@ -45,8 +45,8 @@ enum RenewError {
     Key(#[from] KeyError),
     #[error("control did not sign in time")]
     Late,
-    #[error("control did not sign")]
-    Refused(#[source] Box<Status>),
+    #[error("control did not sign: {code:?}, {message:?}")]
+    Refused { code: Code, message: String },
     #[error("what control signed cannot be used")]
     Unusable(#[from] CredentialsError),
 }
@@ -149,7 +149,10 @@ async fn renew(client: &mut Client) -> Result<(Credentials, Vec<Vec<u8>>), Renew
     let signed = timeout(SIGN, client.sign(request))
         .await
         .map_err(|_| RenewError::Late)?
-        .map_err(|status| RenewError::Refused(Box::new(status)))?
+        .map_err(|status| RenewError::Refused {
+            code: status.code(),
+            message: status.message().chars().take(200).collect(),
+        })?
         .into_inner();
     let credentials = Credentials::new(key, signed.chain, &signed.trust_anchors)?;
     Ok((credentials, signed.trust_anchors))

@@ -119,7 +119,7 @@ async fn control(
     let counted = Counted::default();
     let (counts, batches) = mpsc::channel(report::QUEUE);
     let collected = tasks.spawn("counts", report::collect(counted.clone(), batches));
-    let reported = tasks.spawn(
+    tasks.spawn(
         "reports",
         report::run(counted.clone(), channel, caller, clock, last.watch()),
     );
@@ -154,7 +154,6 @@ async fn control(
     // The data thread has dropped its sender by now, or is about to: what it sent last is in the queue.
     let _ = timeout(LAST_COUNTS, collected.ended()).await;
     last.finish(LAST_COUNTS, std::future::pending()).await;
-    let _ = timeout(LAST_COUNTS, reported.ended()).await;
     Ok(())
 }
 

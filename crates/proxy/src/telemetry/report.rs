@@ -118,12 +118,11 @@ pub async fn run(counted: Counted, channel: Channel, caller: Caller, clock: Cloc
         let ended = client
             .report(Request::new(reports(counted.clone(), clock, end.clone())))
             .await;
-        match ended {
-            Ok(_) if end.phase() != Phase::Running => return,
-            Ok(_) => tracing::debug!("report stream ended"),
-            Err(status) => {
-                tracing::debug!(code = ?status.code(), reason = status.message(), "report stream lost");
-            }
+        if let Err(status) = ended {
+            tracing::debug!(code = ?status.code(), reason = status.message(), "report stream lost");
+        }
+        if end.phase() != Phase::Running {
+            return;
         }
         backoff.wait(&clock, began).await;
     }
