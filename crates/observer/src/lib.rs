@@ -1,2 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The witness outside the proxies: classifies every TCP payload byte on the wire.
+//! The witness outside the proxies: captures every frame of a network namespace, puts every TCP stream in order, and says what
+//! its bytes are. It trusts no proxy and is told nothing but which addresses should be protected. It sends nothing.
+//!
+//! What it does not see: traffic that stays inside a pod, protocols other than TCP, and whether what looks like application
+//! data of TLS 1.3 is encrypted; the last is what markers are for. Read `run.rs` first, then `frame.rs`.
+
+#![forbid(unsafe_code)]
+
+mod classify;
+mod expect;
+mod flows;
+mod frame;
+mod markers;
+mod report;
+mod run;
+mod stream;
+
+pub use run::{Args, Outcome, UsageError, run};
