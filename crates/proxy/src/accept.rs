@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use maille_engine::route::Direction;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use crate::original_dst::OriginalDst;
 use crate::worker::Worker;
@@ -59,7 +59,7 @@ pub(crate) async fn run(listener: TcpListener, door: Door, original: OriginalDst
             }
             Err(error) if out_of_descriptors(&error) => {
                 // Either outcome means: try again.
-                let _ = timeout_at(Instant::now() + REST, ended).await;
+                let _ = timeout(REST, ended).await;
             }
             Err(error) => tracing::debug!(%error, "accept failed"),
         }

@@ -3,5 +3,9 @@
 //!
 //! Must never fall back from mesh to plain. Read `connect/tcp.rs`, then `connect/mesh.rs`.
 
-pub mod pool;
+/// Mesh connections that take streams.
+pub(crate) mod mesh;
+/// Idle plain connections.
+pub(crate) mod pool;
+/// How sockets are dressed.
 pub mod tcp;

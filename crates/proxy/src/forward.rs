@@ -22,6 +22,7 @@ mod ends;
 mod exchange;
 mod flow;
 mod head;
+mod link;
 mod mesh;
 mod raw;
 mod response;
@@ -29,39 +30,79 @@ mod server;
 mod stream;
 mod table;
 mod timers;
+mod world;
 
-#[cfg(test)]
-mod tests;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use std::time::Instant;
-
-use conns::{Conn, Conns, HIGH, Hold, LOW, Role};
+use conns::{Conn, Conns, Hold, LOW, Role};
 pub use conns::{ConnId, Effect};
 use exchange::{End, Exchange, Side};
+use maille_engine::http1::{RequestHead, ResponseHead};
+use maille_engine::snapshot::{Key, Snapshot};
 use mesh::Meshes;
 use table::{Id, Table};
 use timers::{Timer, Timers};
 
 use crate::accept::{Accepted, Door};
+use crate::balance::Balance;
 use crate::connect::pool::Pool;
 use crate::failure::Failure;
-use crate::route::World;
+use crate::route::Dress;
+use crate::telemetry::Recorder;
+
+/// How the data plane is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// How sockets towards the own application are dressed.
+    pub dress: Dress,
+    /// How long a connect may take.
+    pub connect_timeout: Duration,
+    /// Sockets in all; a connection above this is closed at once.
+    pub max_connections: usize,
+    /// Makes the draws of balancing repeatable.
+    pub seed: u64,
+}
 
 /// Everything of a worker's connections.
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
-    world: World,
+    snapshot: Arc<Snapshot>,
     conns: Conns,
     exchanges: Table<Exchange>,
     meshes: Meshes,
     pool: Pool,
+    balance: Balance,
+    recorder: Recorder,
     timers: Timers,
-    /// Exchanges that wait for control, with what they wait for.
+    /// Exchanges that wait for control.
     waiting: Vec<Id<Exchange>>,
+    /// Clients of whose destination nothing is known, not even what it speaks.
+    undetected: Vec<ConnId>,
+    questions: VecDeque<Key>,
+    /// The head that was parsed last, and the exchange it began.
+    request: RequestHead,
+    response: ResponseHead,
+    parsed: Option<Id<Exchange>>,
     now: Instant,
     sweeping: bool,
     draining: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            dress: Dress {
+                keep_source: false,
+                mark: None,
+            },
+            connect_timeout: Duration::from_secs(1),
+            max_connections: 65_536,
+            seed: 0,
+        }
+    }
 }
 
 // === impl Core: what the driver calls ===
@@ -167,8 +208,8 @@ impl Core {
         conn.connecting = false;
         let (role, exchange) = (conn.role, conn.exchange);
         self.conns.mark(id);
-        if let Role::Mesh(mesh) = role {
-            self.mesh_connected(mesh);
+        if matches!(role, Role::Mesh(_)) {
+            // Its handshake was waiting to be written.
         } else if let Some((exchange, _)) = exchange {
             self.plain_connected(exchange);
         }

@@ -14,6 +14,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use maille_chassis::clock::Clock;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -21,7 +22,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::accept::Accepted;
 use crate::connect::tcp;
-use crate::failure::Failure;
 use crate::forward::{ConnId, Core, Effect};
 
 /// One read of a local connection takes at most this much.
@@ -34,14 +34,18 @@ const READS_A_POLL: usize = 2;
 /// Everything of one thread. Cheap to clone; not `Send`.
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
+    clock: Clock,
     state: Rc<RefCell<State>>,
     /// Told whenever a connection ended: a listener that ran out of descriptors tries again.
     pub(crate) ended: Rc<Notify>,
+    /// Told whenever there is a question for control.
+    pub(crate) asked: Rc<Notify>,
 }
 
 #[derive(Debug)]
 struct State {
     core: Core,
+    clock: Clock,
     sockets: Vec<Option<Socket>>,
     local: Box<[u8]>,
     mesh: Box<[u8]>,
@@ -71,10 +75,12 @@ enum Phase {
 
 impl Worker {
     /// Takes over `core`. Must be called inside the worker's runtime; [`Self::flush`] must be polled beside.
-    pub(crate) fn new(core: Core) -> Self {
+    pub(crate) fn new(core: Core, clock: Clock) -> Self {
         Self {
+            clock,
             state: Rc::new(RefCell::new(State {
                 core,
+                clock,
                 sockets: Vec::new(),
                 local: vec![0; LOCAL_READ].into_boxed_slice(),
                 mesh: vec![0; MESH_READ].into_boxed_slice(),
@@ -82,6 +88,7 @@ impl Worker {
                 open: false,
             })),
             ended: Rc::new(Notify::new()),
+            asked: Rc::new(Notify::new()),
         }
     }
 
@@ -106,14 +113,20 @@ impl Worker {
         tell(&mut state.core)
     }
 
-    /// Looks at the core without a turn.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
-        look(&self.state.borrow().core)
+    /// Waits until no connection is left.
+    pub(crate) async fn quiet(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.state.borrow().core.is_quiet() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// Ends every turn, for ever: writes what is dirty, applies effects, keeps the core's deadlines.
     pub(crate) async fn flush(&self) {
-        let mut alarm = pin!(sleep_until(Instant::now()));
+        let mut alarm = pin!(sleep_until(self.clock.now()));
         let mut armed = None;
         poll_fn(|cx| {
             let mut state = self.state.borrow_mut();
@@ -153,6 +166,9 @@ impl Worker {
             }
         }
         state.open = false;
+        if state.core.has_questions() {
+            self.asked.notify_one();
+        }
     }
 
     fn apply(&self, state: &mut State) {
@@ -211,7 +227,7 @@ impl State {
     fn touch(&mut self) {
         if !self.open {
             self.open = true;
-            self.core.begin_turn(Instant::now());
+            self.core.begin_turn(self.clock.now().into_std());
             if let Some(waker) = &self.flusher {
                 waker.wake_by_ref();
             }
@@ -392,32 +408,19 @@ impl State {
 fn poll_alarm(
     mut alarm: Pin<&mut Sleep>,
     armed: &mut Option<Instant>,
-    deadline: Option<Instant>,
+    deadline: Option<std::time::Instant>,
     cx: &mut Context<'_>,
 ) -> bool {
-    let Some(deadline) = deadline else {
+    let Some(deadline) = deadline.map(Instant::from_std) else {
         return false;
     };
     if armed.is_none_or(|at| deadline < at) {
         alarm.as_mut().reset(deadline);
         *armed = Some(deadline);
     }
-    if alarm.poll_ready(cx) {
+    if alarm.poll(cx).is_ready() {
         *armed = None;
         return true;
     }
     false
 }
-
-trait PollReady {
-    fn poll_ready(self, cx: &mut Context<'_>) -> bool;
-}
-
-impl PollReady for Pin<&mut Sleep> {
-    fn poll_ready(self, cx: &mut Context<'_>) -> bool {
-        std::future::Future::poll(self, cx).is_ready()
-    }
-}
-
-/// What to tell the core about a failed connect.
-pub(crate) fn _unused(_: Failure) {}

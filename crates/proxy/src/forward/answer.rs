@@ -38,8 +38,16 @@ pub(super) fn write_status(out: &mut Vec<u8>, status: u16, flag: &str, why: &str
     let _ = write!(
         out,
         "HTTP/1.1 {status} {}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n{connection}\r\nmaille: {flag}: {why}\n",
-        maille_engine::http1::reason(status),
+        maille_engine::http1::canonical_reason(status),
     );
+}
+
+/// Takes the body off again: the answer to HEAD has none.
+pub(super) fn cut_body(out: &mut Vec<u8>, start: usize) {
+    let end = out[start..].windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    if let Some(end) = end {
+        out.truncate(start + end + 4);
+    }
 }
 
 #[cfg(test)]

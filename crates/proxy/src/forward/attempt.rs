@@ -189,16 +189,16 @@ impl Core {
         };
         exchange.up = side;
         exchange.request.pending.clear();
-        let replay = std::mem::take(&mut exchange.replay);
         let head = exchange.request_head.length;
         let ended = exchange.request.ended;
         let bytes = exchange.request.bytes;
         exchange.request.last = Last::Open;
-        if ended && !exchange.raw && replay.len() == head {
+        if exchange.ends_with_head() {
             // END_STREAM was on the head.
             exchange.request.last = Last::Sent;
         }
-        self.forward(id, End::Up, &replay[head..]);
+        let replay = std::mem::take(&mut exchange.replay);
+        self.forward(id, End::Up, &replay[head..], false);
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.replay = replay;
             // The same bytes are not counted twice.

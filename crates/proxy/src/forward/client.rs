@@ -5,8 +5,8 @@
 
 use super::Core;
 use super::conns::{ConnId, Hold, LOW, Role};
-use super::exchange::{Carries, End, Exchange, Last};
-use super::head::{self, Head, RequestHead};
+use super::exchange::{Carries, End, Exchange, Last, Side};
+use super::head::Head;
 use super::table::Id;
 use crate::failure::Failure;
 use crate::route::Facts;
@@ -22,11 +22,8 @@ impl Core {
             self.keep_rest(conn, &bytes[taken..]);
             return;
         }
-        let before = client.inbuf.len();
         client.inbuf.extend_from_slice(bytes);
-        if client.exchange.is_some() || head::may_be_whole(&client.inbuf, before) {
-            self.client_pump(conn);
-        }
+        self.client_pump(conn);
     }
 
     /// Goes on with what waited: the request before has ended, or was written.
@@ -85,16 +82,15 @@ impl Core {
                     self.conns.hold(conn, Hold::Pipeline);
                     return at;
                 }
-                match head::request(&bytes[at..]) {
+                match self.parse_request(conn, &bytes[at..]) {
                     Head::Partial => return at,
                     Head::Bad(failure) => {
                         self.refuse_client(conn, failure);
                         return bytes.len();
                     }
-                    Head::Whole(head) => {
-                        let whole = &bytes[at + head.skip..at + head.length];
-                        at += head.length;
-                        self.begin_http(conn, whole, head);
+                    Head::Whole(length) => {
+                        self.begin_http(conn, &bytes[at..at + length]);
+                        at += length;
                     }
                 }
                 continue;
@@ -121,7 +117,7 @@ impl Core {
         };
         match exchange.request.body.advance(bytes) {
             Ok(step) => {
-                self.forward_request(id, &bytes[..step.taken]);
+                self.forward_request(id, &bytes[..step.taken], step.ended);
                 if step.ended {
                     self.end_flow(id, End::Up, Last::End);
                 }
@@ -141,18 +137,22 @@ impl Core {
         }
     }
 
-    fn begin_http(&mut self, conn: ConnId, whole: &[u8], head: RequestHead) {
+    /// A request whose head was just parsed.
+    fn begin_http(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(accepted) = self.conns.get(conn).and_then(|client| client.accepted) else {
             return;
         };
         let mut exchange = self.new_exchange(Carries::Http, Facts::of(&accepted));
-        exchange.down = super::exchange::Side::Plain(conn);
-        exchange.take_request(&head, whole);
+        exchange.down = Side::Plain(conn);
+        exchange.take_request(&self.request, bytes);
         let id = self.exchanges.insert(exchange);
         if let Some(client) = self.conns.get_mut(conn) {
             client.exchange = Some((id, End::Down));
         }
+        // The spans of the head are those of the replay, if nothing stood before it.
+        self.parsed = (self.request.start == 0).then_some(id);
         self.decide(id);
+        self.parsed = None;
     }
 
     /// The client said its last. A request that is complete still gets its answer.
@@ -170,6 +170,16 @@ impl Core {
             .is_none_or(|exchange| exchange.request.ended);
         if !complete {
             self.broken(id, End::Down);
+        }
+    }
+
+    /// The proxy stops: a client that waits for nothing is closed.
+    pub(super) fn client_drained(&mut self, conn: ConnId) {
+        if let Some(client) = self.conns.get(conn)
+            && client.exchange.is_none()
+            && client.inbuf.is_empty()
+        {
+            self.linger(conn);
         }
     }
 

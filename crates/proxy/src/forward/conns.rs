@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 
+use maille_engine::http1::{RequestHead, ResponseHead};
+
 use super::exchange::{End, Exchange};
 use super::mesh::Mesh;
 use super::table::{Id, Table};
@@ -18,7 +20,7 @@ pub(super) const HIGH: usize = 256 * 1024;
 /// Below this much they are read again.
 pub(super) const LOW: usize = 64 * 1024;
 /// An empty vector above this is dropped, not kept.
-const KEEP: usize = 64 * 1024;
+pub(super) const KEEP: usize = 64 * 1024;
 /// Empty vectors kept for the next to write.
 const SPARE: usize = 256;
 
@@ -85,6 +87,15 @@ enum Fin {
     Sent,
 }
 
+/// A head that is not complete yet.
+#[derive(Debug, Default)]
+pub(super) enum Partial {
+    #[default]
+    None,
+    Request(Box<RequestHead>),
+    Response(Box<ResponseHead>),
+}
+
 /// One socket.
 #[derive(Debug)]
 pub struct Conn {
@@ -97,6 +108,7 @@ pub struct Conn {
     pub(super) exchange: Option<(Id<Exchange>, End)>,
     /// Received and not yet understood: a part of a head, or a pipelined request.
     pub(super) inbuf: Vec<u8>,
+    pub(super) partial: Partial,
     out: Vec<u8>,
     start: usize,
     /// How many bytes at the end of `out` a mesh stream has not been credited for.
@@ -134,6 +146,7 @@ impl Conn {
             pool_key: None,
             exchange: None,
             inbuf: Vec::new(),
+            partial: Partial::None,
             out: Vec::new(),
             start: 0,
             owed: 0,
@@ -220,17 +233,23 @@ impl Conns {
     }
 
     /// Lets `write` append to what is to be written.
-    pub(super) fn put_with(&mut self, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(conn) = self.table.get_mut(id) else {
-            return;
-        };
+    pub(super) fn put_with<T>(
+        &mut self,
+        id: ConnId,
+        write: impl FnOnce(&mut Vec<u8>) -> T,
+    ) -> Option<T> {
+        let conn = self.table.get_mut(id)?;
         if conn.out.capacity() == 0
             && let Some(spare) = self.spare.pop()
         {
             conn.out = spare;
         }
-        write(&mut conn.out);
-        self.mark(id);
+        let before = conn.out.len();
+        let result = write(&mut conn.out);
+        if conn.out.len() > before {
+            self.mark(id);
+        }
+        Some(result)
     }
 
     /// What is to be written now.

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use maille_engine::http1::RequestKind;
+
 use super::Core;
 use super::answer::{self, After};
 use super::conns::{ConnId, Hold, Role};
@@ -37,7 +39,7 @@ impl Core {
                     After::Close
                 };
                 exchange.keep_down = after == After::Keep;
-                let head = exchange.request_head.head;
+                let head = exchange.request_head.kind == RequestKind::Head;
                 self.conns.put_with(conn, |out| {
                     let start = out.len();
                     answer::write(out, failure, after);
@@ -52,9 +54,7 @@ impl Core {
             }
             Side::Stream { mesh, stream } => {
                 self.stream_refuse(mesh, stream, failure);
-                if !whole {
-                    self.stream_stop(mesh, stream);
-                }
+                self.stream_done(mesh, stream, End::Down, whole);
                 exchange_down_gone(self.exchanges.get_mut(id));
             }
             Side::None => {}
@@ -130,18 +130,21 @@ impl Core {
             return;
         };
         self.report(&exchange);
+        if let Some(picked) = exchange.picked.take() {
+            self.balance.done(picked);
+        }
         let whole = exchange.request.ended && exchange.response.ended && !exchange.cut;
         match exchange.up {
             Side::Plain(conn) => self.finish_server(conn, &exchange, whole),
             Side::Stream { mesh, stream } => {
-                self.stream_done(mesh, stream, exchange.response.uncredited, whole);
+                self.stream_done(mesh, stream, End::Up, whole);
             }
             Side::None => {}
         }
         match exchange.down {
             Side::Plain(conn) => self.finish_client(conn, &exchange, whole),
             Side::Stream { mesh, stream } => {
-                self.stream_done(mesh, stream, exchange.request.uncredited, whole);
+                self.stream_done(mesh, stream, End::Down, whole);
             }
             Side::None => {}
         }

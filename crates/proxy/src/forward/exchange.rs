@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use maille_engine::http1::Body;
+use maille_engine::http1::{Body, Framing, RequestKind};
 use maille_engine::route::Plan;
 
 use super::conns::ConnId;
@@ -76,8 +76,6 @@ pub(super) struct Flow {
     /// The source has said its last.
     pub(super) ended: bool,
     pub(super) bytes: u64,
-    /// Bytes of a stream that its window has not been given back yet.
-    pub(super) uncredited: usize,
 }
 
 /// One HTTP request with its answer, or one TCP connection.
@@ -112,6 +110,7 @@ pub(super) struct Exchange {
     /// A used connection failed once: only a new one will do.
     pub(super) fresh: bool,
     pub(super) began: Instant,
+    pub(super) answered_at: Option<Instant>,
     pub(super) status: u16,
     pub(super) failure: Option<Failure>,
     /// The server left before the request had ended.
@@ -121,12 +120,68 @@ pub(super) struct Exchange {
 }
 
 /// What later stages must know about a request's head.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestFacts {
+    /// Bytes of the head, as they stand in the replay.
     pub(super) length: usize,
-    pub(super) head: bool,
-    pub(super) connect: bool,
-    pub(super) upgrade: bool,
+    pub(super) kind: RequestKind,
+    /// The answer may turn both ways into raw bytes.
+    pub(super) may_tunnel: bool,
     /// May be sent again even if the server saw it (RFC 9110, 9.2.2).
     pub(super) idempotent: bool,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// An exchange that nothing is known of but its facts. `replay` is empty, with room.
+    pub(super) fn new(carries: Carries, facts: Facts, replay: Vec<u8>, now: Instant) -> Self {
+        Self {
+            carries,
+            facts,
+            down: Side::None,
+            up: Side::None,
+            request: Flow::new(),
+            response: Flow::new(),
+            replay,
+            replayable: true,
+            request_head: RequestFacts {
+                length: 0,
+                kind: RequestKind::Other,
+                may_tunnel: false,
+                idempotent: false,
+            },
+            raw: carries == Carries::Tcp,
+            established: false,
+            answered: false,
+            interim: 0,
+            keep_down: true,
+            keep_up: true,
+            plan: None,
+            picked: None,
+            tried: Tried::default(),
+            parked: false,
+            fresh: false,
+            began: now,
+            answered_at: None,
+            status: 0,
+            failure: None,
+            cut: false,
+            protected: false,
+        }
+    }
+}
+
+// === impl Flow ===
+
+impl Flow {
+    fn new() -> Self {
+        Self {
+            body: Body::new(Framing::None),
+            pending: Vec::new(),
+            last: Last::Open,
+            ended: false,
+            bytes: 0,
+        }
+    }
 }

@@ -5,6 +5,8 @@
 //! allows; the rest waits here and the source is held. A stream as source is held by not giving its window back before
 //! the bytes were written. Must never drop or reorder a byte. Next: `attempt.rs`.
 
+use maille_engine::mesh::Code;
+
 use super::Core;
 use super::conns::{HIGH, Hold};
 use super::exchange::{Carries, End, Exchange, Flow, Last, REPLAY, Side};
@@ -51,7 +53,7 @@ impl End {
 
 impl Core {
     /// Takes bytes of the request: kept while it may be sent again, and sent on where there is somebody to send to.
-    pub(super) fn forward_request(&mut self, id: Id<Exchange>, bytes: &[u8]) {
+    pub(super) fn forward_request(&mut self, id: Id<Exchange>, bytes: &[u8], end: bool) {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
@@ -67,7 +69,7 @@ impl Core {
                 }
             }
         }
-        self.forward(id, End::Up, bytes);
+        self.forward(id, End::Up, bytes, end);
     }
 
     /// The upstream has taken the connection: what was held back while it might refuse may come.
@@ -89,13 +91,15 @@ impl Core {
         }
     }
 
-    /// Sends bytes to `toward`. Without a side there (a request that is not decided) they stay in the replay.
-    pub(super) fn forward(&mut self, id: Id<Exchange>, toward: End, bytes: &[u8]) {
+    /// Sends bytes to `toward`; `end` says that they are the last, which [`Self::end_flow`] has to follow up. Without a side there
+    /// (a request that is not decided) they stay in the replay.
+    pub(super) fn forward(&mut self, id: Id<Exchange>, toward: End, bytes: &[u8], end: bool) {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
         let source = exchange.side(toward.other());
         let target = exchange.side(toward);
+        let end = end && !(toward == End::Up && exchange.request_head.may_tunnel);
         let flow = exchange.toward(toward);
         flow.bytes += bytes.len() as u64;
         match target {
@@ -106,12 +110,14 @@ impl Core {
             }
             Side::Stream { mesh, stream } => {
                 let taken = if flow.pending.is_empty() {
-                    self.stream_send(mesh, stream, bytes)
+                    self.stream_send(id, (mesh, stream), bytes, end)
                 } else {
                     0
                 };
                 if taken < bytes.len() {
                     self.wait_for_window(id, toward, &bytes[taken..]);
+                } else if end && let Some(exchange) = self.exchanges.get_mut(id) {
+                    exchange.toward(toward).last = Last::Sent;
                 }
             }
         }
@@ -153,7 +159,7 @@ impl Core {
             return;
         };
         let mut pending = std::mem::take(&mut exchange.toward(toward).pending);
-        let taken = self.stream_send(mesh, stream, &pending);
+        let taken = self.stream_send(id, (mesh, stream), &pending, false);
         if taken < pending.len() {
             pending.drain(..taken);
             if let Some(exchange) = self.exchanges.get_mut(id) {
@@ -175,8 +181,13 @@ impl Core {
         };
         let raw = exchange.raw;
         let target = exchange.side(toward);
+        let undecided = toward == End::Up && !raw && exchange.request_head.may_tunnel;
         let flow = exchange.toward(toward);
         flow.ended = true;
+        if undecided {
+            // What ends is the request; the stream may become a tunnel yet.
+            return;
+        }
         match target {
             Side::Stream { .. } => {
                 if flow.last == Last::Open {
@@ -210,7 +221,7 @@ impl Core {
             }
             Last::Broken => {
                 flow.last = Last::Sent;
-                self.stream_broken(mesh, stream);
+                self.stream_code(mesh, stream, Code::INTERNAL_ERROR);
                 self.finish(id);
             }
         }
@@ -228,13 +239,10 @@ impl Core {
 
     /// `n` bytes of a stream were written to a socket: its window is given back.
     pub(super) fn credit(&mut self, id: Id<Exchange>, from: End, n: usize) {
-        let Some(exchange) = self.exchanges.get_mut(id) else {
+        let Some(exchange) = self.exchanges.get(id) else {
             return;
         };
         let source = exchange.side(from);
-        let flow = exchange.toward(from.other());
-        let n = n.min(flow.uncredited);
-        flow.uncredited -= n;
         if let Side::Stream { mesh, stream } = source {
             self.stream_credit(mesh, stream, n);
         }

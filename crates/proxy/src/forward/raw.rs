@@ -122,10 +122,10 @@ impl Core {
 
     pub(super) fn raw_bytes(&mut self, id: Id<Exchange>, from: End, bytes: &[u8]) {
         match from {
-            End::Down => self.forward_request(id, bytes),
+            End::Down => self.forward_request(id, bytes, false),
             End::Up => {
                 self.established(id);
-                self.forward(id, End::Down, bytes);
+                self.forward(id, End::Down, bytes, false);
             }
         }
     }

@@ -21,6 +21,7 @@ impl Core {
             return;
         };
         exchange.answered = true;
+        exchange.answered_at.get_or_insert(self.now);
         if exchange.replayable {
             exchange.replayable = false;
             let replay = std::mem::take(&mut exchange.replay);
@@ -42,8 +43,16 @@ impl Core {
         if facts.tunnel {
             return self.become_raw(id);
         }
+        let all = facts.is_all();
         exchange.response.body = facts.body;
-        if facts.empty {
+        if exchange.request_head.may_tunnel {
+            // It does not: the end of the request, which had to wait for this, follows.
+            exchange.request_head.may_tunnel = false;
+            if exchange.request.ended {
+                self.end_flow(id, End::Up, Last::End);
+            }
+        }
+        if all {
             self.end_flow(id, End::Down, Last::End);
         }
     }
@@ -111,7 +120,7 @@ impl Core {
         let up = std::mem::replace(&mut exchange.up, Side::None);
         match up {
             Side::Plain(conn) => self.conns.abort(conn),
-            Side::Stream { mesh, stream } => self.stream_stop(mesh, stream),
+            Side::Stream { mesh, stream } => self.stream_done(mesh, stream, End::Up, false),
             Side::None => {}
         }
         let Some(exchange) = self.exchanges.get_mut(id) else {

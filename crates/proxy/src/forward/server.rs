@@ -5,14 +5,10 @@
 //! would let the rest of one request be read as the next. Must never reuse a connection that sent a byte too much. Next: `stream.rs`.
 
 use super::Core;
-use super::conns::{ConnId, Role};
+use super::conns::ConnId;
 use super::exchange::{End, Exchange, Last, Side};
-use super::head::{self, Head, ResponseFacts};
+use super::head::{Head, ResponseFacts};
 use super::table::Id;
-use crate::failure::Failure;
-
-/// Interim responses before the final one (`docs/wire.md`, section 3).
-const INTERIM: u8 = 16;
 
 impl Core {
     /// Bytes from a server.
@@ -25,13 +21,15 @@ impl Core {
         };
         if server.inbuf.is_empty() {
             let taken = self.server_bytes(conn, id, bytes);
-            self.keep_rest(conn, &bytes[taken..]);
-        } else {
-            let mut inbuf = std::mem::take(&mut server.inbuf);
-            inbuf.extend_from_slice(bytes);
-            let taken = self.server_bytes(conn, id, &inbuf);
-            inbuf.drain(..taken);
-            self.put_back(conn, inbuf);
+            return self.keep_rest(conn, &bytes[taken..]);
+        }
+        let mut inbuf = std::mem::take(&mut server.inbuf);
+        inbuf.extend_from_slice(bytes);
+        let taken = self.server_bytes(conn, id, &inbuf);
+        inbuf.drain(..taken);
+        match self.conns.get_mut(conn) {
+            Some(server) if !inbuf.is_empty() => server.inbuf = inbuf,
+            _ => self.conns.store(inbuf),
         }
     }
 
@@ -52,27 +50,27 @@ impl Core {
                 return bytes.len();
             }
             if exchange.status == 0 {
-                match head::response(&bytes[at..], &exchange.request_head) {
+                let asked = exchange.request_head.kind;
+                match self.parse_response(conn, asked, &bytes[at..]) {
                     Head::Partial => return at,
-                    Head::Bad(_) => {
+                    Head::Bad(failure) => {
                         self.conns.abort(conn);
-                        self.upstream_failed(id, Failure::MalformedResponse);
+                        self.upstream_failed(id, failure);
                         return bytes.len();
                     }
-                    Head::Whole(facts) => {
-                        let head = &bytes[at..at + facts.length];
-                        at += facts.length;
-                        self.response_head(id, head, facts);
+                    Head::Whole(length) => {
+                        self.response_head(id, &bytes[at..at + length]);
+                        at += length;
                     }
                 }
                 continue;
             }
             match exchange.response.body.advance(&bytes[at..]) {
                 Ok(step) => {
-                    self.forward(id, End::Down, &bytes[at..at + step.taken]);
+                    self.forward(id, End::Down, &bytes[at..at + step.taken], step.ended);
                     at += step.taken;
                     if step.ended {
-                        self.response_ended(id);
+                        self.end_flow(id, End::Down, Last::End);
                     }
                 }
                 Err(_) => {
@@ -83,5 +81,26 @@ impl Core {
             }
         }
         at
+    }
+
+    /// Passes on a head that was just parsed: verbatim to a client, as fields to a peer.
+    fn response_head(&mut self, id: Id<Exchange>, bytes: &[u8]) {
+        let facts = ResponseFacts::of(&self.response);
+        let Some(exchange) = self.exchanges.get(id) else {
+            return;
+        };
+        match exchange.down {
+            Side::Stream { mesh, stream } => {
+                self.stream_respond(mesh, stream, bytes, facts.is_all());
+                if let Some(exchange) = self.exchanges.get_mut(id) {
+                    exchange.response.bytes += bytes.len() as u64;
+                    if facts.is_all() {
+                        exchange.response.last = Last::Sent;
+                    }
+                }
+            }
+            Side::Plain(_) | Side::None => self.forward(id, End::Down, bytes, false),
+        }
+        self.note_response(id, facts);
     }
 }

@@ -4,15 +4,14 @@
 //! A peer is authenticated and still not trusted: a head that came as fields is written as HTTP/1 and parsed as strictly as
 //! one from a stranger, and its body is followed by its own framing. Must never let one stream's fault touch another. Next: `mesh.rs`.
 
-use std::net::SocketAddr;
-
-use maille_engine::mesh::{Code, Fields};
+use maille_engine::http1;
+use maille_engine::mesh::{Code, RequestFields, ResponseFields};
 use maille_engine::route::Direction;
 use maille_model::Protocol;
 
 use super::Core;
 use super::exchange::{Carries, End, Exchange, Last, Side};
-use super::head::{self, Head, Pseudo};
+use super::head::ResponseFacts;
 use super::mesh::Mesh;
 use super::table::Id;
 use crate::failure::Failure;
@@ -20,48 +19,48 @@ use crate::route::Facts;
 
 impl Core {
     /// A peer opened a stream.
-    pub(super) fn stream_request(&mut self, mesh: Id<Mesh>, stream: u32, fields: &Fields<'_>, end: bool) {
-        let pseudo = match Pseudo::request(fields) {
-            Ok(pseudo) => pseudo,
-            Err(code) => return self.stream_code(mesh, stream, code),
-        };
-        if self.draining {
-            return self.stream_code(mesh, stream, Code::REFUSED_STREAM);
-        }
+    pub(super) fn stream_request(
+        &mut self,
+        mesh: Id<Mesh>,
+        stream: u32,
+        fields: &RequestFields<'_>,
+        end: bool,
+    ) {
         let Some((client, peer)) = self.mesh_peer(mesh) else {
             return;
         };
+        if self.draining || self.exchanges.len() >= self.settings.max_connections {
+            return self.stream_code(mesh, stream, Code::REFUSED_STREAM);
+        }
         let facts = Facts {
             direction: Direction::Inbound,
-            client: SocketAddr::new(client.ip(), 0),
-            destination: pseudo.authority,
-            dialled: pseudo.dialled,
-            protocol: pseudo.protocol,
+            client,
+            destination: fields.authority,
+            dialled: fields.dialled,
+            protocol: fields.protocol.map_or(Protocol::Undeclared, protocol_of),
             peer,
         };
-        let side = Side::Stream { mesh, stream };
-        let mut exchange = if pseudo.tcp {
-            self.new_exchange(Carries::Tcp, facts)
-        } else {
-            let mut exchange = self.new_exchange(Carries::Http, facts);
+        let carries = match fields.path {
+            Some(_) => Carries::Http,
+            None => Carries::Tcp,
+        };
+        let mut exchange = self.new_exchange(carries, facts);
+        exchange.protected = true;
+        exchange.down = Side::Stream { mesh, stream };
+        if let Some(path) = fields.path {
             let mut text = self.conns.spare();
-            pseudo.write_request(fields, &mut text);
-            let taken = match head::request(&text) {
-                Head::Whole(head) if head.length == text.len() && head.skip == 0 => {
-                    exchange.take_request(&head, &text);
-                    // A body that the framing promises has to come, and one that it does not must not.
-                    !(end && !head.empty)
-                }
-                _ => false,
-            };
+            let all = fields.fields.iter();
+            http1::write_request(&mut text, fields.method, path, fields.version, all);
+            let whole = self.parse_whole_request(&text);
+            if whole {
+                exchange.take_request(&self.request, &text);
+            }
             self.conns.store(text);
-            if !taken {
+            // A body that the framing promises has to come.
+            if !whole || (end && !exchange.request.ended) {
                 return self.stream_code(mesh, stream, Code::PROTOCOL_ERROR);
             }
-            exchange
-        };
-        exchange.protected = true;
-        exchange.down = side;
+        }
         exchange.request.ended |= end;
         let id = self.exchanges.insert(exchange);
         self.stream_bind(mesh, stream, id);
@@ -69,47 +68,48 @@ impl Core {
     }
 
     /// The far proxy answered.
-    pub(super) fn stream_response(&mut self, id: Id<Exchange>, fields: &Fields<'_>, end: bool) {
-        let Some(exchange) = self.exchanges.get(id) else {
+    pub(super) fn stream_response(
+        &mut self,
+        id: Id<Exchange>,
+        fields: &ResponseFields<'_>,
+        end: bool,
+    ) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
-        let pseudo = match Pseudo::response(fields) {
-            Ok(pseudo) => pseudo,
-            Err(_) => return self.stream_bad(id),
-        };
-        if let Some(flag) = pseudo.flag {
-            let failure = Failure::from_flag(flag, pseudo.status).unwrap_or(Failure::UpstreamClosed);
-            return self.upstream_failed(id, failure);
+        if let Some(flag) = fields.flag {
+            let failure = Failure::from_flag(flag, fields.status);
+            exchange.up = if end { Side::None } else { exchange.up };
+            self.drop_upstream(id);
+            return self.upstream_failed(id, failure.unwrap_or(Failure::UpstreamClosed));
         }
         if exchange.carries == Carries::Tcp {
-            return if pseudo.status == 200 {
-                self.established(id);
-                if end {
-                    self.end_flow(id, End::Down, Last::End);
-                }
-            } else {
-                self.stream_bad(id);
-            };
+            if fields.status != 200 || exchange.established {
+                return self.stream_bad(id);
+            }
+            self.established(id);
+            if end {
+                self.end_flow(id, End::Down, Last::End);
+            }
+            return;
         }
+        let (asked, begun) = (exchange.request_head.kind, exchange.status != 0);
         let mut text = self.conns.spare();
-        pseudo.write_response(fields, &mut text);
-        let facts = match head::response(&text, &exchange.request_head) {
-            Head::Whole(facts) if facts.length == text.len() => facts,
-            _ => return self.stream_bad(id),
-        };
-        let bad_end = if end {
-            // Only what has no body, or a body that the end of the stream ends, may end here.
-            !(facts.empty || facts.body.ends_with_connection()) || facts.interim || facts.tunnel
-        } else {
-            exchange.status != 0
-        };
-        if bad_end {
+        let canonical = http1::canonical_reason(fields.status).as_bytes();
+        let reason = fields.reason.unwrap_or(canonical);
+        let all = fields.fields.iter();
+        http1::write_response(&mut text, fields.version, fields.status, reason, all);
+        let whole = self.parse_whole_response(asked, &text);
+        let facts = ResponseFacts::of(&self.response);
+        // Only what has no body, or one that the end of the stream ends, may end here.
+        let ends = facts.is_all() || facts.body.ends_with_connection();
+        if !whole || begun || (end && !ends) {
             self.conns.store(text);
             return self.stream_bad(id);
         }
-        self.forward(id, End::Down, &text);
+        self.forward(id, End::Down, &text, false);
         self.conns.store(text);
-        let until_close = facts.body.ends_with_connection() && !facts.empty;
+        let until_close = facts.body.ends_with_connection();
         self.note_response(id, facts);
         if end && until_close {
             self.response_until_close(id);
@@ -118,13 +118,10 @@ impl Core {
 
     /// Bytes of a stream, from whichever side opened it. `end` says that the peer has said its last.
     pub(super) fn stream_data(&mut self, id: Id<Exchange>, from: End, bytes: &[u8], end: bool) {
-        let Some(exchange) = self.exchanges.get_mut(id) else {
+        let Some(exchange) = self.exchanges.get(id) else {
             return;
         };
-        let raw = exchange.raw;
-        let flow = exchange.toward(from.other());
-        flow.uncredited += bytes.len();
-        if raw {
+        if exchange.raw {
             if !bytes.is_empty() {
                 self.raw_bytes(id, from, bytes);
             }
@@ -153,7 +150,7 @@ impl Core {
                 return self.stream_bad(id);
             };
             ended = over;
-            self.forward_request(id, bytes);
+            self.forward_request(id, bytes, over);
             if over {
                 self.end_flow(id, End::Up, Last::End);
             }
@@ -181,7 +178,7 @@ impl Core {
                 return self.stream_bad(id);
             };
             ended = over;
-            self.forward(id, End::Down, bytes);
+            self.forward(id, End::Down, bytes, over);
             if over {
                 self.end_flow(id, End::Down, Last::End);
             }
@@ -244,6 +241,11 @@ impl Core {
         }
     }
 
+    /// The connection under a stream is gone.
+    pub(super) fn stream_lost(&mut self, id: Id<Exchange>, from: End) {
+        self.stream_was_reset(id, from, Code::INTERNAL_ERROR);
+    }
+
     /// The peer says that it never looked at a stream.
     pub(super) fn stream_unprocessed(&mut self, id: Id<Exchange>, failure: Failure) {
         if let Some(exchange) = self.exchanges.get_mut(id) {
@@ -253,16 +255,28 @@ impl Core {
     }
 }
 
-impl Exchange {
-    /// The protocol as it travels in `:m-protocol`; nothing where nobody knows.
-    pub(super) fn protocol_name(&self) -> Option<&'static str> {
-        match self.facts.protocol {
-            Protocol::Undeclared => None,
-            Protocol::Http1 => Some("http1"),
-            Protocol::Http2 => Some("http2"),
-            Protocol::Grpc => Some("grpc"),
-            Protocol::Tls => Some("tls"),
-            Protocol::Tcp => Some("tcp"),
-        }
+/// The protocol as it travels in `:m-protocol`; nothing where nobody knows.
+pub(super) fn protocol_name(protocol: Protocol) -> Option<&'static str> {
+    match protocol {
+        Protocol::Undeclared => None,
+        Protocol::Http1 => Some("http1"),
+        Protocol::Http2 => Some("http2"),
+        Protocol::Grpc => Some("grpc"),
+        Protocol::Tls => Some("tls"),
+        Protocol::Tcp => Some("tcp"),
     }
+}
+
+/// A name that this version does not know says nothing.
+fn protocol_of(name: &[u8]) -> Protocol {
+    [
+        Protocol::Http1,
+        Protocol::Http2,
+        Protocol::Grpc,
+        Protocol::Tls,
+        Protocol::Tcp,
+    ]
+    .into_iter()
+    .find(|protocol| protocol_name(*protocol).map(str::as_bytes) == Some(name))
+    .unwrap_or_default()
 }

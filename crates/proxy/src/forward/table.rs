@@ -33,6 +33,21 @@ impl<T> Id<T> {
     pub fn index(self) -> usize {
         self.index as usize
     }
+
+    /// The key as a number.
+    pub(super) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Back from [`Self::to_bits`].
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self {
+            index: bits as u32,
+            generation: (bits >> 32) as u32,
+            of: PhantomData,
+        }
+    }
 }
 
 impl<T> Clone for Id<T> {

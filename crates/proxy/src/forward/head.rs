@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Heads of messages: parsed into one pair of values that is used again and again, and remembered only where one is incomplete.
+//!
+//! Must never let a connection's half head meet another connection's bytes. Next: `client.rs`, `server.rs`.
+
+use maille_engine::http1::{
+    Body, Framing, Limits, Malformed, RequestHead, RequestKind, ResponseHead, parse_request,
+    parse_response,
+};
+
+use super::Core;
+use super::conns::{ConnId, Partial};
+use super::exchange::{Exchange, RequestFacts};
+use crate::failure::Failure;
+
+/// What a parse found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// More bytes are needed.
+    Partial,
+    /// So many bytes are a head; it is in [`Core::request`] or [`Core::response`].
+    Whole(usize),
+    /// No head.
+    Bad(Failure),
+}
+
+/// What a response head says to those who only carry it.
+#[derive(Clone, Debug)]
+pub(super) struct ResponseFacts {
+    pub(super) status: u16,
+    pub(super) interim: bool,
+    pub(super) tunnel: bool,
+    pub(super) keep_alive: bool,
+    pub(super) body: Body,
+}
+
+impl Core {
+    /// Parses a request of `conn` into [`Core::request`].
+    pub(super) fn parse_request(&mut self, conn: ConnId, bytes: &[u8]) -> Head {
+        if let Some(conn) = self.conns.get_mut(conn)
+            && let Partial::Request(partial) = std::mem::take(&mut conn.partial)
+        {
+            self.request = *partial;
+        }
+        match parse_request(bytes, &Limits::default(), &mut self.request) {
+            Ok(Some(length)) => Head::Whole(length),
+            Ok(None) => {
+                let partial = Partial::Request(Box::new(std::mem::take(&mut self.request)));
+                if let Some(conn) = self.conns.get_mut(conn) {
+                    conn.partial = partial;
+                }
+                Head::Partial
+            }
+            Err(malformed) => {
+                self.request = RequestHead::default();
+                Head::Bad(of_request(malformed))
+            }
+        }
+    }
+
+    /// Parses a response of `conn` into [`Core::response`].
+    pub(super) fn parse_response(
+        &mut self,
+        conn: ConnId,
+        asked: RequestKind,
+        bytes: &[u8],
+    ) -> Head {
+        if let Some(conn) = self.conns.get_mut(conn)
+            && let Partial::Response(partial) = std::mem::take(&mut conn.partial)
+        {
+            self.response = *partial;
+        }
+        match parse_response(bytes, &Limits::default(), asked, &mut self.response) {
+            Ok(Some(length)) => Head::Whole(length),
+            Ok(None) => {
+                let partial = Partial::Response(Box::new(std::mem::take(&mut self.response)));
+                if let Some(conn) = self.conns.get_mut(conn) {
+                    conn.partial = partial;
+                }
+                Head::Partial
+            }
+            Err(_) => {
+                self.response = ResponseHead::default();
+                Head::Bad(Failure::MalformedResponse)
+            }
+        }
+    }
+
+    /// Parses a head that is complete or wrong: one that was written out of a stream's fields.
+    pub(super) fn parse_whole_request(&mut self, text: &[u8]) -> bool {
+        let whole = parse_request(text, &Limits::default(), &mut self.request);
+        if matches!(whole, Ok(Some(length)) if length == text.len()) && self.request.start == 0 {
+            return true;
+        }
+        self.request = RequestHead::default();
+        false
+    }
+
+    /// The same for a response.
+    pub(super) fn parse_whole_response(&mut self, asked: RequestKind, text: &[u8]) -> bool {
+        let whole = parse_response(text, &Limits::default(), asked, &mut self.response);
+        if matches!(whole, Ok(Some(length)) if length == text.len()) {
+            return true;
+        }
+        self.response = ResponseHead::default();
+        false
+    }
+}
+
+impl Exchange {
+    /// Becomes the exchange of the request that was parsed from `bytes` into `head`.
+    pub(super) fn take_request(&mut self, head: &RequestHead, bytes: &[u8]) {
+        let method = head.method.of(bytes);
+        let whole = &bytes[head.start..];
+        self.request_head = RequestFacts {
+            length: whole.len(),
+            kind: RequestKind::of(method),
+            may_tunnel: head.upgrade || method == b"CONNECT",
+            idempotent: idempotent(method),
+        };
+        self.keep_down = head.keep_alive;
+        self.request.body = Body::new(head.framing);
+        self.request.ended = head.framing == Framing::None || self.request.body.ended();
+        self.request.bytes = whole.len() as u64;
+        self.replay.extend_from_slice(whole);
+    }
+}
+
+impl Exchange {
+    /// The head is the whole request, and no tunnel may follow it.
+    pub(super) fn ends_with_head(&self) -> bool {
+        !self.raw
+            && self.request.ended
+            && !self.request_head.may_tunnel
+            && self.replay.len() == self.request_head.length
+    }
+}
+
+impl ResponseFacts {
+    /// What `head` says.
+    pub(super) fn of(head: &ResponseHead) -> Self {
+        Self {
+            status: head.status,
+            interim: head.interim(),
+            tunnel: head.tunnel,
+            keep_alive: head.keep_alive,
+            body: Body::new(head.framing),
+        }
+    }
+
+    /// Nothing of this response follows its head.
+    pub(super) fn is_all(&self) -> bool {
+        !self.interim && !self.tunnel && self.body.ended()
+    }
+}
+
+fn of_request(malformed: Malformed) -> Failure {
+    if malformed.status() == 431 {
+        Failure::HeadTooLarge
+    } else {
+        Failure::MalformedRequest
+    }
+}
+
+/// RFC 9110, section 9.2.2.
+fn idempotent(method: &[u8]) -> bool {
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
+    )
+}

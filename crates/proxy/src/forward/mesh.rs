@@ -1,0 +1,551 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Mesh connections: a TLS session and a codec over one socket; made, proved, renewed, left and ended.
+//!
+//! A connection takes streams before it is connected: what they say waits unsealed. It counts as proved only when the first
+//! byte of the peer came out of the session: before that the peer has judged nobody, and every stream may go elsewhere.
+//! Must never seal more than a connection can write. Next: `link.rs`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use maille_engine::hpack::List;
+use maille_engine::mesh::{Connection, Event, Settings};
+use maille_engine::route::Hop;
+use maille_engine::snapshot::{Known, Snapshot};
+use maille_identity::{Credentials, Session, SessionError};
+use maille_model::{AddressOwner, Identity};
+
+use super::Core;
+use super::conns::{Conn, ConnId, Effect, HIGH, Role};
+use super::exchange::{Carries, End, Exchange, Side};
+use super::link::Texts;
+use super::table::{Id, Table};
+use super::timers::Timer;
+use crate::connect::mesh::{MeshKey, MeshPool};
+use crate::connect::tcp::ConnectSpec;
+use crate::failure::Failure;
+
+/// `docs/wire.md`, limits and windows.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const QUIET: Duration = Duration::from_secs(30);
+const DEAD: Duration = Duration::from_secs(50);
+const UNUSED: Duration = Duration::from_secs(300);
+/// Decrypted bytes of one read are kept in a vector of at most this size between reads.
+const PLAIN: usize = 512 * 1024;
+
+/// One mesh connection.
+#[derive(Debug)]
+pub(super) struct Mesh {
+    pub(super) conn: ConnId,
+    tls: Session,
+    pub(super) link: Connection,
+    /// What the codec said and was not sealed yet.
+    pub(super) out: Vec<u8>,
+    /// Whom it was made to; `None` for a connection that the other side made.
+    dialled: Option<MeshKey>,
+    remote: SocketAddr,
+    peer: Option<Arc<Identity>>,
+    generation: u64,
+    /// A byte of the peer came through the session.
+    proved: bool,
+    /// Takes no new streams; ends with its last one.
+    pub(super) leaving: bool,
+    pub(super) dirty: bool,
+    /// Exchanges that wait until the unsealed bytes are fewer.
+    pub(super) starved: Vec<Id<Exchange>>,
+    heard: Instant,
+    used: Instant,
+    pinged: bool,
+}
+
+/// All mesh connections of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Meshes {
+    pub(super) table: Table<Mesh>,
+    pool: MeshPool<Id<Mesh>>,
+    credentials: Option<Credentials>,
+    pub(super) dirty: Vec<Id<Mesh>>,
+    sealing: Vec<Id<Mesh>>,
+    plain: Vec<u8>,
+    list: List,
+    pub(super) texts: Texts,
+    started: Option<Instant>,
+}
+
+// === impl Meshes ===
+
+impl Meshes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.len() == 0
+    }
+
+    pub(super) fn get(&self, id: Id<Mesh>) -> Option<&Mesh> {
+        self.table.get(id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: Id<Mesh>) -> Option<&mut Mesh> {
+        self.table.get_mut(id)
+    }
+}
+
+// === impl Mesh ===
+
+impl Mesh {
+    /// At which end of an exchange its streams are.
+    pub(super) fn end(&self) -> End {
+        match self.dialled {
+            Some(_) => End::Up,
+            None => End::Down,
+        }
+    }
+}
+
+// === impl Core: how they begin ===
+
+impl Core {
+    /// Another proxy connected.
+    pub(super) fn mesh_accepted(&mut self, conn: ConnId, client: SocketAddr) {
+        let Some(credentials) = &self.meshes.credentials else {
+            maille_chassis::limited!(warn, "a peer was refused: there is no certificate yet");
+            return self.conns.abort(conn);
+        };
+        match Session::server(credentials) {
+            Ok(tls) => {
+                let generation = credentials.generation();
+                let mut out = Vec::new();
+                let link = Connection::server(Settings::default(), &mut out);
+                self.mesh_insert(conn, (tls, link, out), None, (client, generation));
+            }
+            Err(error) => {
+                maille_chassis::limited!(error, error = &error as &dyn std::error::Error, "no TLS session");
+                self.conns.abort(conn);
+            }
+        }
+    }
+
+    /// The connection that takes a stream for `hop`, or a new one.
+    pub(super) fn mesh_for(&mut self, hop: &Hop) -> Result<Id<Mesh>, Failure> {
+        let Hop::Mesh { to, identity, uid, .. } = hop else {
+            return Err(Failure::ConnectUnreachable);
+        };
+        let Some(credentials) = &self.meshes.credentials else {
+            return Err(Failure::Overloaded);
+        };
+        let generation = credentials.generation();
+        let table = &self.meshes.table;
+        let takes = |id| table.get(id).is_some_and(|mesh: &Mesh| !mesh.leaving && mesh.link.can_open());
+        if let Some(mesh) = self.meshes.pool.find((*to, identity, uid, generation), takes) {
+            return Ok(mesh);
+        }
+        if self.conns.len() >= self.settings.max_connections {
+            return Err(Failure::Overloaded);
+        }
+        let tls = Session::client(credentials, identity).map_err(|_| Failure::Overloaded)?;
+        let mut out = Vec::new();
+        let link = Connection::client(Settings::default(), &mut out);
+        let key = MeshKey {
+            to: *to,
+            identity: identity.clone(),
+            uid: uid.clone(),
+            generation,
+        };
+        let mut fresh = Conn::new(Role::Gone);
+        fresh.connecting = true;
+        let conn = self.conns.insert(fresh);
+        let mesh = self.mesh_insert(conn, (tls, link, out), Some(key.clone()), (*to, generation));
+        self.meshes.pool.put(key, mesh);
+        let spec = ConnectSpec { to: *to, source: None, mark: None };
+        self.conns.effect(Effect::Connect { conn, spec });
+        self.timers.set(self.now + self.settings.connect_timeout, Timer::Connect(conn));
+        // The first message of the handshake waits for the connection.
+        self.mesh_input(mesh, &mut []);
+        Ok(mesh)
+    }
+
+    fn mesh_insert(
+        &mut self,
+        conn: ConnId,
+        (tls, link, out): (Session, Connection, Vec<u8>),
+        dialled: Option<MeshKey>,
+        (remote, generation): (SocketAddr, u64),
+    ) -> Id<Mesh> {
+        let mesh = self.meshes.table.insert(Mesh {
+            conn,
+            tls,
+            link,
+            out,
+            dialled,
+            remote,
+            peer: None,
+            generation,
+            proved: false,
+            leaving: false,
+            dirty: false,
+            starved: Vec::new(),
+            heard: self.now,
+            used: self.now,
+            pinged: false,
+        });
+        if let Some(conn) = self.conns.get_mut(conn) {
+            conn.role = Role::Mesh(mesh);
+        }
+        self.meshes.started.get_or_insert(self.now);
+        self.timers.set(self.now + HANDSHAKE, Timer::Handshake(mesh));
+        self.sweep_later();
+        mesh
+    }
+
+    /// Who is at the other end of a connection: its address and its proven identity.
+    pub(super) fn mesh_peer(&self, id: Id<Mesh>) -> Option<(SocketAddr, Option<Arc<Identity>>)> {
+        let mesh = self.meshes.get(id)?;
+        Some((mesh.remote, mesh.peer.clone()))
+    }
+}
+
+// === impl Core: what the peer says ===
+
+impl Core {
+    /// Ciphertext of a peer.
+    pub(super) fn mesh_input(&mut self, id: Id<Mesh>, bytes: &mut [u8]) {
+        let mut plain = std::mem::take(&mut self.meshes.plain);
+        plain.clear();
+        let Some(mesh) = self.meshes.table.get_mut(id) else {
+            return;
+        };
+        mesh.heard = self.now;
+        mesh.pinged = false;
+        let tls = &mut mesh.tls;
+        let fed = self
+            .conns
+            .put_with(mesh.conn, |out| tls.feed_slice(bytes, &mut plain, out));
+        match fed {
+            None => {}
+            Some(Err(error)) => self.session_failed(id, &error),
+            Some(Ok(progress)) => {
+                if progress.established && mesh.peer.is_none() {
+                    mesh.peer = mesh.tls.peer().cloned().map(Arc::new);
+                    self.mesh_mark(id);
+                }
+                if !plain.is_empty() {
+                    self.mesh_plain(id, &plain);
+                }
+                if progress.closed {
+                    self.mesh_end(id, Failure::ConnectRefused);
+                }
+            }
+        }
+        if plain.capacity() <= PLAIN {
+            self.meshes.plain = plain;
+        }
+    }
+
+    fn mesh_plain(&mut self, id: Id<Mesh>, plain: &[u8]) {
+        self.mesh_proved(id);
+        let mut list = std::mem::take(&mut self.meshes.list);
+        let started = self.meshes.started.unwrap_or(self.now);
+        let elapsed = self.now.saturating_duration_since(started).as_millis();
+        let now = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        let mut at = 0;
+        while let Some(mesh) = self.meshes.table.get_mut(id) {
+            match mesh.link.receive(now, &plain[at..], &mut list, &mut mesh.out) {
+                Ok(received) => {
+                    at += received.taken;
+                    let Some(event) = received.event else { break };
+                    let end = mesh.end();
+                    self.mesh_event(id, end, event);
+                }
+                Err(error) => {
+                    let peer = mesh.peer.as_deref().map(tracing::field::display);
+                    maille_chassis::limited!(
+                        warn,
+                        error = &error as &dyn std::error::Error,
+                        peer.id = peer,
+                        "mesh connection ended: the peer broke the protocol"
+                    );
+                    self.mesh_end(id, Failure::UpstreamClosed);
+                    break;
+                }
+            }
+        }
+        self.meshes.list = list;
+        self.mesh_mark(id);
+        self.mesh_maybe_over(id);
+    }
+
+    fn mesh_event(&mut self, id: Id<Mesh>, end: End, event: Event<'_>) {
+        match event {
+            Event::Request { stream, fields, end } => self.stream_request(id, stream, &fields, end),
+            Event::Response { token, fields, end, .. } => {
+                self.stream_response(Id::from_bits(token), &fields, end);
+            }
+            Event::Data { stream, token, bytes, end: over } => {
+                let exchange = Id::from_bits(token);
+                if self.exchanges.get(exchange).is_some() {
+                    self.stream_data(exchange, end, bytes, over);
+                } else {
+                    // Nobody waits for it: the answer came before the request had ended.
+                    self.stream_release(id, stream);
+                }
+            }
+            Event::Reset { token, code, .. } => {
+                self.stream_was_reset(Id::from_bits(token), end, code);
+            }
+            Event::Unprocessed { token, .. } => {
+                self.stream_unprocessed(Id::from_bits(token), Failure::Draining);
+            }
+            Event::Writable { token, .. } => self.stream_writable(Id::from_bits(token), end),
+            Event::Goaway { .. } => self.mesh_leave(id),
+            Event::Settings | Event::Pong { .. } => {}
+        }
+    }
+
+    /// The peer has spoken through the session: it has judged us as we have judged it.
+    fn mesh_proved(&mut self, id: Id<Mesh>) {
+        let Some(mesh) = self.meshes.get_mut(id) else {
+            return;
+        };
+        if std::mem::replace(&mut mesh.proved, true) || mesh.dialled.is_none() {
+            return;
+        }
+        for exchange in self.mesh_exchanges(id) {
+            let http = self.exchanges.get(exchange).map(|exchange| exchange.carries) == Some(Carries::Http);
+            if http {
+                self.established(exchange);
+            }
+        }
+    }
+
+    /// Whether the peer of a stream has been proved.
+    pub(super) fn mesh_is_proved(&self, id: Id<Mesh>) -> bool {
+        self.meshes.get(id).is_some_and(|mesh| mesh.proved)
+    }
+
+    fn mesh_exchanges(&self, id: Id<Mesh>) -> Vec<Id<Exchange>> {
+        let on = |side: Side| matches!(side, Side::Stream { mesh, .. } if mesh == id);
+        self.exchanges
+            .ids()
+            .filter(|exchange| {
+                self.exchanges
+                    .get(*exchange)
+                    .is_some_and(|exchange| on(exchange.up) || on(exchange.down))
+            })
+            .collect()
+    }
+}
+
+// === impl Core: how they are written ===
+
+impl Core {
+    /// Has the connection sealed and written at the end of the turn.
+    pub(super) fn mesh_mark(&mut self, id: Id<Mesh>) {
+        if let Some(mesh) = self.meshes.table.get_mut(id)
+            && !mesh.dirty
+            && !mesh.out.is_empty()
+        {
+            mesh.dirty = true;
+            self.meshes.dirty.push(id);
+        }
+    }
+
+    /// Seals what the codecs have said, as far as the sockets keep up.
+    pub fn seal(&mut self) {
+        let mut sealing = std::mem::take(&mut self.meshes.sealing);
+        std::mem::swap(&mut sealing, &mut self.meshes.dirty);
+        for id in sealing.drain(..) {
+            self.seal_one(id);
+        }
+        self.meshes.sealing = sealing;
+    }
+
+    fn seal_one(&mut self, id: Id<Mesh>) {
+        let Some(mesh) = self.meshes.table.get_mut(id) else {
+            return;
+        };
+        mesh.dirty = false;
+        let full = self.conns.get(mesh.conn).is_none_or(|conn| conn.unsent() > HIGH);
+        if full || !mesh.tls.is_established() {
+            // Comes again when the socket has drained, or with the end of the handshake.
+            return;
+        }
+        let (tls, out) = (&mut mesh.tls, &mut mesh.out);
+        let sealed = self.conns.put_with(mesh.conn, |sealed| tls.seal(out, sealed));
+        if out.capacity() > super::conns::KEEP {
+            *out = Vec::new();
+        } else {
+            out.clear();
+        }
+        let starved = std::mem::take(&mut mesh.starved);
+        let end = mesh.end();
+        if let Some(Err(error)) = sealed {
+            return self.session_failed(id, &error);
+        }
+        for exchange in starved {
+            self.stream_writable(exchange, end);
+        }
+    }
+
+    /// The socket has room again.
+    pub(super) fn mesh_drained(&mut self, id: Id<Mesh>) {
+        self.mesh_mark(id);
+    }
+}
+
+// === impl Core: how they end ===
+
+impl Core {
+    fn session_failed(&mut self, id: Id<Mesh>, error: &SessionError) {
+        let Some(mesh) = self.meshes.get(id) else {
+            return;
+        };
+        maille_chassis::limited!(
+            warn,
+            error = error as &dyn std::error::Error,
+            reason = error.reason(),
+            remote = %mesh.remote,
+            expected = mesh.dialled.as_ref().map(|key| tracing::field::display(&key.identity)),
+            "mesh connection refused"
+        );
+        self.mesh_end(id, Failure::PeerIdentity);
+    }
+
+    pub(super) fn handshake_late(&mut self, id: Id<Mesh>) {
+        if self.meshes.get(id).is_some_and(|mesh| !mesh.proved) {
+            self.mesh_end(id, Failure::ConnectTimeout);
+        }
+    }
+
+    /// The socket is gone, or never was.
+    pub(super) fn mesh_lost(&mut self, id: Id<Mesh>, failure: Failure) {
+        self.mesh_end(id, failure);
+    }
+
+    /// The end of every mesh connection. Streams that the peer cannot have seen go elsewhere.
+    pub(super) fn mesh_end(&mut self, id: Id<Mesh>, failure: Failure) {
+        let exchanges = self.mesh_exchanges(id);
+        let Some(mut mesh) = self.meshes.table.remove(id) else {
+            return;
+        };
+        if let Some(key) = &mesh.dialled {
+            self.meshes.pool.forget(key.to, id);
+        }
+        let connecting = self.conns.get(mesh.conn).is_some_and(|conn| conn.connecting);
+        if !connecting {
+            let (tls, out) = (&mut mesh.tls, &mesh.out);
+            self.conns.put_with(mesh.conn, |sealed| {
+                // Without a session there is nothing left to say.
+                if tls.seal(out, sealed).is_ok() {
+                    tls.close(sealed);
+                }
+            });
+        }
+        self.close(mesh.conn);
+        for exchange in exchanges {
+            if mesh.dialled.is_some() && !mesh.proved {
+                self.stream_unprocessed(exchange, failure);
+            } else {
+                self.stream_lost(exchange, mesh.end());
+            }
+        }
+    }
+
+    /// No new streams; over with the last one.
+    fn mesh_leave(&mut self, id: Id<Mesh>) {
+        let Some(mesh) = self.meshes.table.get_mut(id) else {
+            return;
+        };
+        mesh.leaving = true;
+        if let Some(key) = &mesh.dialled {
+            self.meshes.pool.forget(key.to, id);
+        }
+        self.mesh_maybe_over(id);
+    }
+
+    pub(super) fn mesh_maybe_over(&mut self, id: Id<Mesh>) {
+        let over = self
+            .meshes
+            .get(id)
+            .is_some_and(|mesh| mesh.leaving && mesh.proved && mesh.link.streams_open() == 0);
+        if over {
+            self.mesh_end(id, Failure::Draining);
+        }
+    }
+
+    /// New streams rest on the new certificate; what is open goes on with the old one.
+    pub(super) fn mesh_renew(&mut self, credentials: Credentials) {
+        let generation = credentials.generation();
+        self.meshes.credentials = Some(credentials);
+        self.mesh_retire(|mesh| mesh.generation != generation);
+    }
+
+    pub(super) fn mesh_drain(&mut self) {
+        self.mesh_retire(|_| true);
+    }
+
+    fn mesh_retire(&mut self, which: impl Fn(&Mesh) -> bool) {
+        for id in self.meshes.table.ids().collect::<Vec<_>>() {
+            let Some(mesh) = self.meshes.table.get_mut(id).filter(|mesh| which(mesh)) else {
+                continue;
+            };
+            if mesh.dialled.is_none() && !mesh.leaving {
+                mesh.link.goaway(maille_engine::mesh::Code::NO_ERROR, &mut mesh.out);
+                self.mesh_mark(id);
+            }
+            self.mesh_leave(id);
+        }
+    }
+
+    /// Trust that was withdrawn cuts what rests on it: an anchor that is gone, an address that is somebody else's now.
+    pub(super) fn withdraw(&mut self, before: &Snapshot) {
+        let anchors = |snapshot: &Snapshot| snapshot.mesh().map(|mesh| mesh.trust_anchors.clone());
+        let retired = match (anchors(before), anchors(&self.snapshot)) {
+            (Some(before), Some(now)) => before.iter().any(|anchor| !now.contains(anchor)),
+            _ => false,
+        };
+        let cut: Vec<_> = self
+            .meshes
+            .table
+            .ids()
+            .filter(|id| {
+                retired || self.meshes.get(*id).is_some_and(|mesh| self.is_somebody_else(mesh))
+            })
+            .collect();
+        for id in cut {
+            self.mesh_end(id, Failure::PeerIdentity);
+        }
+    }
+
+    fn is_somebody_else(&self, mesh: &Mesh) -> bool {
+        let Some(key) = &mesh.dialled else {
+            return false;
+        };
+        match self.snapshot.address(key.to.ip()).map(|owner| &**owner) {
+            Known::Present(AddressOwner::Workload(workload)) => workload.uid != key.uid,
+            Known::Present(AddressOwner::Service(_)) => true,
+            Known::Absent | Known::Unknown => false,
+        }
+    }
+
+    /// Once in a while: asks quiet peers for a sign of life, ends the dead and the unused.
+    pub(super) fn mesh_sweep(&mut self) {
+        for id in self.meshes.table.ids().collect::<Vec<_>>() {
+            let Some(mesh) = self.meshes.table.get_mut(id) else {
+                continue;
+            };
+            let quiet = self.now.saturating_duration_since(mesh.heard);
+            if mesh.link.streams_open() > 0 {
+                mesh.used = self.now;
+                if quiet >= DEAD && mesh.proved {
+                    self.mesh_end(id, Failure::ConnectTimeout);
+                } else if quiet >= QUIET && mesh.proved && !mesh.pinged {
+                    mesh.pinged = true;
+                    mesh.link.ping([0; 8], &mut mesh.out);
+                    self.mesh_mark(id);
+                }
+            } else if self.now.saturating_duration_since(mesh.used) >= UNUSED {
+                mesh.link.goaway(maille_engine::mesh::Code::NO_ERROR, &mut mesh.out);
+                self.mesh_end(id, Failure::Draining);
+            }
+        }
+    }
+}

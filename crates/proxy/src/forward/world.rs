@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the core is told from outside its connections: snapshots, credentials, the drain; and what it tells: questions and counts.
+//!
+//! Must never let a decision see half of a change. Next: `mesh.rs`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use maille_engine::http1::{RequestHead, ResponseHead};
+use maille_engine::snapshot::{Key, Snapshot};
+use maille_identity::Credentials;
+use tokio::sync::mpsc;
+
+use super::conns::{ConnId, Conns, Role};
+use super::exchange::{Carries, Exchange};
+use super::mesh::Meshes;
+use super::table::Table;
+use super::timers::{Timer, Timers};
+use super::{Core, Settings};
+use crate::balance::Balance;
+use crate::connect::pool::Pool;
+use crate::failure::Failure;
+use crate::outcome::{self, Outcome};
+use crate::route::Facts;
+use crate::telemetry::{self, Batch, Recorder};
+
+/// How often idle connections are looked at, while there are any.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Questions to control that were not taken yet.
+const QUESTIONS: usize = 1_024;
+
+impl Core {
+    /// A core that knows nobody yet.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        Self {
+            settings,
+            snapshot: Arc::new(Snapshot::new()),
+            conns: Conns::default(),
+            exchanges: Table::default(),
+            meshes: Meshes::default(),
+            pool: Pool::default(),
+            balance: Balance::new(settings.seed),
+            recorder: Recorder::new(),
+            timers: Timers::default(),
+            waiting: Vec::new(),
+            undetected: Vec::new(),
+            questions: VecDeque::new(),
+            request: RequestHead::default(),
+            response: ResponseHead::default(),
+            parsed: None,
+            now,
+            sweeping: false,
+            draining: false,
+        }
+    }
+
+    /// Control said something.
+    pub fn learn(&mut self, snapshot: Arc<Snapshot>) {
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        self.withdraw(&before);
+        self.decide_waiting();
+    }
+
+    /// There is a new certificate. What is open goes on with the old one; new streams take the new one.
+    pub fn renew(&mut self, credentials: Credentials) {
+        self.mesh_renew(credentials);
+        self.decide_waiting();
+    }
+
+    /// Stops: nothing new is accepted, what is open may end.
+    pub fn drain(&mut self) {
+        self.draining = true;
+        for old in self.pool.aged(self.now, true) {
+            self.conns.close(old);
+        }
+        for id in self.conns.ids() {
+            if self.role(id) == Some(Role::Client) {
+                self.client_drained(id);
+            }
+        }
+        self.mesh_drain();
+    }
+
+    /// Ends at once what the drain has left.
+    pub fn cut(&mut self) {
+        for id in self.conns.ids() {
+            self.conns.abort(id);
+        }
+    }
+
+    /// Whether no connection is left.
+    pub fn is_quiet(&self) -> bool {
+        self.conns.len() == 0
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// What control shall be asked.
+    pub fn next_question(&mut self) -> Option<Key> {
+        self.questions.pop_front()
+    }
+
+    /// Whether there is something to ask.
+    pub fn has_questions(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
+    /// Hands over what was counted. Call it once a second.
+    pub fn counts(&mut self, to: &mpsc::Sender<Batch>) {
+        self.recorder.flush(to);
+    }
+
+    pub(super) fn ask(&mut self, key: Key) {
+        // A question that finds no place is asked again by the next who needs it.
+        if self.questions.len() < QUESTIONS && !self.questions.contains(&key) {
+            self.questions.push_back(key);
+        }
+    }
+
+    pub(super) fn role(&self, id: ConnId) -> Option<Role> {
+        self.conns.get(id).map(|conn| conn.role)
+    }
+
+    pub(super) fn new_exchange(&mut self, carries: Carries, facts: Facts) -> Exchange {
+        Exchange::new(carries, facts, self.conns.spare(), self.now)
+    }
+
+    pub(super) fn report(&mut self, exchange: &Exchange) {
+        let outcome = Outcome {
+            carries: match exchange.carries {
+                Carries::Http => telemetry::Carries::Http,
+                Carries::Tcp => telemetry::Carries::Tcp,
+            },
+            facts: &exchange.facts,
+            plan: exchange.plan.as_ref(),
+            hop: exchange.picked.as_ref().map(|picked| &picked.hop),
+            protected: exchange.protected,
+            status: exchange.status,
+            failure: exchange.failure,
+            latency: exchange
+                .answered_at
+                .unwrap_or(self.now)
+                .saturating_duration_since(exchange.began),
+            request_bytes: exchange.request.bytes,
+            response_bytes: exchange.response.bytes,
+        };
+        let edge = outcome::edge(&mut self.recorder, &outcome);
+        outcome::report(&mut self.recorder, edge, &outcome);
+    }
+
+    /// Counts a client whose bytes were no request at all.
+    pub(super) fn report_refused(&mut self, conn: ConnId, failure: Failure) {
+        let Some(accepted) = self.conns.get(conn).and_then(|conn| conn.accepted) else {
+            return;
+        };
+        let mut exchange = self.new_exchange(Carries::Http, Facts::of(&accepted));
+        exchange.failure = Some(failure);
+        exchange.status = failure.http_status();
+        self.report(&exchange);
+        self.conns.store(exchange.replay);
+    }
+
+    pub(super) fn sweep_later(&mut self) {
+        if !self.sweeping {
+            self.sweeping = true;
+            self.timers.set(self.now + SWEEP, Timer::Sweep);
+        }
+    }
+
+    pub(super) fn sweep(&mut self) {
+        self.sweeping = false;
+        for old in self.pool.aged(self.now, false) {
+            self.conns.close(old);
+        }
+        self.mesh_sweep();
+        if !self.pool.is_empty() || !self.meshes.is_empty() {
+            self.sweep_later();
+        }
+    }
+
+    pub(super) fn pool_forget(&mut self, id: ConnId) {
+        if let Some(key) = self.conns.get(id).and_then(|conn| conn.pool_key) {
+            self.pool.forget(id, &key);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The data plane as a whole: one thread with one runtime, its listeners, what the control thread tells it, and its end.
+//!
+//! Must never bind anything itself: sockets are given. Read `accept.rs` next.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use maille_chassis::clock::Clock;
+use maille_chassis::drain::{Phase, Watch};
+use maille_engine::route::Direction;
+use maille_engine::snapshot::{Key, Snapshot};
+use maille_identity::Credentials;
+use tokio::sync::{mpsc, watch};
+
+use crate::accept::{self, Door};
+use crate::forward::{Core, Settings};
+use crate::original_dst::OriginalDst;
+use crate::telemetry::Batch;
+use crate::worker::Worker;
+
+/// How often counts go to the control thread.
+const COUNTS: Duration = Duration::from_secs(1);
+
+/// A listening socket and how its connections tell where they wanted to go.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket, in non-blocking mode.
+    pub socket: TcpListener,
+    /// What comes through it.
+    pub door: Door,
+    /// `None`: the socket's own address (TPROXY). Else always this one: explicit ports.
+    pub to: Option<SocketAddr>,
+}
+
+/// What the control thread and the data plane tell each other.
+#[derive(Debug)]
+pub struct Links {
+    /// What is known, whenever it changes.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Takes what a decision needs and nobody has said. When it is full the question is lost; the next who needs it asks again.
+    pub questions: mpsc::Sender<Key>,
+    /// The own certificate and the anchors, whenever they change.
+    pub credentials: watch::Receiver<Option<Credentials>>,
+    /// Counts, once a second.
+    pub counts: mpsc::Sender<Batch>,
+    /// When to stop.
+    pub drain: Watch,
+}
+
+impl Listener {
+    /// A listener for what the own application dials.
+    pub fn outbound(socket: TcpListener, to: Option<SocketAddr>) -> Self {
+        Self { socket, door: Door::Plain(Direction::Outbound), to }
+    }
+
+    /// A listener for what somebody without a proxy dials.
+    pub fn inbound(socket: TcpListener, to: Option<SocketAddr>) -> Self {
+        Self { socket, door: Door::Plain(Direction::Inbound), to }
+    }
+
+    /// A listener for other proxies.
+    pub fn mesh(socket: TcpListener) -> Self {
+        Self { socket, door: Door::Mesh, to: None }
+    }
+}
+
+/// Runs the data plane on this thread until the drain has ended.
+pub fn run(settings: Settings, listeners: Vec<Listener>, links: Links) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(serve(settings, listeners, links))
+}
+
+async fn serve(settings: Settings, listeners: Vec<Listener>, mut links: Links) -> io::Result<()> {
+    let clock = Clock::start();
+    let worker = Worker::new(Core::new(settings, clock.now().into_std()), clock);
+    let mut doors = Vec::new();
+    for listener in listeners {
+        let socket = tokio::net::TcpListener::from_std(listener.socket)?;
+        let original = listener.to.map_or(OriginalDst::Socket, OriginalDst::Fixed);
+        let run = accept::run(socket, listener.door, original, worker.clone());
+        doors.push(tokio::task::spawn_local(run));
+    }
+    let mut drain = links.drain.clone();
+    let work = async {
+        tokio::join!(
+            worker.flush(),
+            snapshots(&worker, links.snapshots.clone()),
+            credentials(&worker, links.credentials.clone()),
+            questions(&worker, &links.questions),
+            counts(&worker, &links.counts, clock),
+        );
+    };
+    let end = async {
+        drain.reached(Phase::Graceful).await;
+        for door in &doors {
+            door.abort();
+        }
+        worker.tell(Core::drain);
+        tokio::select! {
+            () = worker.quiet() => {}
+            () = drain.reached(Phase::Immediate) => {
+                worker.tell(Core::cut);
+                worker.quiet().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = end => {}
+    }
+    worker.tell(|core| core.counts(&links.counts));
+    Ok(())
+}
+
+/// The worker learns what control says. When the control thread has ended, what was said stays in force.
+async fn snapshots(worker: &Worker, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    loop {
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        worker.tell(|core| core.learn(snapshot));
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn credentials(worker: &Worker, mut credentials: watch::Receiver<Option<Credentials>>) {
+    loop {
+        let new = credentials.borrow_and_update().clone();
+        if let Some(new) = new {
+            worker.tell(|core| core.renew(new));
+        }
+        if credentials.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn questions(worker: &Worker, to: &mpsc::Sender<Key>) {
+    loop {
+        worker.asked.notified().await;
+        while let Some(key) = worker.tell(Core::next_question) {
+            let _ = to.try_send(key);
+        }
+    }
+}
+
+async fn counts(worker: &Worker, to: &mpsc::Sender<Batch>, clock: Clock) {
+    loop {
+        clock.wait(COUNTS).await;
+        worker.tell(|core| core.counts(to));
+    }
+}

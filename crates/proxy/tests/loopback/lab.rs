@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A mesh on loopback: pods with addresses of their own out of 127.0.0.0/8, each with a data plane on a thread of its own, a real
+//! certificate authority, and snapshots made by hand in the place of control.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use maille_chassis::drain::{Drain, Ended};
+use maille_engine::snapshot::{Key, Known, Snapshot};
+use maille_identity::{Authority, Credentials, PrivateKey};
+use maille_model::{
+    AddressOwner, ClusterRanges, Endpoint, Endpoints, Identity, Membership, Mesh, Own, Protocol,
+    Service, ServiceId, ServicePort, TrustDomain, Workload, WorkloadUid,
+};
+use maille_proxy::forward::Settings;
+use maille_proxy::listeners::{self, Links, Listener};
+use maille_proxy::telemetry::{Batch, EdgeKey, Increment};
+use tokio::sync::{mpsc, watch};
+
+static LABS: AtomicU8 = AtomicU8::new(1);
+
+/// The port that services are dialled on.
+pub const PORT: u16 = 80;
+
+pub struct Lab {
+    authority: Authority,
+    net: u8,
+    mesh: Mesh,
+}
+
+/// What a pod is.
+#[derive(Clone)]
+pub struct Pod {
+    pub workload: Workload,
+    pub ip: IpAddr,
+}
+
+/// A data plane at work.
+pub struct Proxy {
+    pub pod: Pod,
+    pub outbound: SocketAddr,
+    pub inbound: SocketAddr,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    credentials: watch::Sender<Option<Credentials>>,
+    pub questions: mpsc::Receiver<Key>,
+    counts: mpsc::Receiver<Batch>,
+    drain: Drain,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self::with_authority(authority())
+    }
+
+    pub fn with_authority(authority: Authority) -> Self {
+        let net = LABS.fetch_add(1, Ordering::SeqCst);
+        let mesh = Mesh {
+            trust_domain: trust_domain(),
+            trust_anchors: authority.trust_anchors(),
+            cluster_ranges: ClusterRanges(vec![format!("127.{net}.0.0/16").parse().unwrap()]),
+        };
+        Self {
+            authority,
+            net,
+            mesh,
+        }
+    }
+
+    pub fn address(&self, n: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, self.net, 0, n))
+    }
+
+    /// The address of the service.
+    pub fn service(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, self.net, 1, 1)), PORT)
+    }
+
+    pub fn pod(&self, n: u8, membership: Membership) -> Pod {
+        let ip = self.address(n);
+        Pod {
+            ip,
+            workload: Workload {
+                uid: WorkloadUid::new(&format!("uid-{n}")).unwrap(),
+                namespace: "shop".parse().unwrap(),
+                name: format!("pod-{n}").parse().unwrap(),
+                service_account: format!("sa-{n}").parse().unwrap(),
+                addresses: vec![ip],
+                owner: None,
+                membership,
+            },
+        }
+    }
+
+    pub fn credentials(&self, pod: &Pod) -> Credentials {
+        self.credentials_as(&pod.workload.identity(&self.mesh.trust_domain))
+    }
+
+    pub fn credentials_as(&self, identity: &Identity) -> Credentials {
+        let key = PrivateKey::generate().unwrap();
+        let hour = Duration::from_secs(3600);
+        let signed = self
+            .authority
+            .sign(&key.csr(), identity, hour, SystemTime::now())
+            .unwrap();
+        Credentials::new(key, signed.chain, &self.authority.trust_anchors()).unwrap()
+    }
+
+    /// What `pod` knows of itself: its application speaks `protocol` on every port that is asked for.
+    pub fn own(&self, pod: &Pod, port: u16, protocol: Protocol) -> Snapshot {
+        let mut snapshot = Snapshot::new();
+        snapshot.set_mesh(self.mesh.clone());
+        snapshot.set_own(Own {
+            workload: pod.workload.clone(),
+            ports: vec![(port, protocol)],
+        });
+        snapshot
+    }
+
+    /// Adds the service with `backends` behind it.
+    pub fn add_service(
+        &self,
+        snapshot: &mut Snapshot,
+        protocol: Protocol,
+        backends: &[(&Pod, u16)],
+    ) {
+        let id: ServiceId = "shop/web".parse().unwrap();
+        snapshot.set_address(
+            self.service().ip(),
+            Known::Present(AddressOwner::Service(id.clone())),
+        );
+        snapshot.set_service(
+            id.clone(),
+            Known::Present(Service {
+                id: id.clone(),
+                addresses: vec![self.service().ip()],
+                ports: vec![ServicePort {
+                    port: PORT,
+                    name: String::new(),
+                    protocol,
+                }],
+            }),
+        );
+        let endpoints = backends.iter().map(|(pod, port)| Endpoint {
+            workload: pod.workload.clone(),
+            ready: true,
+            targets: vec![(PORT, *port)],
+        });
+        snapshot.set_endpoints(id, Known::Present(Endpoints(endpoints.collect())));
+    }
+
+    /// Starts a data plane for `pod`. Outbound connections mean to dial `to`, inbound ones `app`.
+    pub fn start(&self, pod: &Pod, snapshot: Snapshot, to: SocketAddr, app: SocketAddr) -> Proxy {
+        self.start_with(pod, snapshot, self.credentials(pod), (to, app))
+    }
+
+    pub fn start_with(
+        &self,
+        pod: &Pod,
+        snapshot: Snapshot,
+        credentials: Credentials,
+        (to, app): (SocketAddr, SocketAddr),
+    ) -> Proxy {
+        let listen = |port| {
+            let socket = TcpListener::bind((pod.ip, port)).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let (outbound, inbound, mesh) = (listen(0), listen(0), listen(15008));
+        let (snapshots, learn) = watch::channel(Arc::new(snapshot));
+        let (certify, certified) = watch::channel(Some(credentials));
+        let (ask, questions) = mpsc::channel(64);
+        let (count, counts) = mpsc::channel(1024);
+        let drain = Drain::new();
+        let links = Links {
+            snapshots: learn,
+            questions: ask,
+            credentials: certified,
+            counts: count,
+            drain: drain.watch(),
+        };
+        let addresses = (
+            outbound.local_addr().unwrap(),
+            inbound.local_addr().unwrap(),
+        );
+        let doors = vec![
+            Listener::outbound(outbound, Some(to)),
+            Listener::inbound(inbound, Some(app)),
+            Listener::mesh(mesh),
+        ];
+        let settings = Settings::default();
+        let thread =
+            std::thread::spawn(move || listeners::run(settings, doors, links).unwrap());
+        Proxy {
+            pod: pod.clone(),
+            outbound: addresses.0,
+            inbound: addresses.1,
+            snapshots,
+            credentials: certify,
+            questions,
+            counts,
+            drain,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Proxy {
+    pub fn learn(&self, snapshot: Snapshot) {
+        self.snapshots.send_replace(Arc::new(snapshot));
+    }
+
+    pub fn renew(&self, credentials: Credentials) {
+        self.credentials.send_replace(Some(credentials));
+    }
+
+    /// Drains, and gives everything that was counted.
+    pub fn stop(mut self) -> Counted {
+        assert_eq!(self.drain(Duration::from_secs(10)), Ended::Gracefully);
+        self.counted()
+    }
+
+    pub fn drain(&mut self, deadline: Duration) -> Ended {
+        let drain = &mut self.drain;
+        let ended = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap()
+            .block_on(drain.finish(deadline, std::future::pending()));
+        self.thread.take().unwrap().join().unwrap();
+        ended
+    }
+
+    pub fn counted(&mut self) -> Counted {
+        let mut counted = Counted(Vec::new());
+        while let Ok(batch) = self.counts.try_recv() {
+            assert_eq!(batch.dropped, 0);
+            for (key, increment) in batch.edges {
+                counted.add(&key, &increment);
+            }
+        }
+        counted
+    }
+}
+
+/// Sums by edge.
+pub struct Counted(pub Vec<(EdgeKey, Increment)>);
+
+impl Counted {
+    fn add(&mut self, key: &EdgeKey, more: &Increment) {
+        match self.0.iter_mut().find(|(known, _)| known == key) {
+            Some((_, sum)) => sum.merge(more),
+            None => self.0.push((key.clone(), more.clone())),
+        }
+    }
+
+    /// The only edge there is.
+    pub fn only(&self) -> (&EdgeKey, &Increment) {
+        assert_eq!(self.0.len(), 1, "{:?}", self.0);
+        (&self.0[0].0, &self.0[0].1)
+    }
+}
+
+pub fn trust_domain() -> TrustDomain {
+    "cluster.local".parse().unwrap()
+}
+
+pub fn authority() -> Authority {
+    Authority::create(&trust_domain(), SystemTime::now()).unwrap()
+}
