@@ -24,6 +24,7 @@ pub mod control;
 mod detect;
 /// What control knows, on demand.
 pub mod discovery;
+mod doors;
 /// Everything that can go wrong with an exchange.
 pub mod failure;
 /// Stage 7: the forwarding core.
@@ -37,6 +38,8 @@ pub mod metrics;
 /// Stage 2: where the client wanted to go.
 pub mod original_dst;
 mod outcome;
+/// The process.
+pub mod process;
 /// Stage 4: where it goes.
 pub mod route;
 /// What passed through, counted by edge.

@@ -135,7 +135,8 @@ async fn control(
     }
 
     let links = Links {
-        discovery: view.clone(),
+        snapshots: view.snapshots.clone(),
+        questions: view.questions.clone(),
         credentials: credentials.clone(),
         counts,
         drain: drain.watch(),
