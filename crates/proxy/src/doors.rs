@@ -140,3 +140,6 @@ pub fn settings(config: &Config) -> Settings {
         ..Settings::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

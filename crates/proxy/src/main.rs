@@ -4,20 +4,17 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use maille_chassis::config::Env;
 use maille_chassis::log;
 use maille_proxy::config::Config;
 use maille_proxy::process;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => {
-            log::flush();
-            ExitCode::SUCCESS
-        }
+    let ended = run();
+    log::flush();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::flush();
             eprintln!("maille-proxy: {error:#}");
             ExitCode::FAILURE
         }
@@ -26,8 +23,15 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let environment = Env::process();
-    let config = Config::read(&environment).context("settings")?;
-    log::init(&config.log, config.log_format).context("log")?;
-    process::run(config, &environment)?;
-    Ok(())
+    let config = Config::read(&environment)?;
+    log::init(&config.log, config.log_format)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        workload = %config.workload,
+        agent = %config.agent.display(),
+        source = ?config.source,
+        drain_seconds = config.drain.as_secs(),
+        "starting"
+    );
+    Ok(process::run(config, &environment)?)
 }

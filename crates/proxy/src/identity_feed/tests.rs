@@ -10,7 +10,7 @@ use maille_wire::v1::SignResponse;
 use maille_wire::v1::certificates_server::{Certificates, CertificatesServer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::Response;
+use tonic::{Response, Status};
 
 use super::*;
 
