@@ -24,7 +24,8 @@ pub mod control;
 mod detect;
 /// What control knows, on demand.
 pub mod discovery;
-mod doors;
+/// Listening sockets: passed on, or bound.
+pub mod doors;
 /// Everything that can go wrong with an exchange.
 pub mod failure;
 /// Stage 7: the forwarding core.
