@@ -15,5 +15,7 @@ mod markers;
 mod report;
 mod run;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 pub use run::{Args, Outcome, UsageError, run};
