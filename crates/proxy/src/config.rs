@@ -59,8 +59,10 @@ const DRAIN: Setting = Setting::new(
 );
 const LOG: Setting = Setting::new(
     "MAILLE_LOG",
-    "a filter, such as info or info,maille_proxy=debug,access=info",
+    "a filter, such as info,access=off (the default) or info for one line a request",
 );
+/// The access log is one line for each request: for those who ask for it.
+const DEFAULT_LOG: &str = "info,access=off";
 const LOG_FORMAT: Setting = Setting::new("MAILLE_LOG_FORMAT", "text or json");
 
 /// All settings.
@@ -134,9 +136,18 @@ impl Config {
             source: SOURCE.or(source, SourceAddress::Own)?,
             mark: MARK.optional(source)?,
             drain: Duration::from_secs(DRAIN.or::<u32>(source, 10)?.into()),
-            log: LOG.or(source, "info".to_owned())?,
+            log: LOG.or(source, DEFAULT_LOG.to_owned())?,
             log_format: LOG_FORMAT.or(source, Format::Text)?,
         })
+    }
+}
+
+/// A line for each request is written only for those who ask for it by name.
+fn quiet_access(filter: String) -> String {
+    if filter.contains("access=") {
+        filter
+    } else {
+        format!("{filter},access=off")
     }
 }
 
@@ -181,7 +192,7 @@ mod tests {
         assert_eq!(config.source, SourceAddress::Own);
         assert_eq!(
             (config.drain, config.log.as_str()),
-            (Duration::from_secs(10), "info")
+            (Duration::from_secs(10), DEFAULT_LOG)
         );
         assert!(config.inherited.is_empty() && config.mark.is_none() && config.admin.is_none());
     }
@@ -193,6 +204,7 @@ mod tests {
             ("MAILLE_OUTBOUND", "127.0.0.1:15001"),
             ("MAILLE_OUTBOUND_TO", "10.96.0.1:80"),
             ("MAILLE_MESH", "[::]:15008"),
+            ("MAILLE_LOG", "warn,access=info"),
             ("MAILLE_SOURCE", "keep"),
             ("MAILLE_MARK", "2"),
             ("MAILLE_DRAIN_SECONDS", "0"),
@@ -204,6 +216,7 @@ mod tests {
         assert_eq!((config.source, config.mark), (SourceAddress::Keep, Some(2)));
         assert_eq!(config.drain, Duration::ZERO);
         assert_eq!(config.inherited[0].name, "inbound");
+        assert_eq!(config.log, "warn,access=info");
     }
 
     #[test]
