@@ -102,6 +102,8 @@ pub(crate) struct Flows {
     held: usize,
     now: Duration,
     swept: Duration,
+    /// There was no room, and looking for some again is not worth it before this.
+    full_until: Duration,
     /// Streams that were not followed because there was no room.
     pub(crate) missed: u64,
 }
@@ -145,6 +147,7 @@ impl Flows {
             held: 0,
             now: Duration::ZERO,
             swept: Duration::ZERO,
+            full_until: Duration::ZERO,
             missed: 0,
         }
     }
@@ -219,10 +222,7 @@ impl Flows {
         if !segment.syn && segment.payload.is_empty() {
             return false;
         }
-        if self.flows.len() >= STREAMS {
-            self.sweep(SHORT_LINGER);
-        }
-        if self.flows.len() >= STREAMS {
+        if !self.has_room() {
             self.missed += 1;
             return false;
         }
@@ -241,6 +241,14 @@ impl Flows {
         };
         self.flows.insert(key, flow);
         true
+    }
+
+    fn has_room(&mut self) -> bool {
+        if self.flows.len() >= STREAMS && self.now >= self.full_until {
+            self.sweep(SHORT_LINGER);
+            self.full_until = self.now + Duration::from_secs(1);
+        }
+        self.flows.len() < STREAMS
     }
 
     fn pair(&mut self, key: (IpAddr, IpAddr)) -> Option<&mut Pair> {

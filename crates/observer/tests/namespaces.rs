@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The real binary in a namespace between two pods, with real connections: what it reports and how it ends.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
