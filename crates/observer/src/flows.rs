@@ -3,7 +3,8 @@
 //! when a report is written (`report.rs`, read it next), so that it does not matter when an address became known.
 //!
 //! A stream between two pods is seen twice, on the interface of each. Each sight is put in order and judged by itself; the
-//! stream's own numbers are those of the sight that shows most, so that nothing counts twice and nothing hides.
+//! stream's own numbers are those of the sight that shows most, so that nothing counts twice and nothing hides. A hole is a
+//! gap if every sight has one: what passed at one place was seen, whatever became of it on the way to the other.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,7 +17,7 @@ use maille_sys::packet::Direction;
 use crate::classify::{Classifier, Counts};
 use crate::frame::{Parsed, Segment};
 use crate::markers::{Markers, Tail};
-use crate::stream::Reassembly;
+use crate::stream::{Part, Reassembly};
 
 /// How many streams are followed at once.
 const STREAMS: usize = 1 << 17;
@@ -127,7 +128,6 @@ struct Told {
     plain: bool,
     marker: bool,
     flaw: bool,
-    gap: bool,
 }
 
 #[derive(Debug, Default)]
@@ -136,6 +136,8 @@ struct Sight {
     classifier: Classifier,
     tail: Tail,
     markers: u64,
+    /// Holes that were given up. What follows the first is searched for markers but not judged: records begin anywhere.
+    gaps: u64,
 }
 
 impl Flows {
@@ -209,12 +211,12 @@ impl Flows {
         flow.ended |= segment.fin || segment.rst;
         let sight = flow.sight(place);
         let before = sight.order.held_bytes();
-        let mut gaps = sight.take(&self.markers, segment);
+        sight.take(&self.markers, segment);
         if self.held + sight.order.held_bytes() > HELD_BYTES + before {
-            gaps += sight.give_up(&self.markers);
+            sight.give_up(&self.markers);
         }
         self.held = (self.held + sight.order.held_bytes()).saturating_sub(before);
-        flow.tell(key, place, gaps, pair);
+        flow.tell(key, place, pair);
     }
 
     /// Begins to follow a stream, at its SYN or at its first data. `false`: there is nothing to follow, or no room.
@@ -308,7 +310,7 @@ impl Flow {
     }
 
     /// Brings the pair up to what was seen at `place`.
-    fn tell(&mut self, key: Key, place: Place, gaps: u32, pair: &mut Pair) {
+    fn tell(&mut self, key: Key, place: Place, pair: &mut Pair) {
         let Some((_, sight)) = self.sights.iter().find(|(known, _)| *known == place) else {
             return;
         };
@@ -324,7 +326,6 @@ impl Flow {
             &mut pair.counts.markers,
             seen.markers,
         );
-        pair.gaps += u64::from(gaps);
         let told = &mut self.told;
         let flaw = sight.classifier.flaw();
         let found = [
@@ -334,7 +335,6 @@ impl Flow {
                 (seen.markers > 0).then_some(Reason::Marker),
             ),
             (&mut told.flaw, flaw.map(Reason::NotTls13)),
-            (&mut told.gap, (gaps > 0).then_some(Reason::Gap)),
         ];
         for (told, reason) in found {
             if let Some(reason) = reason
@@ -350,9 +350,16 @@ impl Flow {
         for at in 0..self.sights.len() {
             let (place, sight) = &mut self.sights[at];
             let place = *place;
-            let gaps = if holes { sight.give_up(markers) } else { 0 };
+            if holes {
+                sight.give_up(markers);
+            }
             sight.classifier.finish();
-            self.tell(key, place, gaps, pair);
+            self.tell(key, place, pair);
+        }
+        let gaps = self.sights.iter().map(|(_, sight)| sight.gaps).min();
+        if let Some(gaps @ 1..) = gaps {
+            pair.gaps += gaps;
+            pair.find(self.last, format!("{} -> {}", key.0, key.1), Reason::Gap);
         }
     }
 }
@@ -367,34 +374,41 @@ impl Sight {
         sight
     }
 
-    /// Takes a segment; gives how many holes were given up.
-    fn take(&mut self, markers: &Markers, segment: &Segment<'_>) -> u32 {
+    fn take(&mut self, markers: &Markers, segment: &Segment<'_>) {
         let first = segment.sequence.wrapping_add(u32::from(segment.syn));
-        let gaps = self.with(markers, |order, give| {
-            order.data(first, segment.payload, give)
+        self.with(markers, |order, give| {
+            order.data(first, segment.payload, give);
         });
         if segment.fin {
             #[expect(clippy::cast_possible_truncation, reason = "sequence numbers wrap")]
             let length = segment.payload.len() as u32;
             self.order.fin(first.wrapping_add(length));
         }
-        gaps
     }
 
-    fn give_up(&mut self, markers: &Markers) -> u32 {
-        self.with(markers, |order, give| order.finish(give))
+    fn give_up(&mut self, markers: &Markers) {
+        self.with(markers, |order, give| order.finish(give));
     }
 
     fn with(
         &mut self,
         markers: &Markers,
-        work: impl FnOnce(&mut Reassembly, &mut dyn FnMut(&[u8])) -> u32,
-    ) -> u32 {
-        let (classifier, tail, hits) = (&mut self.classifier, &mut self.tail, &mut self.markers);
-        work(&mut self.order, &mut |bytes| {
-            classifier.feed(bytes);
-            *hits += markers.search(tail, bytes);
-        })
+        work: impl FnOnce(&mut Reassembly, &mut dyn FnMut(Part<'_>)),
+    ) {
+        let (classifier, tail) = (&mut self.classifier, &mut self.tail);
+        let (hits, gaps) = (&mut self.markers, &mut self.gaps);
+        work(&mut self.order, &mut |part| match part {
+            Part::Hole => {
+                *gaps += 1;
+                *tail = Tail::default();
+            }
+            Part::Bytes(bytes) => {
+                if *gaps == 0 {
+                    classifier.feed(bytes);
+                }
+                *hits += markers.search(tail, bytes);
+            }
+        });
     }
 
     fn counts(&self) -> Counts {

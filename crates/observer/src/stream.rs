@@ -10,6 +10,15 @@ pub(crate) const HELD_BYTES: usize = 8 << 20;
 /// How many pieces may wait behind a hole.
 pub(crate) const HELD_PIECES: usize = 8192;
 
+/// What comes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    /// The next bytes.
+    Bytes(&'a [u8]),
+    /// Some that were never seen.
+    Hole,
+}
+
 /// Puts segments in order.
 #[derive(Debug, Default)]
 pub(crate) struct Reassembly {
@@ -40,10 +49,10 @@ impl Reassembly {
     }
 
     /// Takes a segment's payload and gives out what follows on. Bytes that were given out before are not looked at again.
-    /// Gives how many holes had to be given up because too much waits behind them.
-    pub(crate) fn data(&mut self, sequence: u32, bytes: &[u8], give: &mut dyn FnMut(&[u8])) -> u32 {
+    /// A hole is given up only when too much waits behind it.
+    pub(crate) fn data(&mut self, sequence: u32, bytes: &[u8], give: &mut dyn FnMut(Part<'_>)) {
         if bytes.is_empty() {
-            return 0;
+            return;
         }
         let start = *self.next.get_or_insert(sequence);
         match self.offset_of(start, sequence) {
@@ -58,12 +67,9 @@ impl Reassembly {
             }
         }
         self.drain(give);
-        let mut gaps = 0;
         while self.held_bytes > HELD_BYTES || self.held.len() > HELD_PIECES {
             self.give_up_hole(give);
-            gaps += 1;
         }
-        gaps
     }
 
     /// Whether something is missing: bytes wait behind a hole, or the end is further on.
@@ -76,24 +82,25 @@ impl Reassembly {
         self.held_bytes
     }
 
-    /// Gives out what still waits, holes left out; gives how many holes there were.
-    pub(crate) fn finish(&mut self, give: &mut dyn FnMut(&[u8])) -> u32 {
-        let mut gaps = 0;
+    /// Gives out what still waits, and where something is missing.
+    pub(crate) fn finish(&mut self, give: &mut dyn FnMut(Part<'_>)) {
         while !self.held.is_empty() {
             self.give_up_hole(give);
-            gaps += 1;
         }
-        gaps + u32::from(self.has_hole())
+        if self.has_hole() {
+            give(Part::Hole);
+        }
     }
 
-    fn give_up_hole(&mut self, give: &mut dyn FnMut(&[u8])) {
+    fn give_up_hole(&mut self, give: &mut dyn FnMut(Part<'_>)) {
         if let Some(&at) = self.held.keys().next() {
+            give(Part::Hole);
             self.advance(at.saturating_sub(self.offset));
             self.drain(give);
         }
     }
 
-    fn drain(&mut self, give: &mut dyn FnMut(&[u8])) {
+    fn drain(&mut self, give: &mut dyn FnMut(Part<'_>)) {
         while let Some(piece) = self.held.first_entry() {
             if *piece.key() > self.offset {
                 break;
@@ -105,10 +112,10 @@ impl Reassembly {
     }
 
     /// Gives out what of `bytes`, which begin at `at`, is new; `at` is not beyond the offset.
-    fn deliver(&mut self, at: u64, bytes: &[u8], give: &mut dyn FnMut(&[u8])) {
+    fn deliver(&mut self, at: u64, bytes: &[u8], give: &mut dyn FnMut(Part<'_>)) {
         let known = usize::try_from(self.offset - at).unwrap_or(usize::MAX);
         if let Some(new) = bytes.get(known..).filter(|new| !new.is_empty()) {
-            give(new);
+            give(Part::Bytes(new));
             self.advance(new.len() as u64);
         }
     }

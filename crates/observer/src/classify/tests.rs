@@ -61,7 +61,7 @@ fn what_is_not_tls_13_is_told() {
     let old = server_hello_of([7; 32], &[0, 51, 0, 2, 9, 9]);
     let alert = record(21, &[2, 40]);
     let flawed = [
-        ("a ServerHello without a version", old.clone()),
+        ("a ServerHello without a version", old),
         (
             "one that chose 1.2",
             server_hello_of([7; 32], &[0, 43, 0, 2, 3, 3]),

@@ -3,13 +3,35 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Feeds segments (sequence number, payload); gives the bytes that came out and the gaps.
-fn put(order: &mut Reassembly, segments: &[(u32, &[u8])]) -> (Vec<u8>, u32) {
-    let (mut out, mut gaps) = (Vec::new(), 0);
-    for (sequence, bytes) in segments {
-        gaps += order.data(*sequence, bytes, &mut |bytes| out.extend_from_slice(bytes));
+/// What came out: bytes and holes.
+#[derive(Default)]
+struct Out {
+    bytes: Vec<u8>,
+    holes: usize,
+}
+
+impl Out {
+    fn take(&mut self) -> impl FnMut(Part<'_>) {
+        |part| match part {
+            Part::Bytes(bytes) => self.bytes.extend_from_slice(bytes),
+            Part::Hole => self.holes += 1,
+        }
     }
-    (out, gaps)
+}
+
+/// Feeds segments (sequence number, payload); gives the bytes that came out and the holes.
+fn put(order: &mut Reassembly, segments: &[(u32, &[u8])]) -> (Vec<u8>, usize) {
+    let mut out = Out::default();
+    for (sequence, bytes) in segments {
+        order.data(*sequence, bytes, &mut out.take());
+    }
+    (out.bytes, out.holes)
+}
+
+fn finish(order: &mut Reassembly) -> (Vec<u8>, usize) {
+    let mut out = Out::default();
+    order.finish(&mut out.take());
+    (out.bytes, out.holes)
 }
 
 fn begun(sequence: u32) -> Reassembly {
@@ -48,9 +70,7 @@ fn holes_are_told_at_the_end() {
     let mut order = begun(0);
     put(&mut order, &[(1, b"ab"), (5, b"ef"), (9, b"ij")]);
     assert!(order.has_hole());
-    let mut out = Vec::new();
-    assert_eq!(order.finish(&mut |bytes| out.extend_from_slice(bytes)), 2);
-    assert_eq!(out, b"efij");
+    assert_eq!(finish(&mut order), (b"efij".to_vec(), 2));
     assert_eq!(order.held_bytes(), 0);
 }
 
@@ -63,7 +83,7 @@ fn an_end_beyond_what_was_seen_is_a_hole() {
     let mut order = begun(0);
     put(&mut order, &[(1, b"ab")]);
     order.fin(4);
-    assert_eq!(order.finish(&mut |_| ()), 1);
+    assert_eq!(finish(&mut order).1, 1);
 }
 
 #[test]
@@ -74,17 +94,17 @@ fn what_waits_is_bounded() {
     for number in 0..1000_u32 {
         // Every second piece is missing.
         let sequence = 2 + number * 120_000;
-        gaps += order.data(sequence, &piece, &mut |_| ());
+        gaps += put(&mut order, &[(sequence, &piece)]).1;
         assert!(order.held_bytes() <= HELD_BYTES);
     }
     assert!(gaps > 500, "{gaps}");
     let mut order = begun(0);
     let mut gaps = 0;
     for number in 0..20_000_u32 {
-        gaps += order.data(2 + 2 * number, b"x", &mut |_| ());
+        gaps += put(&mut order, &[(2 + 2 * number, b"x")]).1;
         assert!(order.held.len() <= HELD_PIECES);
     }
-    assert_eq!(gaps as usize, 20_000 - HELD_PIECES);
+    assert_eq!(gaps, 20_000 - HELD_PIECES);
 }
 
 /// A stream, and segments that cover it: in any order, overlapping, some twice.
@@ -110,16 +130,15 @@ proptest! {
     #[test]
     fn every_segmentation_gives_the_same_stream((bytes, sequence, segments) in segmented()) {
         let mut order = begun(sequence);
-        let mut out = Vec::new();
-        let mut gaps = 0;
+        let mut out = Out::default();
         for (start, length) in segments {
             let part = &bytes[start..(start + length).min(bytes.len())];
             let at = sequence.wrapping_add(1).wrapping_add(u32::try_from(start).unwrap());
-            gaps += order.data(at, part, &mut |bytes| out.extend_from_slice(bytes));
+            order.data(at, part, &mut out.take());
         }
         order.fin(sequence.wrapping_add(1).wrapping_add(u32::try_from(bytes.len()).unwrap()));
-        prop_assert_eq!(order.finish(&mut |_| ()) + gaps, 0);
-        prop_assert_eq!(out, bytes);
+        prop_assert_eq!(finish(&mut order), (Vec::new(), 0));
+        prop_assert_eq!((out.bytes, out.holes), (bytes, 0));
     }
 
     #[test]
@@ -133,7 +152,7 @@ proptest! {
                 order.fin(sequence);
             }
         }
-        order.finish(&mut |_| ());
+        finish(&mut order);
         prop_assert_eq!(order.held_bytes(), 0);
     }
 }
