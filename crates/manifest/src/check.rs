@@ -4,11 +4,19 @@
 use std::collections::BTreeMap;
 
 use crate::error::Problem;
-use crate::load::Source;
 use crate::objects::{Object, PodSpec, Service, TextMap, selects};
 use crate::walk::{Report, suggest};
+use crate::yaml::Node;
 
 mod pod;
+
+/// An object and where it was written.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) file: String,
+    pub(crate) node: Node,
+    pub(crate) object: Object,
+}
 
 /// One object under check: reports with file and line.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use maille_model::Name;
 
 use crate::addresses;
-use crate::check;
+use crate::check::{self, Source};
 use crate::error::{ManifestError, Problem, Warning};
 use crate::fields::{KINDS, KindRule};
 use crate::objects::{ClusterIp, IntOrText, Object, Service};
@@ -21,14 +21,6 @@ pub struct Loaded {
     pub objects: Vec<Object>,
     /// What was ignored, and why that is harmless.
     pub warnings: Vec<Warning>,
-}
-
-/// An object and where it was written.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) file: String,
-    pub(crate) node: Node,
-    pub(crate) object: Object,
 }
 
 /// Reads files, directories (their `.yaml`, `.yml` and `.json` files, sorted by name, not those below) and `-` (standard input).

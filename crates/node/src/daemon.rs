@@ -3,9 +3,8 @@
 //!
 //! They run in this process's own namespaces. A proxy is another matter: see `agent/proxy.rs`.
 
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +17,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use crate::backoff::Backoff;
+use crate::logs;
 use crate::notify::Notify;
 use crate::processes::{Processes, Role};
-use crate::runner::backoff::Backoff;
 
 /// How long one may take until it is ready.
 const READY: Duration = Duration::from_secs(10);
@@ -88,7 +88,7 @@ impl Daemon {
         };
         let notify = Notify::bind(&plan.log.with_extension("notify")).map_err(failed)?;
         let mut child = spawn(&plan, &notify).map_err(failed)?;
-        let log = || crate::runner::last_line(&plan.log).unwrap_or_default();
+        let log = || logs::last_line(&plan.log).unwrap_or_default();
         tokio::select! {
             ready = notify.ready(READY) => if !ready {
                 let program = plan.program.display().to_string();
@@ -200,7 +200,7 @@ impl Keeper {
 }
 
 fn spawn(plan: &Plan, notify: &Notify) -> io::Result<Child> {
-    let log = open_log(&plan.log)?;
+    let log = logs::open(&plan.log)?;
     let (name, value) = notify.variable();
     Command::new(&plan.program)
         .args(&plan.args)
@@ -210,11 +210,6 @@ fn spawn(plan: &Plan, notify: &Notify) -> io::Result<Child> {
         .stderr(log)
         .kill_on_drop(true)
         .spawn()
-}
-
-/// Opens a log to be written at its end.
-pub(crate) fn open_log(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path)
 }
 
 /// The pid is the child's own until it is waited for, which only the caller does.

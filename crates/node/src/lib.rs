@@ -12,10 +12,12 @@ mod api;
 pub mod args;
 /// Outboard capture.
 pub mod capture;
+mod backoff;
 mod cluster;
 mod daemon;
 mod dns;
 mod host;
+mod logs;
 mod network;
 mod notify;
 mod processes;

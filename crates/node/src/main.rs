@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `maille-node run`: see the library.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

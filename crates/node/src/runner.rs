@@ -6,8 +6,6 @@
 //! Read `runner/pod.rs` for the life of one.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +23,6 @@ use crate::cluster::{CAPTURE, Capture, Cluster, Wanted};
 use crate::network::Network;
 use crate::processes::Processes;
 
-pub(crate) mod backoff;
 mod container;
 mod env;
 mod files;
@@ -261,18 +258,4 @@ fn pod_of(deployment: &Deployment) -> anyhow::Result<Pod> {
         spec: template.spec.clone(),
         status: PodStatus::default(),
     })
-}
-
-/// The last line of a log, fit for a message: printable and short.
-pub(crate) fn last_line(path: &Path) -> Option<String> {
-    const TAIL: u64 = 4096;
-    let mut file = std::fs::File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))
-        .ok()?;
-    let mut bytes = Vec::new();
-    file.take(TAIL).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
 }

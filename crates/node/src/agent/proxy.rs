@@ -21,11 +21,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::Agent;
 use super::attest::Expected;
 use super::relay::{Certificates, Discovery, Relay, Telemetry};
+use crate::backoff::Backoff;
 use crate::capture::Captured;
 use crate::host::{Child, ProxySpec, describe, spawn_proxy};
 use crate::notify::Notify;
 use crate::processes::Role;
-use crate::runner::backoff::Backoff;
 
 /// How long clients wait for a proxy that is started again before its pod stops being ready.
 const AWAY: Duration = Duration::from_secs(1);
@@ -176,7 +176,7 @@ impl Keeper {
 
     async fn spawn(&self) -> anyhow::Result<Child> {
         self.notify.clear();
-        let log: File = crate::daemon::open_log(&self.dir.join("proxy.log"))?;
+        let log: File = crate::logs::open(&self.dir.join("proxy.log"))?;
         let path = |name: &str| self.dir.join(name).display().to_string();
         let mut env = vec![
             ("MAILLE_WORKLOAD".to_owned(), self.uid.clone()),

@@ -13,11 +13,12 @@ use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::backoff::Backoff;
 use super::probe::{ProbeError, Verdict, attempt};
 use super::status::ContainerState;
-use super::{Stop, Surroundings, env, files, last_line};
+use super::{Stop, Surroundings, env, files};
+use crate::backoff::Backoff;
 use crate::host::{Child, Sandbox, Spec, describe};
+use crate::logs::{self, last_line};
 use crate::processes::Role;
 
 /// Tries follow one another at most this slowly until the first one succeeds: `periodSeconds` is for something that runs, and
@@ -118,7 +119,7 @@ impl Running {
             &self.around.path,
         )?;
         let dir = self.around.cluster.pod_dir(&self.pod.metadata.uid);
-        let log = crate::daemon::open_log(&self.log())?;
+        let log = logs::open(&self.log())?;
         let child = self.sandbox.spawn(Spec {
             program: launch.program,
             args: launch.args,
@@ -194,7 +195,7 @@ impl Running {
     }
 
     fn cut_log(&self) {
-        if let Ok(file) = crate::daemon::open_log(&self.log())
+        if let Ok(file) = logs::open(&self.log())
             && file.metadata().is_ok_and(|data| data.len() > LOG_LIMIT)
         {
             // The process writes at the end wherever that is.

@@ -136,7 +136,7 @@ impl Life {
     }
 
     fn explain_proxy(&self) -> String {
-        match super::last_line(&self.dir().join("proxy.log")) {
+        match crate::logs::last_line(&self.dir().join("proxy.log")) {
             Some(line) => format!("not ready; its last line: {line}"),
             None => "not ready, and it has not said why".to_owned(),
         }
