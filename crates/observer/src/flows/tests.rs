@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::frame::parse;
-use crate::testing::{ACK, FIN, RST, SYN, Tcp, client_stream, ethernet, server_hello_of};
+use crate::testing::{ACK, FIN, RST, SYN, Tcp, client_stream, ethernet, record, server_hello_of};
 
 const LEFT: Place = (2, Direction::In);
 const RIGHT: Place = (3, Direction::Out);
@@ -183,6 +183,13 @@ fn a_stream_joined_late_is_counted_as_such() {
     wire.send(&[LEFT], 50, ACK, b"hello");
     assert_eq!((wire.pair().streams, wire.pair().beginnings_missed), (1, 1));
     assert_eq!(wire.pair().counts.plain, 5);
+}
+
+#[test]
+fn protected_data_joined_late_is_protected() {
+    let mut wire = Wire::new();
+    wire.send(&[LEFT], 50, ACK, &record(23, b"data"));
+    assert_eq!((wire.pair().counts.tls, wire.reasons()), (9, vec![]));
 }
 
 #[test]

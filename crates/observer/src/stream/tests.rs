@@ -75,6 +75,18 @@ fn holes_are_told_at_the_end() {
 }
 
 #[test]
+fn what_waits_twice_is_held_once_and_the_longer_wins() {
+    let mut order = begun(0);
+    put(
+        &mut order,
+        &[(5, b"ef"), (5, b"ef"), (5, b"efgh"), (5, b"e")],
+    );
+    assert_eq!(order.held_bytes(), 4);
+    assert_eq!(put(&mut order, &[(1, b"abcd")]), (b"abcdefgh".to_vec(), 0));
+    assert_eq!(order.held_bytes(), 0);
+}
+
+#[test]
 fn an_end_beyond_what_was_seen_is_a_hole() {
     let mut order = begun(0);
     put(&mut order, &[(1, b"ab")]);
