@@ -14,7 +14,7 @@ pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
 /// The server's end of the veth.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 2);
 /// Where the backend listens, in the server's namespace.
-pub(crate) const BACKEND: &str = "127.0.0.1:8080";
+pub(crate) const BACKEND: &str = "10.251.0.2:8080";
 
 /// Which namespace a process runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

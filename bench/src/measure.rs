@@ -86,16 +86,27 @@ pub(crate) fn all(lab: &Lab, pairs: &Pairs, options: &Options) -> anyhow::Result
     Ok(samples)
 }
 
-/// A pair is warm when a short run passes without an error. Refused connections fail at once, so a thousand tries are a few seconds.
+/// A pair is warm when a short run passes without an error and not mostly waiting: a proxy that is still getting its
+/// certificate lets connections wait. Refused connections fail at once, so a thousand tries are a few seconds; tries that
+/// take a second each are ten.
 fn warm_up(lab: &Lab, pair: &Pair) -> anyhow::Result<()> {
-    let mut last = None;
-    for _ in 0..1000 {
-        match one(lab, pair, Heads::Plain, 16, 1) {
-            Ok(_) => return Ok(()),
-            Err(error) => last = Some(error),
+    const WARM_RPS: f64 = 1000.0;
+    let (mut quick, mut slow) = (0, 0);
+    loop {
+        let outcome = one(lab, pair, Heads::Plain, 16, 1);
+        match &outcome {
+            Ok(sample) if sample.rps >= WARM_RPS => return Ok(()),
+            Err(error) if format!("{error:#}").contains("refused") => quick += 1,
+            Ok(_) | Err(_) => slow += 1,
+        }
+        if quick == 1000 || slow == 10 {
+            outcome.with_context(|| format!("{} never answered well", pair.peer))?;
+            bail!(
+                "{} answers fewer than {WARM_RPS} requests a second",
+                pair.peer
+            );
         }
     }
-    Err(last.context("no try was made")?).with_context(|| format!("{} never answered", pair.peer))
 }
 
 fn one(
@@ -145,8 +156,8 @@ fn one(
         heads,
         connections,
         rps: word_after(&text, "Requests/sec:")?.parse()?,
-        p50_us: micros(word_after(&text, "50%")?)?,
-        p99_us: micros(word_after(&text, "99%")?)?,
+        p50_us: micros(quantile(&text, "50%")?)?,
+        p99_us: micros(quantile(&text, "99%")?)?,
         cpu_us: Duration::from_nanos(spent).as_secs_f64() * 1e6 / requests,
         rss_kib,
     })
@@ -181,6 +192,16 @@ fn word_after<'a>(text: &'a str, mark: &str) -> anyhow::Result<&'a str> {
         .split_whitespace()
         .next()
         .context("nothing after the mark")
+}
+
+/// The row of wrk's latency distribution that begins with `mark`.
+fn quantile<'a>(text: &'a str, mark: &str) -> anyhow::Result<&'a str> {
+    let row = text
+        .lines()
+        .map(str::trim)
+        .find_map(|line| line.strip_prefix(mark));
+    row.map(str::trim)
+        .with_context(|| format!("wrk printed no {mark} row: {text}"))
 }
 
 fn micros(text: &str) -> anyhow::Result<f64> {
