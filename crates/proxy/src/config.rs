@@ -142,15 +142,6 @@ impl Config {
     }
 }
 
-/// A line for each request is written only for those who ask for it by name.
-fn quiet_access(filter: String) -> String {
-    if filter.contains("access=") {
-        filter
-    } else {
-        format!("{filter},access=off")
-    }
-}
-
 impl FromStr for Uid {
     type Err = &'static str;
 
