@@ -38,6 +38,9 @@ pub enum LinkError {
     /// There is no such interface.
     #[error("there is no interface {0}")]
     Absent(String),
+    /// It is not ready to send in time.
+    #[error("{0} was not ready to send in time")]
+    Late(String),
     /// There is something that this crate does not know how to say.
     #[error("{0} is of a kind that cannot be copied")]
     Unknown(String),
@@ -56,6 +59,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether somebody took it up.
     pub up: bool,
+    /// Whether it sends: it is up, and so is what it is connected to.
+    pub ready: bool,
 }
 
 /// A veth pair to be made.

@@ -2,10 +2,11 @@
 //! Frames as they pass an interface (`packet(7)`): a [`Ring`] shared with the kernel that sees every interface of a
 //! namespace, and a [`Port`] that sends and receives single frames on one.
 //!
-//! Needs CAP_NET_RAW in the namespace. Read `packet/ring.rs` for the layout of the shared memory.
+//! Needs CAP_NET_RAW in the user namespace that owns the network namespace. Read `packet/ring.rs` for the shared memory.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::ptr;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,7 +18,7 @@ mod ring;
 pub use ring::{Ring, RingSize};
 
 /// Which way a frame went, seen from the namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Into it.
     In,
@@ -32,15 +33,25 @@ pub struct Frame<'a> {
     pub interface: u32,
     /// Which way.
     pub direction: Direction,
-    /// From the Ethernet header on, without a VLAN tag that the kernel took out.
+    /// From the Ethernet header on.
     pub bytes: &'a [u8],
-    /// How long it was; more than `bytes` if it was cut.
+    /// How long it was on the wire; more than `bytes` if it was cut.
     pub wire_len: usize,
     /// VLAN tag (TCI) that the kernel took out of the frame.
     pub vlan: Option<u16>,
     /// When, since 1970.
     pub at: Duration,
 }
+
+#[expect(clippy::cast_possible_truncation, reason = "17 and 3")]
+const AF_PACKET: u16 = libc::AF_PACKET as u16;
+
+/// In network byte order as `packet(7)` wants it.
+#[expect(clippy::cast_possible_truncation, reason = "17 and 3")]
+const EVERY_PROTOCOL: u16 = (libc::ETH_P_ALL as u16).to_be();
+
+/// In place of an interface's number.
+const EVERYWHERE: i32 = 0;
 
 /// One interface, frame by frame: for tools and tests.
 #[derive(Debug)]
@@ -53,11 +64,11 @@ impl Port {
     pub fn open(namespace: &NetNs, interface: &str) -> io::Result<Self> {
         namespace.run(|| {
             let index = nix::net::if_::if_nametoindex(interface)?;
-            let socket = socket()?;
+            let socket = packet_socket()?;
             set(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
-            // Large bursts in tests; without the privilege the default has to do.
-            let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
-            bind(&socket, index)?;
+            // For bursts; more than the machine's limit is cut to it.
+            socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20)?;
+            bind(&socket, i32::try_from(index).map_err(io::Error::other)?)?;
             Ok(Self { socket })
         })?
     }
@@ -74,7 +85,9 @@ impl Port {
 
     /// The next frame, if one comes within `patience`.
     pub fn receive(&self, patience: Duration) -> io::Result<Option<Vec<u8>>> {
-        if !readable(&self.socket, patience)? {
+        let mut wanted = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        if poll(&mut wanted, timeout)? == 0 {
             return Ok(None);
         }
         let mut frame = vec![0; 1 << 16];
@@ -84,63 +97,63 @@ impl Port {
     }
 }
 
-/// A packet socket that receives nothing yet.
-fn socket() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; protocol 0 receives nothing until bound.
+/// A packet socket of the calling thread's namespace that receives nothing yet.
+fn packet_socket() -> io::Result<OwnedFd> {
+    // SAFETY: makes a descriptor out of three integers.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: just made, nobody else has it.
+    // SAFETY: just made, and owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Begins to receive every protocol on interface number `index`; 0 is all of them.
-fn bind(socket: &OwnedFd, index: u32) -> io::Result<()> {
-    // SAFETY: all-zero is a valid sockaddr_ll.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);
-    address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or(0).to_be();
-    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
-    let size = libc::socklen_t::try_from(size_of_val(&address)).unwrap_or(0);
-    // SAFETY: a live address and its size.
-    let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
-    if bound < 0 {
-        Err(io::Error::last_os_error())
-    } else {
+/// Begins to receive every protocol on the interface with this number, or everywhere, on those that come later too.
+fn bind(socket: &OwnedFd, interface: i32) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: AF_PACKET,
+        sll_protocol: EVERY_PROTOCOL,
+        sll_ifindex: interface,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: the kernel reads that many bytes of a live structure.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            length_of::<libc::sockaddr_ll>(),
+        )
+    };
+    if result == 0 {
         Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 
-/// Sets an option of level SOL_PACKET.
-fn set<T: Copy>(socket: &OwnedFd, option: libc::c_int, value: &T) -> io::Result<()> {
-    let size = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
-    // SAFETY: a live plain value and its size.
-    let done = unsafe {
+fn set<T>(socket: &OwnedFd, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads that many bytes of a live value.
+    let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_PACKET,
             option,
-            std::ptr::from_ref(value).cast(),
-            size,
+            ptr::from_ref(value).cast(),
+            length_of::<T>(),
         )
     };
-    if done < 0 {
-        Err(io::Error::last_os_error())
-    } else {
+    if result == 0 {
         Ok(())
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 
-/// Waits until there is something to read.
-fn readable(socket: &OwnedFd, patience: Duration) -> io::Result<bool> {
-    let millis = u16::try_from(patience.as_millis()).unwrap_or(u16::MAX);
-    let mut wanted = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut wanted, PollTimeout::from(millis)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+fn length_of<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(libc::socklen_t::MAX)
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 //! What a namespace's network is like. Must never leave out in silence what a copy would need: that is [`LinkError::Unknown`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourState};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
@@ -37,6 +38,30 @@ impl Net {
             .into_iter()
             .find(|link| link.name == name)
             .ok_or_else(|| LinkError::Absent(name.into()))
+    }
+
+    /// Waits until a link is ready to send. The kernel does not make it so at once when its peer comes up, and drops
+    /// what is sent before, without a word.
+    pub async fn ready(&self, name: &str, patience: Duration) -> Result<(), LinkError> {
+        // Changes are listened to before the first look, so that none is missed.
+        let groups = [rtnetlink::MulticastGroup::Link];
+        let (connection, _, mut changes) =
+            rtnetlink::new_multicast_connection(&groups).map_err(LinkError::Open)?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "lives and dies with the short runtime of `inside`"
+        )]
+        tokio::spawn(connection);
+        let ready = async {
+            while !self.link(name).await?.ready {
+                if changes.next().await.is_none() {
+                    return Err(LinkError::Late(name.to_owned()));
+                }
+            }
+            Ok(())
+        };
+        let late = |_| LinkError::Late(name.to_owned());
+        tokio::time::timeout(patience, ready).await.map_err(late)?
     }
 
     /// The addresses of a link that are valid everywhere (`Global`) or only on it (`LinkLocal`).
@@ -142,12 +167,14 @@ fn link_of(message: &LinkMessage) -> Link {
         mac: None,
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
+        ready: false,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) => link.mac = Mac::try_from(bytes.as_slice()).ok(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::OperState(state) => link.ready = *state == State::Up,
             _ => {}
         }
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is made reads back as it was made. These run as root, or inside a user namespace.
 
+use std::time::Duration;
+
 use super::*;
 
 fn parsed<T: std::str::FromStr>(text: &str) -> T
@@ -116,6 +118,20 @@ fn links_move_and_go() {
         net.delete("x").await?;
         assert!(matches!(net.link("up0").await, Err(LinkError::Absent(_))));
         net.delete("x").await
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_link_is_ready_once_its_peer_is_up() {
+    let (a, b) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+    inside(&a, async |net| {
+        net.add_veth("x", "y", &b, 1500).await?;
+        net.up("x").await?;
+        let late = net.ready("x", Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(late.to_string(), "x was not ready to send in time");
+        inside(&b, async |net| net.up("y").await)?;
+        net.ready("x", Duration::from_secs(5)).await
     })
     .unwrap();
 }

@@ -1,45 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The ring (TPACKET_V3): blocks of memory that the kernel fills with frames and hands over whole, by a word in each.
+//! The ring (TPACKET_V3): blocks of memory that the kernel fills with frames and hands over whole.
 //!
-//! Layout: `include/uapi/linux/if_packet.h`. A block belongs to us exactly while its status word has TP_STATUS_USER; all
-//! else in it is read as plain bytes, with every offset checked, because a wrong one must not become a wild read.
+//! The memory is the kernel's and ours by turns: a block is read only between the moment that its status says `USER` and the
+//! moment that we write `KERNEL` there.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::ptr::NonNull;
+use std::mem::offset_of;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{Direction, Frame, bind, readable, set, socket};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Direction, EVERYWHERE, Frame, bind, length_of, packet_socket, set};
 use crate::netns::NetNs;
 
-/// `struct tpacket_block_desc`: where its fields are.
-const STATUS: usize = 8;
-const COUNT: usize = 12;
-const FIRST: usize = 16;
-/// `struct tpacket3_hdr`, then `struct sockaddr_ll`.
-const HEADER: usize = 48;
-const NEXT: usize = 0;
-const SECONDS: usize = 4;
-const NANOS: usize = 8;
-const CAPTURED: usize = 12;
-const LENGTH: usize = 16;
-const FRAME_STATUS: usize = 20;
-const MAC: usize = 24;
-const VLAN: usize = 32;
-const INTERFACE: usize = HEADER + 4;
-const KIND: usize = HEADER + 10;
-
-const VERSION_3: libc::c_int = 2;
-const USER: u32 = 1;
-const VLAN_VALID: u32 = 1 << 4;
-/// A block that is not full is handed over after so many milliseconds.
-const RETIRE_MILLIS: u32 = 20;
-
-/// How large a ring is. Its memory is the product, all of it resident once used.
+/// How large a ring is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingSize {
-    /// Bytes of a block: a power of two, at least 128 KiB so that the largest frame fits.
+    /// Bytes of a block; a multiple of the page size.
     pub block: u32,
     /// Blocks.
     pub blocks: u32,
@@ -48,140 +28,210 @@ pub struct RingSize {
 /// An open capture.
 #[derive(Debug)]
 pub struct Ring {
-    socket: OwnedFd,
     memory: NonNull<u8>,
-    block: usize,
-    blocks: usize,
-    next: usize,
+    size: RingSize,
+    /// The block that the kernel fills next, or has filled.
+    next: u32,
     dropped: u64,
+    socket: OwnedFd,
 }
 
-// SAFETY: the mapping belongs to this value alone; which thread reads it does not matter.
+// SAFETY: the mapping belongs to this value alone and is not tied to the thread that made it.
 unsafe impl Send for Ring {}
 
-/// `struct tpacket_req3`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Request {
-    block_size: u32,
-    block_nr: u32,
-    frame_size: u32,
-    frame_nr: u32,
-    retire_millis: u32,
-    private: u32,
-    features: u32,
-}
+/// A block that is not full is given to us after this long, in milliseconds.
+const RETIRE_MS: u32 = 10;
 
 impl Ring {
-    /// Begins to capture everything in `namespace`, on interfaces that come later too.
+    /// Begins to capture everything in `namespace`, on interfaces that come later too. Interfaces without Ethernet headers
+    /// (tunnels) are left out. Refuses sizes of zero and blocks that are no multiple of the page size.
     pub fn open(namespace: &NetNs, size: RingSize) -> io::Result<Self> {
-        namespace.run(|| {
-            let socket = socket()?;
-            set(&socket, libc::PACKET_VERSION, &VERSION_3)?;
-            let frame_size = 2048;
-            let request = Request {
-                block_size: size.block,
-                block_nr: size.blocks,
-                frame_size,
-                frame_nr: size.block / frame_size * size.blocks,
-                retire_millis: RETIRE_MILLIS,
-                private: 0,
-                features: 0,
-            };
-            set(&socket, libc::PACKET_RX_RING, &request)?;
-            let (block, blocks) = (size.block as usize, size.blocks as usize);
-            let memory = map(&socket, block * blocks)?;
-            let ring = Self {
-                socket,
-                memory,
-                block,
-                blocks,
-                next: 0,
-                dropped: 0,
-            };
-            bind(&ring.socket, 0)?;
-            Ok(ring)
-        })?
+        let socket = namespace.run(packet_socket)??;
+        set(
+            &socket,
+            libc::PACKET_VERSION,
+            &(libc::tpacket_versions::TPACKET_V3 as i32),
+        )?;
+        set(&socket, libc::PACKET_RX_RING, &request(size)?)?;
+        let memory = map(&socket, total(size)?)?;
+        let ring = Self {
+            memory,
+            size,
+            next: 0,
+            dropped: 0,
+            socket,
+        };
+        // Only now: nothing is captured before there is a ring to put it in.
+        bind(&ring.socket, EVERYWHERE)?;
+        Ok(ring)
     }
 
-    /// Gives each frame that is there to `take`, waiting at most `patience` for the first. Gives how many.
+    /// Gives each frame that is there to `take`, waiting at most `patience` for the first. Gives how many. One call reads
+    /// the ring round once at most.
     pub fn read(
         &mut self,
         patience: Duration,
         mut take: impl FnMut(Frame<'_>),
     ) -> io::Result<usize> {
-        if self.status().load(Ordering::Acquire) & USER == 0 && !readable(&self.socket, patience)? {
-            return Ok(0);
+        if !self.is_ours() {
+            let mut fds = [PollFd::new(
+                self.socket.as_fd(),
+                PollFlags::POLLIN | PollFlags::POLLERR,
+            )];
+            let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        let mut given = 0;
-        // At most once round, so that the caller can look at its clock.
-        for _ in 0..self.blocks {
-            if self.status().load(Ordering::Acquire) & USER == 0 {
+        let mut frames = 0;
+        for _ in 0..self.size.blocks {
+            if !self.is_ours() {
                 break;
             }
-            given += walk(self.current(), &mut take);
-            self.status().store(0, Ordering::Release);
-            self.next = (self.next + 1) % self.blocks;
+            frames += each_frame(self.block(), &mut take);
+            self.status()
+                .store(libc::TP_STATUS_KERNEL, Ordering::Release);
+            self.next = (self.next + 1) % self.size.blocks;
         }
-        Ok(given)
+        Ok(frames)
     }
 
     /// Frames that the kernel dropped since the start because the ring was full.
     pub fn dropped(&mut self) -> io::Result<u64> {
-        // `struct tpacket_stats_v3`: packets, drops, times the queue froze.
-        let mut counts = [0_u32; 3];
-        let mut size = libc::socklen_t::try_from(size_of_val(&counts)).unwrap_or(0);
-        // SAFETY: room for the structure and its size. Reading resets the kernel's counters.
-        let done = unsafe {
+        let mut stats = libc::tpacket_stats_v3 {
+            tp_packets: 0,
+            tp_drops: 0,
+            tp_freeze_q_cnt: 0,
+        };
+        let mut size = length_of::<libc::tpacket_stats_v3>();
+        // SAFETY: the kernel writes at most `size` bytes into a live structure of that size; asking resets its counts.
+        let result = unsafe {
             libc::getsockopt(
                 self.socket.as_raw_fd(),
                 libc::SOL_PACKET,
                 libc::PACKET_STATISTICS,
-                counts.as_mut_ptr().cast(),
+                (&raw mut stats).cast(),
                 &raw mut size,
             )
         };
-        if done < 0 {
+        if result != 0 {
             return Err(io::Error::last_os_error());
         }
-        self.dropped += u64::from(counts[1]);
+        self.dropped += u64::from(stats.tp_drops);
         Ok(self.dropped)
     }
 
-    fn status(&self) -> &AtomicU32 {
-        // SAFETY: inside the mapping, four-byte aligned; the kernel writes it too, which is what atomics are for.
-        unsafe {
-            AtomicU32::from_ptr(
-                self.memory
-                    .add(self.next * self.block + STATUS)
-                    .as_ptr()
-                    .cast(),
-            )
-        }
+    fn is_ours(&self) -> bool {
+        self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
     }
 
-    /// The current block's bytes. Only while it is ours.
-    fn current(&self) -> &[u8] {
-        // SAFETY: inside the mapping; while the status says so, the kernel does not write to the block. The status word
-        // itself is never read through this slice.
-        unsafe {
-            std::slice::from_raw_parts(self.memory.add(self.next * self.block).as_ptr(), self.block)
-        }
+    /// The word by which the next block changes hands.
+    fn status(&self) -> &AtomicU32 {
+        let at = offset_of!(libc::tpacket_block_desc, hdr);
+        // SAFETY: `next` is below `blocks`, so the block lies in the mapping, which lives as long as `self`; a block begins
+        // on a page, so the word is aligned; both sides access it atomically.
+        unsafe { AtomicU32::from_ptr(self.start().add(at).cast()) }
+    }
+
+    /// The next block's bytes. Only while it is ours.
+    fn block(&self) -> &[u8] {
+        // SAFETY: the block lies in the mapping (see `status`), and the kernel does not write to it while it is ours.
+        unsafe { std::slice::from_raw_parts(self.start(), self.size.block as usize) }
+    }
+
+    fn start(&self) -> *mut u8 {
+        let offset = self.next as usize * self.size.block as usize;
+        // SAFETY: `next` is below `blocks`, and `block * blocks` bytes are mapped.
+        unsafe { self.memory.as_ptr().add(offset) }
     }
 }
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // SAFETY: exactly what was mapped, and nothing borrowed from it is left.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.block * self.blocks) };
+        let length = self.size.block as usize * self.size.blocks as usize;
+        // SAFETY: exactly what `map` mapped, and nothing borrows from it any more.
+        let _ = unsafe { libc::munmap(self.memory.as_ptr().cast(), length) };
     }
 }
 
+/// Walks a block's frames. Whatever the block says, nothing outside it is read.
+fn each_frame(block: &[u8], take: &mut impl FnMut(Frame<'_>)) -> usize {
+    let Some(description) = read::<libc::tpacket_block_desc>(block, 0) else {
+        return 0;
+    };
+    // SAFETY: `bh1` is the union's only member, and any bytes are valid in it.
+    let header = unsafe { description.hdr.bh1 };
+    let mut at = header.offset_to_first_pkt as usize;
+    let mut frames = 0;
+    for _ in 0..header.num_pkts {
+        let Some(packet) = read::<libc::tpacket3_hdr>(block, at) else {
+            break;
+        };
+        if let Some(frame) = frame(block, at, &packet) {
+            frames += 1;
+            take(frame);
+        }
+        at += packet.tp_next_offset as usize;
+    }
+    frames
+}
+
+fn frame<'a>(block: &'a [u8], at: usize, packet: &libc::tpacket3_hdr) -> Option<Frame<'a>> {
+    let aligned = size_of::<libc::tpacket3_hdr>().next_multiple_of(libc::TPACKET_ALIGNMENT);
+    let link = read::<libc::sockaddr_ll>(block, at + aligned)?;
+    if !matches!(link.sll_hatype, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK) {
+        return None;
+    }
+    let start = at + usize::from(packet.tp_mac);
+    let tagged = packet.tp_status & libc::TP_STATUS_VLAN_VALID != 0;
+    Some(Frame {
+        interface: u32::try_from(link.sll_ifindex).ok()?,
+        direction: match link.sll_pkttype {
+            libc::PACKET_OUTGOING => Direction::Out,
+            _ => Direction::In,
+        },
+        bytes: block.get(start..start + packet.tp_snaplen as usize)?,
+        wire_len: packet.tp_len as usize,
+        vlan: tagged.then_some((packet.hv1.tp_vlan_tci & 0xffff) as u16),
+        at: Duration::new(u64::from(packet.tp_sec), packet.tp_nsec),
+    })
+}
+
+/// One of the kernel's structures out of a block.
+fn read<T: Copy>(block: &[u8], at: usize) -> Option<T> {
+    let bytes = block.get(at..at.checked_add(size_of::<T>())?)?;
+    // SAFETY: the slice is as long as T, and every T here consists of integers, for which any bytes are valid.
+    Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
+
+fn request(size: RingSize) -> io::Result<libc::tpacket_req3> {
+    // Frames are as long as they are in this version; the kernel only checks that the numbers agree.
+    let frame = 2048;
+    let frames = (size.block / frame).checked_mul(size.blocks);
+    Ok(libc::tpacket_req3 {
+        tp_block_size: size.block,
+        tp_block_nr: size.blocks,
+        tp_frame_size: frame,
+        tp_frame_nr: frames.ok_or(io::ErrorKind::InvalidInput)?,
+        tp_retire_blk_tov: RETIRE_MS,
+        tp_sizeof_priv: 0,
+        tp_feature_req_word: 0,
+    })
+}
+
+fn total(size: RingSize) -> io::Result<usize> {
+    (size.block as usize)
+        .checked_mul(size.blocks as usize)
+        .filter(|&bytes| bytes > 0)
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
 fn map(socket: &OwnedFd, length: usize) -> io::Result<NonNull<u8>> {
-    // SAFETY: a new mapping at an address of the kernel's choice.
-    let memory = unsafe {
+    // SAFETY: a fresh mapping of the socket's ring at an address of the kernel's choice.
+    let address = unsafe {
         libc::mmap(
-            std::ptr::null_mut(),
+            ptr::null_mut(),
             length,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_SHARED,
@@ -189,52 +239,11 @@ fn map(socket: &OwnedFd, length: usize) -> io::Result<NonNull<u8>> {
             0,
         )
     };
-    if memory == libc::MAP_FAILED {
+    if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    NonNull::new(memory.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))
+    NonNull::new(address.cast()).ok_or_else(|| io::Error::other("the ring was mapped at zero"))
 }
 
-/// Gives every frame of a block. Ends early at the first that does not fit into it.
-fn walk(block: &[u8], take: &mut impl FnMut(Frame<'_>)) -> usize {
-    let count = word(block, COUNT).unwrap_or(0);
-    let mut at = word(block, FIRST).unwrap_or(0) as usize;
-    for given in 0..count as usize {
-        let Some((frame, next)) = block.get(at..).and_then(frame) else {
-            return given;
-        };
-        take(frame);
-        at += next;
-    }
-    count as usize
-}
-
-/// The frame whose header begins `bytes`, and where the next one is.
-fn frame(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
-    const OUTGOING: u8 = 4;
-    let mac = usize::from(half(bytes, MAC)?);
-    let captured = word(bytes, CAPTURED)? as usize;
-    #[expect(clippy::cast_possible_truncation, reason = "the tag is the low half")]
-    let vlan = (word(bytes, FRAME_STATUS)? & VLAN_VALID != 0).then_some(word(bytes, VLAN)? as u16);
-    let frame = Frame {
-        interface: word(bytes, INTERFACE)?,
-        direction: if *bytes.get(KIND)? == OUTGOING {
-            Direction::Out
-        } else {
-            Direction::In
-        },
-        bytes: bytes.get(mac..mac.checked_add(captured)?)?,
-        wire_len: word(bytes, LENGTH)? as usize,
-        vlan,
-        at: Duration::new(u64::from(word(bytes, SECONDS)?), word(bytes, NANOS)?),
-    };
-    Some((frame, word(bytes, NEXT)? as usize))
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn half(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-}
+#[cfg(test)]
+mod tests;

@@ -83,32 +83,6 @@ fn tags_that_the_kernel_took_out_are_told() {
 }
 
 #[test]
-fn what_does_not_fit_is_counted() {
-    let (a, b) = pair();
-    let mut ring = Ring::open(
-        &b,
-        RingSize {
-            block: 1 << 17,
-            blocks: 2,
-        },
-    )
-    .unwrap();
-    let sender = Port::open(&a, "x").unwrap();
-    for number in 0..1000 {
-        sender.send(&frame(number, 1500)).unwrap();
-    }
-    let mut seen = 0_u64;
-    while ring
-        .read(Duration::from_millis(100), |_| seen += 1)
-        .unwrap()
-        > 0
-    {}
-    let dropped = ring.dropped().unwrap();
-    assert!(dropped > 0);
-    assert_eq!(seen + dropped, 1000);
-}
-
-#[test]
 fn a_port_receives_what_another_sends() {
     let (a, b) = pair();
     let (x, y) = (Port::open(&a, "x").unwrap(), Port::open(&b, "y").unwrap());
