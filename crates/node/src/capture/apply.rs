@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use maille_sys::link::{self, LinkError, Net, Veth};
 use maille_sys::nft::{self, NftError};
@@ -11,6 +12,9 @@ use maille_sys::{NetNs, socket};
 
 use super::plan::{Listener, Need, Place, Plan, Step};
 use super::{Captured, Listeners, POD};
+
+/// How long a link may take until it sends; mostly it is milliseconds, and a second where the kernel batches.
+const READY: Duration = Duration::from_secs(10);
 
 /// What does a step: the machine's kernel, or a test's.
 pub trait Kernel {
@@ -203,6 +207,7 @@ impl Kernel for Linux {
                 backlog,
             } => self.listen(*listener, *port, *mark, *backlog),
             Step::Up(place, name) => self.net(*place, async |net| net.up(name).await),
+            Step::Ready(place, name) => self.net(*place, async |net| net.ready(name, READY).await),
             Step::Down(place, name) => self.net(*place, async |net| net.down(name).await),
             Step::Move { from, to } => {
                 let target = self.namespace(to.0).clone();

@@ -67,6 +67,8 @@ pub enum Step {
     },
     /// Take a link up.
     Up(Place, String),
+    /// Wait until a link sends; until then the kernel drops what is sent on it.
+    Ready(Place, String),
     /// Take a link down, and with it its routes.
     Down(Place, String),
     /// Move a link, down, to the other namespace under another name.
@@ -185,6 +187,12 @@ pub fn plan(pod: &PodNet, options: &Options) -> Plan {
     steps.extend(dress(Place::Mesh, WIRE, pod));
     steps.extend(way_to_pod(pod));
     steps.extend(dress(Place::Pod, eth, pod));
+    let ready = |place, link: &str| Step::Ready(place, link.to_owned());
+    steps.extend([
+        ready(Place::Mesh, POD),
+        ready(Place::Mesh, WIRE),
+        ready(Place::Pod, eth),
+    ]);
     let mut restore = vec![up(Place::Pod, eth)];
     restore.extend(dress(Place::Pod, eth, pod));
     Plan { steps, restore }

@@ -99,6 +99,19 @@ impl Names {
         set(&self.v6)
     }
 
+    /// Without the link-local address, which only the pod's own stack has.
+    fn global_v6(&self) -> String {
+        let (_, global) = self
+            .v6
+            .split_last()
+            .unwrap_or((&Ipv6Addr::UNSPECIFIED, &[]));
+        set(if global.is_empty() {
+            &[Ipv6Addr::UNSPECIFIED]
+        } else {
+            global
+        })
+    }
+
     fn mac(&self) -> String {
         self.mac.map(|byte| format!("{byte:02x}")).join(":")
     }
@@ -312,8 +325,7 @@ fn tcp_from_pod() -> Vec<String> {
 fn tcp_from_wire(names: &Names) -> Vec<String> {
     let to = format!("tproxy ip to :{INBOUND_PORT} meta mark set {TO_LISTENER} accept");
     let to6 = to.replacen("ip to", "ip6 to", 1);
-    // Other proxies do not know the link-local address, but neighbours on the link may use it.
-    let (v4, v6) = (names.v4(), names.v6());
+    let (v4, v6) = (names.v4(), names.global_v6());
     vec![
         "meta l4proto != 6 accept".into(),
         "tcp flags & (syn | ack | rst) != syn accept".into(),

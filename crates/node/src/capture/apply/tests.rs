@@ -118,6 +118,7 @@ impl Kernel for Double {
             Step::Neighbour(place, name, ip, mac) => {
                 self.put(*place, name, format!("{:?}", (ip, mac)))?
             }
+            Step::Ready(place, name) => assert!(self.link(*place, name)?.up),
             Step::Sysctl { .. }
             | Step::Listen { .. }
             | Step::Rules(_)
