@@ -53,21 +53,33 @@ pub struct Links {
 impl Listener {
     /// A listener for what the own application dials.
     pub fn outbound(socket: TcpListener, to: Option<SocketAddr>) -> Self {
-        Self { socket, door: Door::Plain(Direction::Outbound), to }
+        Self {
+            socket,
+            door: Door::Plain(Direction::Outbound),
+            to,
+        }
     }
 
     /// A listener for what somebody without a proxy dials.
     pub fn inbound(socket: TcpListener, to: Option<SocketAddr>) -> Self {
-        Self { socket, door: Door::Plain(Direction::Inbound), to }
+        Self {
+            socket,
+            door: Door::Plain(Direction::Inbound),
+            to,
+        }
     }
 
     /// A listener for other proxies.
     pub fn mesh(socket: TcpListener) -> Self {
-        Self { socket, door: Door::Mesh, to: None }
+        Self {
+            socket,
+            door: Door::Mesh,
+            to: None,
+        }
     }
 }
 
-/// Runs the data plane on this thread until the drain has ended.
+/// Runs the data plane on this thread until the drain has ended. An error ends the process: the sockets cannot be used, or a task panicked.
 pub fn run(settings: Settings, listeners: Vec<Listener>, links: Links) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -113,6 +125,10 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, mut links: Links) -
     tokio::select! {
         () = work => {}
         () = end => {}
+        () = worker.broken.notified() => {
+            // Only the requests in flight are lost; the supervisor starts another process at once.
+            return Err(io::Error::other("a task of the data plane panicked"));
+        }
     }
     worker.tell(|core| core.counts(&links.counts));
     Ok(())

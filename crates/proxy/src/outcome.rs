@@ -91,7 +91,9 @@ fn log(outcome: &Outcome<'_>) {
     let facts = outcome.facts;
     let target = outcome
         .hop
-        .map_or(facts.destination, |hop: &Hop| -> SocketAddr { hop.target() });
+        .map_or(facts.destination, |hop: &Hop| -> SocketAddr {
+            hop.target()
+        });
     tracing::info!(
         target: "access",
         direction = ?facts.direction,

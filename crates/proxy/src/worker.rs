@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -38,6 +39,8 @@ pub(crate) struct Worker {
     state: Rc<RefCell<State>>,
     /// Told whenever a connection ended: a listener that ran out of descriptors tries again.
     pub(crate) ended: Rc<Notify>,
+    /// Told when a task panicked: what it held is in no known state.
+    pub(crate) broken: Rc<Notify>,
     /// Told whenever there is a question for control.
     pub(crate) asked: Rc<Notify>,
 }
@@ -88,6 +91,7 @@ impl Worker {
                 open: false,
             })),
             ended: Rc::new(Notify::new()),
+            broken: Rc::new(Notify::new()),
             asked: Rc::new(Notify::new()),
         }
     }
@@ -216,7 +220,13 @@ impl Worker {
 
     fn start(&self, id: ConnId) {
         let worker = self.clone();
-        tokio::task::spawn_local(poll_fn(move |cx| worker.state.borrow_mut().poll(id, cx)));
+        tokio::task::spawn_local(poll_fn(move |cx| {
+            let poll = AssertUnwindSafe(|| worker.state.borrow_mut().poll(id, cx));
+            catch_unwind(poll).unwrap_or_else(|_| {
+                worker.broken.notify_one();
+                Poll::Ready(())
+            })
+        }));
     }
 }
 
@@ -335,7 +345,11 @@ impl State {
         if socket.ended {
             return false;
         }
-        let buffer = if mesh { &mut self.mesh } else { &mut self.local };
+        let buffer = if mesh {
+            &mut self.mesh
+        } else {
+            &mut self.local
+        };
         let mut space = ReadBuf::new(buffer);
         // Unlike `readable` and `try_read`, this clears the readiness after a short read: no extra call that says EAGAIN.
         let taken = match Pin::new(&mut socket.stream).poll_read(cx, &mut space) {
@@ -350,7 +364,11 @@ impl State {
         match taken {
             Ok(0) => self.core.eof(id),
             Ok(n) => {
-                let buffer = if mesh { &mut self.mesh } else { &mut self.local };
+                let buffer = if mesh {
+                    &mut self.mesh
+                } else {
+                    &mut self.local
+                };
                 self.core.input(id, &mut buffer[..n]);
                 return true;
             }

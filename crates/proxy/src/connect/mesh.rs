@@ -56,10 +56,7 @@ impl<T: Copy + PartialEq> MeshPool<T> {
     }
 
     pub(crate) fn put(&mut self, key: MeshKey, mesh: T) {
-        self.by_address
-            .entry(key.to)
-            .or_default()
-            .push((key, mesh));
+        self.by_address.entry(key.to).or_default().push((key, mesh));
     }
 
     /// The connection takes no more streams.

@@ -44,7 +44,9 @@ pub(super) fn write_status(out: &mut Vec<u8>, status: u16, flag: &str, why: &str
 
 /// Takes the body off again: the answer to HEAD has none.
 pub(super) fn cut_body(out: &mut Vec<u8>, start: usize) {
-    let end = out[start..].windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let end = out[start..]
+        .windows(4)
+        .position(|bytes| bytes == b"\r\n\r\n");
     if let Some(end) = end {
         out.truncate(start + end + 4);
     }

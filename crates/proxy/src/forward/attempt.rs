@@ -99,7 +99,10 @@ impl Core {
         exchange.established = false;
         exchange.keep_up = true;
         let hop = &picked.hop;
-        let own = self.snapshot.own().map_or(&[][..], |own| &own.workload.addresses);
+        let own = self
+            .snapshot
+            .own()
+            .map_or(&[][..], |own| &own.workload.addresses);
         match route::spec(hop, &exchange.facts, own, self.settings.dress) {
             Some(spec) => self.attach_plain(id, spec),
             None => self.attach_stream(id),
@@ -110,6 +113,7 @@ impl Core {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
+        exchange.protected = matches!(exchange.down, Side::Stream { .. });
         let key = PoolKey {
             to: spec.to,
             source: spec.source,
@@ -146,8 +150,10 @@ impl Core {
         server.connecting = true;
         let conn = self.conns.insert(server);
         self.conns.effect(Effect::Connect { conn, spec });
-        self.timers
-            .set(self.now + self.settings.connect_timeout, Timer::Connect(conn));
+        self.timers.set(
+            self.now + self.settings.connect_timeout,
+            Timer::Connect(conn),
+        );
         Some(conn)
     }
 
@@ -188,6 +194,7 @@ impl Core {
             return;
         };
         exchange.up = side;
+        exchange.protected = true;
         exchange.request.pending.clear();
         let head = exchange.request_head.length;
         let ended = exchange.request.ended;

@@ -149,8 +149,10 @@ impl Core {
             Side::None => {}
         }
         self.conns.store(std::mem::take(&mut exchange.replay));
-        self.conns.store(std::mem::take(&mut exchange.request.pending));
-        self.conns.store(std::mem::take(&mut exchange.response.pending));
+        self.conns
+            .store(std::mem::take(&mut exchange.request.pending));
+        self.conns
+            .store(std::mem::take(&mut exchange.response.pending));
     }
 
     fn finish_server(&mut self, conn: ConnId, exchange: &Exchange, whole: bool) {

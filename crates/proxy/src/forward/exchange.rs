@@ -98,6 +98,8 @@ pub(super) struct Exchange {
     /// A byte of the answer came.
     pub(super) answered: bool,
     pub(super) interim: u8,
+    /// Connections that were left under it.
+    pub(super) reopened: u8,
     /// The client's connection takes another request afterwards.
     pub(super) keep_down: bool,
     /// The server's connection does.
@@ -155,6 +157,7 @@ impl Exchange {
             established: false,
             answered: false,
             interim: 0,
+            reopened: 0,
             keep_down: true,
             keep_up: true,
             plan: None,

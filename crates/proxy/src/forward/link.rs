@@ -39,7 +39,10 @@ struct Text<T> {
 
 impl<T> Default for Text<T> {
     fn default() -> Self {
-        Self { of: None, text: String::new() }
+        Self {
+            of: None,
+            text: String::new(),
+        }
     }
 }
 
@@ -127,15 +130,27 @@ impl Core {
                     version,
                 ];
                 let fields = pseudo.into_iter().flatten().chain(head.fields(bytes));
-                mesh.link.open_stream(id.to_bits(), fields, exchange.ends_with_head(), &mut mesh.out)
+                mesh.link.open_stream(
+                    id.to_bits(),
+                    fields,
+                    exchange.ends_with_head(),
+                    &mut mesh.out,
+                )
             }
             Carries::Tcp => {
                 let protocol = protocol_name(facts.protocol)
                     .map(|name| (&b":m-protocol"[..], name.as_bytes()));
                 let method = (&b":method"[..], &b"CONNECT"[..]);
-                let pseudo = [Some(method), Some(authority), dialled, Some(source), protocol];
+                let pseudo = [
+                    Some(method),
+                    Some(authority),
+                    dialled,
+                    Some(source),
+                    protocol,
+                ];
                 let fields = pseudo.into_iter().flatten();
-                mesh.link.open_stream(id.to_bits(), fields, false, &mut mesh.out)
+                mesh.link
+                    .open_stream(id.to_bits(), fields, false, &mut mesh.out)
             }
         }
     }
@@ -231,7 +246,8 @@ impl Core {
         let head = std::mem::take(&mut self.response);
         let status = digits(head.status);
         let reason = head.reason.of(bytes);
-        let version = (head.version == Version::Http10).then_some((&b":m-version"[..], &b"1.0"[..]));
+        let version =
+            (head.version == Version::Http10).then_some((&b":m-version"[..], &b"1.0"[..]));
         let other = (reason != canonical_reason(head.status).as_bytes())
             .then_some((&b":m-reason"[..], reason));
         let pseudo = [Some((&b":status"[..], &status[..])), version, other];
@@ -248,7 +264,11 @@ impl Core {
         end: bool,
     ) {
         self.on_link(mesh, |mesh| {
-            if mesh.link.send_head(stream, fields, end, &mut mesh.out).is_err() {
+            if mesh
+                .link
+                .send_head(stream, fields, end, &mut mesh.out)
+                .is_err()
+            {
                 // Larger than the peer takes: it cannot be told in any other way.
                 mesh.link.reset(stream, Code::INTERNAL_ERROR, &mut mesh.out);
             }

@@ -31,6 +31,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(30);
 const DEAD: Duration = Duration::from_secs(50);
 const UNUSED: Duration = Duration::from_secs(300);
+/// How long a peer may take to close a connection that was left.
+const LEFT: Duration = Duration::from_secs(5);
 /// Decrypted bytes of one read are kept in a vector of at most this size between reads.
 const PLAIN: usize = 512 * 1024;
 
@@ -92,6 +94,11 @@ impl Meshes {
 // === impl Mesh ===
 
 impl Mesh {
+    /// How long it may be without streams.
+    fn patience(&self) -> Duration {
+        if self.leaving { LEFT } else { UNUSED }
+    }
+
     /// At which end of an exchange its streams are.
     pub(super) fn end(&self) -> End {
         match self.dialled {
@@ -118,7 +125,11 @@ impl Core {
                 self.mesh_insert(conn, (tls, link, out), None, (client, generation));
             }
             Err(error) => {
-                maille_chassis::limited!(error, error = &error as &dyn std::error::Error, "no TLS session");
+                maille_chassis::limited!(
+                    error,
+                    error = &error as &dyn std::error::Error,
+                    "no TLS session"
+                );
                 self.conns.abort(conn);
             }
         }
@@ -126,7 +137,10 @@ impl Core {
 
     /// The connection that takes a stream for `hop`, or a new one.
     pub(super) fn mesh_for(&mut self, hop: &Hop) -> Result<Id<Mesh>, Failure> {
-        let Hop::Mesh { to, identity, uid, .. } = hop else {
+        let Hop::Mesh {
+            to, identity, uid, ..
+        } = hop
+        else {
             return Err(Failure::ConnectUnreachable);
         };
         let Some(credentials) = &self.meshes.credentials else {
@@ -134,8 +148,16 @@ impl Core {
         };
         let generation = credentials.generation();
         let table = &self.meshes.table;
-        let takes = |id| table.get(id).is_some_and(|mesh: &Mesh| !mesh.leaving && mesh.link.can_open());
-        if let Some(mesh) = self.meshes.pool.find((*to, identity, uid, generation), takes) {
+        let takes = |id| {
+            table
+                .get(id)
+                .is_some_and(|mesh: &Mesh| !mesh.leaving && mesh.link.can_open())
+        };
+        if let Some(mesh) = self
+            .meshes
+            .pool
+            .find((*to, identity, uid, generation), takes)
+        {
             return Ok(mesh);
         }
         if self.conns.len() >= self.settings.max_connections {
@@ -155,9 +177,16 @@ impl Core {
         let conn = self.conns.insert(fresh);
         let mesh = self.mesh_insert(conn, (tls, link, out), Some(key.clone()), (*to, generation));
         self.meshes.pool.put(key, mesh);
-        let spec = ConnectSpec { to: *to, source: None, mark: None };
+        let spec = ConnectSpec {
+            to: *to,
+            source: None,
+            mark: None,
+        };
         self.conns.effect(Effect::Connect { conn, spec });
-        self.timers.set(self.now + self.settings.connect_timeout, Timer::Connect(conn));
+        self.timers.set(
+            self.now + self.settings.connect_timeout,
+            Timer::Connect(conn),
+        );
         // The first message of the handshake waits for the connection.
         self.mesh_input(mesh, &mut []);
         Ok(mesh)
@@ -191,7 +220,8 @@ impl Core {
             conn.role = Role::Mesh(mesh);
         }
         self.meshes.started.get_or_insert(self.now);
-        self.timers.set(self.now + HANDSHAKE, Timer::Handshake(mesh));
+        self.timers
+            .set(self.now + HANDSHAKE, Timer::Handshake(mesh));
         self.sweep_later();
         mesh
     }
@@ -248,7 +278,10 @@ impl Core {
         let now = u64::try_from(elapsed).unwrap_or(u64::MAX);
         let mut at = 0;
         while let Some(mesh) = self.meshes.table.get_mut(id) {
-            match mesh.link.receive(now, &plain[at..], &mut list, &mut mesh.out) {
+            match mesh
+                .link
+                .receive(now, &plain[at..], &mut list, &mut mesh.out)
+            {
                 Ok(received) => {
                     at += received.taken;
                     let Some(event) = received.event else { break };
@@ -275,29 +308,66 @@ impl Core {
 
     fn mesh_event(&mut self, id: Id<Mesh>, end: End, event: Event<'_>) {
         match event {
-            Event::Request { stream, fields, end } => self.stream_request(id, stream, &fields, end),
-            Event::Response { token, fields, end, .. } => {
-                self.stream_response(Id::from_bits(token), &fields, end);
-            }
-            Event::Data { stream, token, bytes, end: over } => {
-                let exchange = Id::from_bits(token);
-                if self.exchanges.get(exchange).is_some() {
-                    self.stream_data(exchange, end, bytes, over);
-                } else {
-                    // Nobody waits for it: the answer came before the request had ended.
-                    self.stream_release(id, stream);
+            Event::Request {
+                stream,
+                fields,
+                end,
+            } => self.stream_request(id, stream, &fields, end),
+            Event::Response {
+                stream,
+                token,
+                fields,
+                end: over,
+            } => {
+                if let Some(exchange) = self.stream_owner(id, stream, token, end) {
+                    self.stream_response(exchange, &fields, over);
                 }
             }
-            Event::Reset { token, code, .. } => {
-                self.stream_was_reset(Id::from_bits(token), end, code);
+            Event::Data {
+                stream,
+                token,
+                bytes,
+                end: over,
+            } => match self.stream_owner(id, stream, token, end) {
+                Some(exchange) => self.stream_data(exchange, end, bytes, over),
+                // Nobody waits for it: the answer came before the request had ended.
+                None => self.stream_release(id, stream),
+            },
+            Event::Reset {
+                stream,
+                token,
+                code,
+            } => {
+                if let Some(exchange) = self.stream_owner(id, stream, token, end) {
+                    self.stream_was_reset(exchange, end, code);
+                }
             }
-            Event::Unprocessed { token, .. } => {
-                self.stream_unprocessed(Id::from_bits(token), Failure::Draining);
+            Event::Unprocessed { stream, token } => {
+                if let Some(exchange) = self.stream_owner(id, stream, token, end) {
+                    self.stream_reopen(exchange);
+                }
             }
-            Event::Writable { token, .. } => self.stream_writable(Id::from_bits(token), end),
+            Event::Writable { stream, token } => {
+                if let Some(exchange) = self.stream_owner(id, stream, token, end) {
+                    self.stream_writable(exchange, end);
+                }
+            }
             Event::Goaway { .. } => self.mesh_leave(id),
             Event::Settings | Event::Pong { .. } => {}
         }
+    }
+
+    /// The exchange that a stream belongs to now: one that went elsewhere has nothing to do with it any more.
+    fn stream_owner(
+        &self,
+        mesh: Id<Mesh>,
+        stream: u32,
+        token: u64,
+        end: End,
+    ) -> Option<Id<Exchange>> {
+        let id = Id::from_bits(token);
+        let owner = self.exchanges.get(id)?;
+        (owner.side(end) == Side::Stream { mesh, stream }).then_some(id)
     }
 
     /// The peer has spoken through the session: it has judged us as we have judged it.
@@ -309,7 +379,11 @@ impl Core {
             return;
         }
         for exchange in self.mesh_exchanges(id) {
-            let http = self.exchanges.get(exchange).map(|exchange| exchange.carries) == Some(Carries::Http);
+            let http = self
+                .exchanges
+                .get(exchange)
+                .map(|exchange| exchange.carries)
+                == Some(Carries::Http);
             if http {
                 self.established(exchange);
             }
@@ -363,13 +437,18 @@ impl Core {
             return;
         };
         mesh.dirty = false;
-        let full = self.conns.get(mesh.conn).is_none_or(|conn| conn.unsent() > HIGH);
+        let full = self
+            .conns
+            .get(mesh.conn)
+            .is_none_or(|conn| conn.unsent() > HIGH);
         if full || !mesh.tls.is_established() {
             // Comes again when the socket has drained, or with the end of the handshake.
             return;
         }
         let (tls, out) = (&mut mesh.tls, &mut mesh.out);
-        let sealed = self.conns.put_with(mesh.conn, |sealed| tls.seal(out, sealed));
+        let sealed = self
+            .conns
+            .put_with(mesh.conn, |sealed| tls.seal(out, sealed));
         if out.capacity() > super::conns::KEEP {
             *out = Vec::new();
         } else {
@@ -429,7 +508,10 @@ impl Core {
         if let Some(key) = &mesh.dialled {
             self.meshes.pool.forget(key.to, id);
         }
-        let connecting = self.conns.get(mesh.conn).is_some_and(|conn| conn.connecting);
+        let connecting = self
+            .conns
+            .get(mesh.conn)
+            .is_some_and(|conn| conn.connecting);
         if !connecting {
             let (tls, out) = (&mut mesh.tls, &mesh.out);
             self.conns.put_with(mesh.conn, |sealed| {
@@ -455,17 +537,17 @@ impl Core {
             return;
         };
         mesh.leaving = true;
+        mesh.used = self.now;
         if let Some(key) = &mesh.dialled {
             self.meshes.pool.forget(key.to, id);
         }
-        self.mesh_maybe_over(id);
     }
 
+    /// Who dialled ends a connection that is left, after its last stream: then nothing of the other side's is lost on the way.
     pub(super) fn mesh_maybe_over(&mut self, id: Id<Mesh>) {
-        let over = self
-            .meshes
-            .get(id)
-            .is_some_and(|mesh| mesh.leaving && mesh.proved && mesh.link.streams_open() == 0);
+        let over = self.meshes.get(id).is_some_and(|mesh| {
+            mesh.leaving && mesh.dialled.is_some() && mesh.proved && mesh.link.streams_open() == 0
+        });
         if over {
             self.mesh_end(id, Failure::Draining);
         }
@@ -488,10 +570,12 @@ impl Core {
                 continue;
             };
             if mesh.dialled.is_none() && !mesh.leaving {
-                mesh.link.goaway(maille_engine::mesh::Code::NO_ERROR, &mut mesh.out);
+                mesh.link
+                    .goaway(maille_engine::mesh::Code::NO_ERROR, &mut mesh.out);
                 self.mesh_mark(id);
             }
             self.mesh_leave(id);
+            self.mesh_maybe_over(id);
         }
     }
 
@@ -507,7 +591,11 @@ impl Core {
             .table
             .ids()
             .filter(|id| {
-                retired || self.meshes.get(*id).is_some_and(|mesh| self.is_somebody_else(mesh))
+                retired
+                    || self
+                        .meshes
+                        .get(*id)
+                        .is_some_and(|mesh| self.is_somebody_else(mesh))
             })
             .collect();
         for id in cut {
@@ -542,8 +630,9 @@ impl Core {
                     mesh.link.ping([0; 8], &mut mesh.out);
                     self.mesh_mark(id);
                 }
-            } else if self.now.saturating_duration_since(mesh.used) >= UNUSED {
-                mesh.link.goaway(maille_engine::mesh::Code::NO_ERROR, &mut mesh.out);
+            } else if self.now.saturating_duration_since(mesh.used) >= mesh.patience() {
+                mesh.link
+                    .goaway(maille_engine::mesh::Code::NO_ERROR, &mut mesh.out);
                 self.mesh_end(id, Failure::Draining);
             }
         }

@@ -17,6 +17,9 @@ use super::table::Id;
 use crate::failure::Failure;
 use crate::route::Facts;
 
+/// How often one exchange meets a peer that is about to leave.
+const REOPENED: u8 = 3;
+
 impl Core {
     /// A peer opened a stream.
     pub(super) fn stream_request(
@@ -79,7 +82,6 @@ impl Core {
         };
         if let Some(flag) = fields.flag {
             let failure = Failure::from_flag(flag, fields.status);
-            exchange.up = if end { Side::None } else { exchange.up };
             self.drop_upstream(id);
             return self.upstream_failed(id, failure.unwrap_or(Failure::UpstreamClosed));
         }
@@ -234,7 +236,9 @@ impl Core {
         }
         match from {
             End::Down => self.broken(id, End::Down),
-            End::Up if code == Code::REFUSED_STREAM => self.upstream_failed(id, Failure::Overloaded),
+            End::Up if code == Code::REFUSED_STREAM => {
+                self.upstream_failed(id, Failure::Overloaded)
+            }
             End::Up if exchange.response.ended => self.stop_request(id),
             End::Up if exchange.answered || exchange.raw => self.broken(id, End::Up),
             End::Up => self.fail(id, Failure::UpstreamClosed),
@@ -244,6 +248,20 @@ impl Core {
     /// The connection under a stream is gone.
     pub(super) fn stream_lost(&mut self, id: Id<Exchange>, from: End) {
         self.stream_was_reset(id, from, Code::INTERNAL_ERROR);
+    }
+
+    /// The peer left before it looked at a stream: it is opened again, on a new connection to the same endpoint.
+    pub(super) fn stream_reopen(&mut self, id: Id<Exchange>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        exchange.up = Side::None;
+        exchange.reopened += 1;
+        if exchange.replayable && !exchange.answered && exchange.reopened <= REOPENED {
+            self.attach(id);
+        } else {
+            self.upstream_failed(id, Failure::Draining);
+        }
     }
 
     /// The peer says that it never looked at a stream.

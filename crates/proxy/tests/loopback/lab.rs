@@ -20,48 +20,52 @@ use maille_proxy::listeners::{self, Links, Listener};
 use maille_proxy::telemetry::{Batch, EdgeKey, Increment};
 use tokio::sync::{mpsc, watch};
 
-static LABS: AtomicU8 = AtomicU8::new(1);
+static LABS: AtomicU8 = AtomicU8::new(0);
 
 /// The port that services are dialled on.
-pub const PORT: u16 = 80;
+pub(crate) const PORT: u16 = 80;
 
-pub struct Lab {
+pub(crate) struct Lab {
     authority: Authority,
-    net: u8,
+    net: [u8; 2],
     mesh: Mesh,
 }
 
 /// What a pod is.
 #[derive(Clone)]
-pub struct Pod {
-    pub workload: Workload,
-    pub ip: IpAddr,
+pub(crate) struct Pod {
+    pub(crate) workload: Workload,
+    pub(crate) ip: IpAddr,
 }
 
 /// A data plane at work.
-pub struct Proxy {
-    pub pod: Pod,
-    pub outbound: SocketAddr,
-    pub inbound: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) pod: Pod,
+    pub(crate) outbound: SocketAddr,
+    pub(crate) inbound: SocketAddr,
     snapshots: watch::Sender<Arc<Snapshot>>,
     credentials: watch::Sender<Option<Credentials>>,
-    pub questions: mpsc::Receiver<Key>,
+    pub(crate) questions: mpsc::Receiver<Key>,
     counts: mpsc::Receiver<Batch>,
     drain: Drain,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_authority(authority())
     }
 
-    pub fn with_authority(authority: Authority) -> Self {
-        let net = LABS.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn with_authority(authority: Authority) -> Self {
+        // Two runs at the same time must not meet.
+        let run = u8::try_from(std::process::id() % 250).unwrap() + 1;
+        let net = [run, LABS.fetch_add(2, Ordering::SeqCst)];
         let mesh = Mesh {
             trust_domain: trust_domain(),
             trust_anchors: authority.trust_anchors(),
-            cluster_ranges: ClusterRanges(vec![format!("127.{net}.0.0/16").parse().unwrap()]),
+            cluster_ranges: ClusterRanges(vec![
+                format!("127.{}.{}.0/23", net[0], net[1]).parse().unwrap(),
+            ]),
         };
         Self {
             authority,
@@ -70,16 +74,19 @@ impl Lab {
         }
     }
 
-    pub fn address(&self, n: u8) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(127, self.net, 0, n))
+    pub(crate) fn address(&self, n: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(127, self.net[0], self.net[1], n))
     }
 
     /// The address of the service.
-    pub fn service(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, self.net, 1, 1)), PORT)
+    pub(crate) fn service(&self) -> SocketAddr {
+        SocketAddr::new(
+            IpAddr::V4(Ipv4Addr::new(127, self.net[0], self.net[1] + 1, 1)),
+            PORT,
+        )
     }
 
-    pub fn pod(&self, n: u8, membership: Membership) -> Pod {
+    pub(crate) fn pod(&self, n: u8, membership: Membership) -> Pod {
         let ip = self.address(n);
         Pod {
             ip,
@@ -95,11 +102,11 @@ impl Lab {
         }
     }
 
-    pub fn credentials(&self, pod: &Pod) -> Credentials {
+    pub(crate) fn credentials(&self, pod: &Pod) -> Credentials {
         self.credentials_as(&pod.workload.identity(&self.mesh.trust_domain))
     }
 
-    pub fn credentials_as(&self, identity: &Identity) -> Credentials {
+    pub(crate) fn credentials_as(&self, identity: &Identity) -> Credentials {
         let key = PrivateKey::generate().unwrap();
         let hour = Duration::from_secs(3600);
         let signed = self
@@ -110,7 +117,7 @@ impl Lab {
     }
 
     /// What `pod` knows of itself: its application speaks `protocol` on every port that is asked for.
-    pub fn own(&self, pod: &Pod, port: u16, protocol: Protocol) -> Snapshot {
+    pub(crate) fn own(&self, pod: &Pod, port: u16, protocol: Protocol) -> Snapshot {
         let mut snapshot = Snapshot::new();
         snapshot.set_mesh(self.mesh.clone());
         snapshot.set_own(Own {
@@ -121,7 +128,7 @@ impl Lab {
     }
 
     /// Adds the service with `backends` behind it.
-    pub fn add_service(
+    pub(crate) fn add_service(
         &self,
         snapshot: &mut Snapshot,
         protocol: Protocol,
@@ -153,11 +160,17 @@ impl Lab {
     }
 
     /// Starts a data plane for `pod`. Outbound connections mean to dial `to`, inbound ones `app`.
-    pub fn start(&self, pod: &Pod, snapshot: Snapshot, to: SocketAddr, app: SocketAddr) -> Proxy {
+    pub(crate) fn start(
+        &self,
+        pod: &Pod,
+        snapshot: Snapshot,
+        to: SocketAddr,
+        app: SocketAddr,
+    ) -> Proxy {
         self.start_with(pod, snapshot, self.credentials(pod), (to, app))
     }
 
-    pub fn start_with(
+    pub(crate) fn start_with(
         &self,
         pod: &Pod,
         snapshot: Snapshot,
@@ -192,8 +205,7 @@ impl Lab {
             Listener::mesh(mesh),
         ];
         let settings = Settings::default();
-        let thread =
-            std::thread::spawn(move || listeners::run(settings, doors, links).unwrap());
+        let thread = std::thread::spawn(move || listeners::run(settings, doors, links).unwrap());
         Proxy {
             pod: pod.clone(),
             outbound: addresses.0,
@@ -209,21 +221,21 @@ impl Lab {
 }
 
 impl Proxy {
-    pub fn learn(&self, snapshot: Snapshot) {
+    pub(crate) fn learn(&self, snapshot: Snapshot) {
         self.snapshots.send_replace(Arc::new(snapshot));
     }
 
-    pub fn renew(&self, credentials: Credentials) {
+    pub(crate) fn renew(&self, credentials: Credentials) {
         self.credentials.send_replace(Some(credentials));
     }
 
     /// Drains, and gives everything that was counted.
-    pub fn stop(mut self) -> Counted {
+    pub(crate) fn stop(mut self) -> Counted {
         assert_eq!(self.drain(Duration::from_secs(10)), Ended::Gracefully);
         self.counted()
     }
 
-    pub fn drain(&mut self, deadline: Duration) -> Ended {
+    pub(crate) fn drain(&mut self, deadline: Duration) -> Ended {
         let drain = &mut self.drain;
         let ended = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -234,7 +246,7 @@ impl Proxy {
         ended
     }
 
-    pub fn counted(&mut self) -> Counted {
+    pub(crate) fn counted(&mut self) -> Counted {
         let mut counted = Counted(Vec::new());
         while let Ok(batch) = self.counts.try_recv() {
             assert_eq!(batch.dropped, 0);
@@ -247,7 +259,7 @@ impl Proxy {
 }
 
 /// Sums by edge.
-pub struct Counted(pub Vec<(EdgeKey, Increment)>);
+pub(crate) struct Counted(pub Vec<(EdgeKey, Increment)>);
 
 impl Counted {
     fn add(&mut self, key: &EdgeKey, more: &Increment) {
@@ -258,16 +270,16 @@ impl Counted {
     }
 
     /// The only edge there is.
-    pub fn only(&self) -> (&EdgeKey, &Increment) {
+    pub(crate) fn only(&self) -> (&EdgeKey, &Increment) {
         assert_eq!(self.0.len(), 1, "{:?}", self.0);
         (&self.0[0].0, &self.0[0].1)
     }
 }
 
-pub fn trust_domain() -> TrustDomain {
+pub(crate) fn trust_domain() -> TrustDomain {
     "cluster.local".parse().unwrap()
 }
 
-pub fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     Authority::create(&trust_domain(), SystemTime::now()).unwrap()
 }

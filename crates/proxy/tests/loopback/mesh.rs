@@ -1,1 +1,377 @@
 // SPDX-License-Identifier: Apache-2.0
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use maille_chassis::drain::Ended;
+use maille_engine::snapshot::{Key, Known};
+use maille_model::{AddressOwner, Membership, Protocol};
+
+use crate::http::Pair;
+use crate::lab::{Lab, Proxy, authority};
+use crate::origin::{Origin, PATIENCE, Wire, patterned};
+
+fn get(wire: &mut Wire, path: &str) -> (String, Vec<u8>) {
+    wire.send(format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n"));
+    wire.response()
+}
+
+/// A client whose service has these backends, of which some are there.
+fn client(lab: &Lab, protocol: Protocol, backends: &[(&crate::lab::Pod, u16)]) -> Proxy {
+    let app = lab.pod(1, Membership::Meshed);
+    let mut snapshot = lab.own(&app, 9, Protocol::Undeclared);
+    lab.add_service(&mut snapshot, protocol, backends);
+    lab.start(&app, snapshot, lab.service(), SocketAddr::new(app.ip, 9))
+}
+
+fn server(lab: &Lab, pod: &crate::lab::Pod, origin: &Origin) -> Proxy {
+    let snapshot = lab.own(pod, origin.address.port(), Protocol::Http1);
+    lab.start(pod, snapshot, lab.service(), origin.address)
+}
+
+#[test]
+fn endpoints_that_are_gone_are_passed_over() {
+    let lab = Lab::new();
+    let (here, gone) = (
+        lab.pod(2, Membership::Meshed),
+        lab.pod(3, Membership::Meshed),
+    );
+    let origin = Origin::http(SocketAddr::new(here.ip, 0));
+    let port = origin.address.port();
+    let _server = server(&lab, &here, &origin);
+    let client = client(&lab, Protocol::Http1, &[(&here, port), (&gone, port)]);
+    for _ in 0..20 {
+        let mut wire = Wire::connect(client.outbound);
+        wire.send("POST /echo HTTP/1.1\r\nHost: web\r\nContent-Length: 4\r\n\r\nbody");
+        let (head, body) = wire.response();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert_eq!(body, b"body");
+    }
+    let counted = client.stop();
+    let (_, sum) = counted.only();
+    assert_eq!((sum.requests, sum.failures), (20, 0));
+}
+
+#[test]
+fn an_application_that_is_gone_behind_its_proxy_is_passed_over() {
+    for protocol in [Protocol::Http1, Protocol::Tcp] {
+        let lab = Lab::new();
+        let (here, gone) = (
+            lab.pod(2, Membership::Meshed),
+            lab.pod(3, Membership::Meshed),
+        );
+        let origin = Origin::http(SocketAddr::new(here.ip, 0));
+        let port = origin.address.port();
+        let _servers = (server(&lab, &here, &origin), {
+            let snapshot = lab.own(&gone, port, Protocol::Http1);
+            lab.start(
+                &gone,
+                snapshot,
+                lab.service(),
+                SocketAddr::new(gone.ip, port),
+            )
+        });
+        let client = client(&lab, protocol, &[(&here, port), (&gone, port)]);
+        for _ in 0..20 {
+            let mut wire = Wire::connect(client.outbound);
+            let (head, body) = get(&mut wire, "/bytes/7");
+            assert!(head.starts_with("HTTP/1.1 200 "), "{protocol:?} {head}");
+            assert_eq!(body, patterned(7));
+        }
+    }
+}
+
+#[test]
+fn nobody_left_is_said() {
+    let lab = Lab::new();
+    let gone = lab.pod(3, Membership::Meshed);
+    let client = client(&lab, Protocol::Http1, &[(&gone, 7)]);
+    let mut wire = Wire::connect(client.outbound);
+    let (head, body) = get(&mut wire, "/");
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert_eq!(
+        String::from_utf8(body).unwrap(),
+        "maille: connect-refused: the connection was refused\n"
+    );
+    let counted = client.stop();
+    let (edge, sum) = counted.only();
+    assert!(edge.protected, "it was never tried in plain text");
+    assert_eq!(sum.flags, [("connect-refused", 1)]);
+}
+
+#[test]
+fn somebody_else_at_the_address_gets_nothing() {
+    let lab = Lab::new();
+    let web = lab.pod(2, Membership::Meshed);
+    let origin = Origin::http(SocketAddr::new(web.ip, 0));
+    let port = origin.address.port();
+    let other = lab.pod(7, Membership::Meshed);
+    let snapshot = lab.own(&web, port, Protocol::Http1);
+    let _server = lab.start_with(
+        &web,
+        snapshot,
+        lab.credentials(&other),
+        (lab.service(), origin.address),
+    );
+    let client = client(&lab, Protocol::Http1, &[(&web, port)]);
+    let mut wire = Wire::connect(client.outbound);
+    let (head, body) = get(&mut wire, "/");
+    assert!(head.starts_with("HTTP/1.1 503 "));
+    assert!(body.starts_with(b"maille: peer-identity: "));
+    assert_eq!(origin.accepted(), 0);
+}
+
+#[test]
+fn a_peer_of_another_authority_is_refused() {
+    let lab = Lab::new();
+    let web = lab.pod(2, Membership::Meshed);
+    let origin = Origin::http(SocketAddr::new(web.ip, 0));
+    let port = origin.address.port();
+    let _server = server(&lab, &web, &origin);
+    let app = lab.pod(1, Membership::Meshed);
+    let mut snapshot = lab.own(&app, 9, Protocol::Undeclared);
+    lab.add_service(&mut snapshot, Protocol::Http1, &[(&web, port)]);
+    let strangers = Lab::with_authority(authority());
+    let client = lab.start_with(
+        &app,
+        snapshot,
+        strangers.credentials(&app),
+        (lab.service(), SocketAddr::new(app.ip, 9)),
+    );
+    let mut wire = Wire::connect(client.outbound);
+    let (head, body) = get(&mut wire, "/");
+    assert!(head.starts_with("HTTP/1.1 503 "));
+    assert!(
+        body.starts_with(b"maille: peer-identity: "),
+        "{:?}",
+        String::from_utf8(body)
+    );
+    assert_eq!(origin.accepted(), 0);
+}
+
+#[test]
+fn plain_text_on_the_mesh_port_is_not_answered() {
+    let pair = Pair::http();
+    let mut wire = Wire::connect(SocketAddr::new(pair.server.pod.ip, 15008));
+    wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
+    assert!(wire.rest().0.is_empty());
+    assert_eq!(pair.origin.accepted(), 0);
+}
+
+#[test]
+fn without_a_proxy_on_either_side_it_is_plain_and_said_so() {
+    let lab = Lab::new();
+    let web = lab.pod(2, Membership::Unmeshed);
+    let origin = Origin::http(SocketAddr::new(web.ip, 0));
+    let client = client(&lab, Protocol::Http1, &[(&web, origin.address.port())]);
+    let mut wire = Wire::connect(client.outbound);
+    for n in 0..10 {
+        assert_eq!(get(&mut wire, &format!("/bytes/{n}")).1, patterned(n));
+    }
+    assert_eq!(origin.accepted(), 1);
+    drop(wire);
+    let counted = client.stop();
+    let (edge, sum) = counted.only();
+    assert!(!edge.protected);
+    assert_eq!((sum.requests, sum.failures), (10, 0));
+
+    let own = lab.pod(4, Membership::Meshed);
+    let server = server(&lab, &own, &Origin::http(SocketAddr::new(own.ip, 0)));
+    let mut wire = Wire::connect(server.inbound);
+    for n in 0..10 {
+        assert_eq!(get(&mut wire, &format!("/bytes/{n}")).1, patterned(n));
+    }
+    drop(wire);
+    let counted = server.stop();
+    let (edge, sum) = counted.only();
+    assert!(!edge.protected && edge.peer.is_none());
+    assert_eq!((sum.requests, sum.failures), (10, 0));
+}
+
+#[test]
+fn an_address_nobody_has_spoken_of_is_waited_for() {
+    let lab = Lab::new();
+    let web = lab.pod(2, Membership::Unmeshed);
+    let origin = Origin::http(SocketAddr::new(web.ip, 0));
+    let app = lab.pod(1, Membership::Meshed);
+    let snapshot = lab.own(&app, 9, Protocol::Undeclared);
+    let mut client = lab.start(
+        &app,
+        snapshot.clone(),
+        origin.address,
+        SocketAddr::new(app.ip, 9),
+    );
+    let mut wire = Wire::connect(client.outbound);
+    wire.send("GET /bytes/5 HTTP/1.1\r\nHost: web\r\n\r\n");
+    assert_eq!(client.questions.blocking_recv(), Some(Key::Address(web.ip)));
+    let mut said = snapshot;
+    said.set_address(
+        web.ip,
+        Known::Present(AddressOwner::Workload(web.workload.clone())),
+    );
+    client.learn(said);
+    assert_eq!(wire.response().1, patterned(5));
+}
+
+/// Stops the load, also when something else fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn certificates_rotate_under_load() {
+    let pair = Pair::http();
+    let (stop, to) = (AtomicBool::new(false), pair.client.outbound);
+    std::thread::scope(|scope| {
+        let load: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut wire = Wire::connect(to);
+                    let mut done = 0;
+                    while !stop.load(Ordering::SeqCst) || done == 0 {
+                        let (head, body) = get(&mut wire, "/bytes/3000");
+                        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+                        assert_eq!(body.len(), 3000);
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
+        let _stop = Stop(&stop);
+        let mut watch = Wire::connect(to);
+        for _ in 0..10 {
+            pair.client.renew(pair.lab.credentials(&pair.client.pod));
+            assert_eq!(get(&mut watch, "/bytes/1").1, patterned(1));
+            pair.server.renew(pair.lab.credentials(&pair.server.pod));
+            assert_eq!(get(&mut watch, "/bytes/1").1, patterned(1));
+        }
+        stop.store(true, Ordering::SeqCst);
+        for one in load {
+            assert!(one.join().unwrap() > 0);
+        }
+    });
+    let counted = pair.client.stop();
+    assert_eq!(counted.only().1.failures, 0);
+}
+
+#[test]
+fn a_reader_that_stops_stops_the_sender() {
+    // Sends until the other side has taken nothing for a while, and says how much went in.
+    let flood = |at| {
+        Origin::start(at, |mut stream: TcpStream, report| {
+            let mut go = [0];
+            stream.read_exact(&mut go).unwrap();
+            stream
+                .set_write_timeout(Some(Duration::from_millis(500)))
+                .unwrap();
+            let block = patterned(65536);
+            let mut sent = 0;
+            while let Ok(n) = stream.write(&block[sent % 65536..]) {
+                sent += n;
+            }
+            report.send(sent).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            // The rest is for the client to read; it says when it has.
+            let _ = stream.read(&mut go);
+        })
+    };
+    let pair = Pair::new(flood, Protocol::Tcp);
+    let mut wire = pair.dial();
+    wire.send("x");
+    let sent = pair.origin.reports.recv_timeout(PATIENCE).unwrap();
+    // Windows and marks of both proxies are under 2 MiB; the rest is the sockets of four hops, which grow to some MiB each.
+    assert!(
+        sent < 40 << 20,
+        "{sent} bytes went into a mesh that nobody reads from"
+    );
+    let got = wire.exactly(sent);
+    assert!(
+        got.iter()
+            .enumerate()
+            .all(|(i, byte)| *byte == patterned_at(i))
+    );
+    assert!(wire.rest().0.is_empty());
+}
+
+fn patterned_at(at: usize) -> u8 {
+    crate::origin::pattern(at % 65536)
+}
+
+#[test]
+fn a_drain_lets_what_is_open_end() {
+    let mut pair = Pair::http();
+    let mut wire = pair.dial();
+    wire.send("POST /echo HTTP/1.1\r\nHost: web\r\nContent-Length: 4\r\n\r\nbo");
+    let mut idle = pair.dial();
+    assert_eq!(get(&mut idle, "/bytes/1").1, patterned(1));
+    std::thread::scope(|scope| {
+        let ending = scope.spawn(|| pair.client.drain(PATIENCE));
+        // An idle connection is closed; a listener that has closed refuses.
+        assert!(idle.rest().0.is_empty());
+        wire.send("dy");
+        assert_eq!(wire.response().1, b"body");
+        assert!(wire.rest().0.is_empty());
+        assert_eq!(ending.join().unwrap(), Ended::Gracefully);
+    });
+    assert_eq!(pair.server.drain(PATIENCE), Ended::Gracefully);
+}
+
+#[test]
+fn a_drain_ends_by_its_deadline() {
+    let mut pair = Pair::new(Origin::echo, Protocol::Tcp);
+    let mut wire = pair.dial();
+    wire.send("x");
+    wire.exactly(1);
+    assert_eq!(pair.client.drain(Duration::from_millis(10)), Ended::Forced);
+    assert!(wire.rest().0.is_empty());
+    assert_eq!(pair.server.drain(PATIENCE), Ended::Gracefully);
+}
+
+#[test]
+fn requests_to_an_address_of_somebody_else_are_misdirected() {
+    let lab = Lab::new();
+    let web = lab.pod(2, Membership::Meshed);
+    let origin = Origin::http(SocketAddr::new(web.ip, 0));
+    let port = origin.address.port();
+    // The server's proxy believes that it serves another address.
+    let other = lab.pod(5, Membership::Meshed);
+    let _server = lab.start_with(
+        &web,
+        lab.own(&other, port, Protocol::Http1),
+        lab.credentials(&web),
+        (lab.service(), origin.address),
+    );
+    let client = client(&lab, Protocol::Http1, &[(&web, port)]);
+    let mut wire = Wire::connect(client.outbound);
+    let (head, body) = get(&mut wire, "/");
+    assert!(head.starts_with("HTTP/1.1 421 "), "{head}");
+    assert!(body.starts_with(b"maille: misdirected: "));
+    assert_eq!(origin.accepted(), 0);
+}
+
+#[test]
+fn a_used_connection_that_closed_is_tried_again() {
+    // Answers one request on each connection, says that there may be more, and leaves with the next one.
+    let once = |at| {
+        Origin::start(at, |stream: TcpStream, _| {
+            let mut wire = Wire::new(stream);
+            assert!(wire.head().is_some());
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            wire.head();
+        })
+    };
+    let pair = Pair::new(once, Protocol::Http1);
+    let mut wire = pair.dial();
+    for _ in 0..10 {
+        assert_eq!(get(&mut wire, "/").1, b"ok");
+    }
+    // What must not be sent twice is not.
+    wire.send("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n");
+    assert!(wire.response().0.starts_with("HTTP/1.1 502 "));
+}

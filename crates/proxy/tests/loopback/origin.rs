@@ -9,32 +9,32 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 /// Nothing in these tests takes longer.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running server.
-pub struct Origin {
-    pub address: SocketAddr,
+pub(crate) struct Origin {
+    pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     /// How many bytes of a body a client sent that left in the middle of it.
-    pub reports: Receiver<usize>,
+    pub(crate) reports: Receiver<usize>,
 }
 
 /// Byte `at` of every generated body.
-pub fn pattern(at: usize) -> u8 {
+pub(crate) fn pattern(at: usize) -> u8 {
     u8::try_from((at * 31 + at / 251) % 251).unwrap()
 }
 
-pub fn patterned(length: usize) -> Vec<u8> {
+pub(crate) fn patterned(length: usize) -> Vec<u8> {
     (0..length).map(pattern).collect()
 }
 
 impl Origin {
-    pub fn http(at: SocketAddr) -> Self {
+    pub(crate) fn http(at: SocketAddr) -> Self {
         Self::start(at, serve_http)
     }
 
     /// Sends back what comes; FIN for FIN.
-    pub fn echo(at: SocketAddr) -> Self {
+    pub(crate) fn echo(at: SocketAddr) -> Self {
         Self::start(at, |mut stream, _| {
             let mut buffer = vec![0; 65536];
             while let Ok(n) = stream.read(&mut buffer) {
@@ -49,7 +49,7 @@ impl Origin {
         })
     }
 
-    pub fn start(at: SocketAddr, serve: fn(TcpStream, &Sender<usize>)) -> Self {
+    pub(crate) fn start(at: SocketAddr, serve: fn(TcpStream, &Sender<usize>)) -> Self {
         let listener = TcpListener::bind(at).unwrap();
         let (report, reports) = std::sync::mpsc::channel();
         let address = listener.local_addr().unwrap();
@@ -74,19 +74,19 @@ impl Origin {
     }
 
     /// Connections accepted so far.
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
 }
 
 /// A connection read through a buffer, so that nothing after a message is lost.
-pub struct Wire {
-    pub stream: TcpStream,
+pub(crate) struct Wire {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Wire {
-    pub fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -96,11 +96,11 @@ impl Wire {
         }
     }
 
-    pub fn connect(to: SocketAddr) -> Self {
+    pub(crate) fn connect(to: SocketAddr) -> Self {
         Self::new(TcpStream::connect(to).unwrap())
     }
 
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
 
@@ -112,7 +112,7 @@ impl Wire {
     }
 
     /// The next head, with its empty line; `None` at the end of the stream.
-    pub fn head(&mut self) -> Option<String> {
+    pub(crate) fn head(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 let head: Vec<u8> = self.buffer.drain(..at + 4).collect();
@@ -126,7 +126,7 @@ impl Wire {
         }
     }
 
-    pub fn exactly(&mut self, n: usize) -> Vec<u8> {
+    pub(crate) fn exactly(&mut self, n: usize) -> Vec<u8> {
         while self.buffer.len() < n {
             let got = self.fill().unwrap();
             assert_ne!(got, 0, "ended after {} of {n} bytes", self.buffer.len());
@@ -135,7 +135,7 @@ impl Wire {
     }
 
     /// Everything to the end; the error, if it did not end with FIN.
-    pub fn rest(&mut self) -> (Vec<u8>, std::io::Result<()>) {
+    pub(crate) fn rest(&mut self) -> (Vec<u8>, std::io::Result<()>) {
         loop {
             match self.fill() {
                 Ok(0) => return (std::mem::take(&mut self.buffer), Ok(())),
@@ -146,7 +146,7 @@ impl Wire {
     }
 
     /// A chunked body with its trailers, as it is on the wire.
-    pub fn chunked(&mut self) -> (Vec<u8>, String) {
+    pub(crate) fn chunked(&mut self) -> (Vec<u8>, String) {
         let mut body = Vec::new();
         loop {
             let line = self.line();
@@ -167,7 +167,7 @@ impl Wire {
         }
     }
 
-    pub fn line(&mut self) -> String {
+    pub(crate) fn line(&mut self) -> String {
         loop {
             if let Some(at) = self.buffer.windows(2).position(|w| w == b"\r\n") {
                 let line: Vec<u8> = self.buffer.drain(..at + 2).collect();
@@ -178,7 +178,7 @@ impl Wire {
     }
 
     /// A response: head and body by its framing.
-    pub fn response(&mut self) -> (String, Vec<u8>) {
+    pub(crate) fn response(&mut self) -> (String, Vec<u8>) {
         let head = self.head().expect("a response");
         let body = match field(&head, "content-length") {
             Some(length) => self.exactly(length.parse().unwrap()),
@@ -190,7 +190,7 @@ impl Wire {
 }
 
 /// The value of a field, by its name in any case.
-pub fn field(head: &str, name: &str) -> Option<String> {
+pub(crate) fn field(head: &str, name: &str) -> Option<String> {
     head.lines().skip(1).find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name)
@@ -268,6 +268,7 @@ fn serve_http(stream: TcpStream, report: &Sender<usize>) {
                 respond(&mut wire, "200 OK", length.to_string().as_bytes());
             }
             "report" => {
+                wire.send("HTTP/1.1 100 Continue\r\n\r\n");
                 let (body, _) = wire.rest();
                 report.send(body.len()).unwrap();
                 return;
@@ -292,8 +293,11 @@ fn request_body(wire: &mut Wire, head: &str) -> Vec<u8> {
 }
 
 fn respond(wire: &mut Wire, status: &str, body: &[u8]) {
-    let mut message =
-        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut message = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
     message.extend_from_slice(body);
     // A client that has gone is not the server's concern.
     let _ = wire.stream.write_all(&message);
