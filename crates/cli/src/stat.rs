@@ -37,6 +37,9 @@ pub(crate) async fn run(
     }
 }
 
+/// The namespace of what belongs to the cluster itself.
+const SYSTEM: &str = "kube-system";
+
 async fn show(args: &args::Stat, state: &State, screen: Screen) -> anyhow::Result<()> {
     let kinds = match args.kinds.as_slice() {
         [] => &[Kind::Deploy, Kind::Edges],
@@ -53,6 +56,12 @@ async fn show(args: &args::Stat, state: &State, screen: Screen) -> anyhow::Resul
             .retain(|workload| workload.namespace == *only);
         stat.edges.retain(|edge| touches(edge, only));
         pods.pods.retain(|pod| pod.namespace == *only);
+    } else if !args.all_namespaces {
+        // The cluster's own parts are nobody's workloads.
+        stat.workloads
+            .retain(|workload| workload.namespace != SYSTEM);
+        stat.edges.retain(|edge| !touches(edge, SYSTEM));
+        pods.pods.retain(|pod| pod.namespace != SYSTEM);
     }
     if args.output == Output::Json {
         let mut object = Map::new();

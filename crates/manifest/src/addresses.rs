@@ -12,6 +12,9 @@ pub const DNS_V4: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The cluster's DNS, IPv6.
 pub const DNS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0xa);
 
+/// The service that has these two, as on every cluster: namespace and name.
+pub const DNS_SERVICE: (&str, &str) = ("kube-system", "kube-dns");
+
 /// Slots 256 to 65534 of 10.96.0.0/16 and fd00:96::/112 are given out; those below are for the cluster itself.
 const FIRST: u32 = 256;
 const SLOTS: u32 = 65_535 - FIRST;
@@ -36,6 +39,10 @@ pub fn assign(services: &mut [&mut Service]) -> Vec<Conflict> {
     let mut conflicts = Vec::new();
     for (index, service) in services.iter().enumerate() {
         for address in service.addresses() {
+            let dns = address == DNS_V4 || address == DNS_V6;
+            if dns && is_dns(service) {
+                continue;
+            }
             if let Some(owner) = taken.get(&address) {
                 conflicts.push(Conflict {
                     index,
@@ -77,6 +84,10 @@ pub fn assign(services: &mut [&mut Service]) -> Vec<Conflict> {
         service.spec.cluster_ip = service.spec.cluster_ips.first().copied();
     }
     conflicts
+}
+
+fn is_dns(service: &Service) -> bool {
+    (service.metadata.namespace(), service.metadata.name.as_str()) == DNS_SERVICE
 }
 
 fn id(service: &Service) -> String {

@@ -106,7 +106,8 @@ fn duplicates(sources: &[Source], report: &mut Report) {
 
 fn namespace(place: &mut Place<'_>, known: &Known<'_>) {
     let namespace = place.source.object.metadata().namespace();
-    if namespace.is_empty() || namespace == "default" || known.namespaces.contains(&namespace) {
+    if ["", "default", "kube-system"].contains(&namespace) || known.namespaces.contains(&namespace)
+    {
         return;
     }
     let suggestion = suggest(namespace, known.namespaces.iter().copied());

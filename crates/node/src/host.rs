@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -15,8 +15,11 @@ use maille_sys::spawn::{Bind, Spawn, SpawnError};
 pub(crate) use maille_sys::spawn::{Child, Exit};
 
 use crate::capture::Captured;
-use crate::network::{GATEWAY_V4, GATEWAY_V6};
 
+/// The node, as pods see it.
+const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The same.
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const MTU: u32 = 1500;
 const MAIN_TABLE: u32 = 254;
 

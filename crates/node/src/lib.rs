@@ -17,6 +17,7 @@ mod cluster;
 mod daemon;
 mod dns;
 mod host;
+mod kube_dns;
 mod logs;
 mod network;
 mod notify;

@@ -5,11 +5,80 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maille_chassis::clock::Clock;
+use nix::fcntl::OFlag;
+
+/// A log that is larger becomes `NAME.log.old`, at most its last so many bytes.
+const LIMIT: u64 = 10 << 20;
+/// How often sizes are looked at.
+const PERIOD: Duration = Duration::from_secs(1);
+/// A proxy can write in the directory of its own log: no link of its making leads anywhere, and no pipe holds anybody up.
+const PLAIN: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK);
 
 /// Opens a log to be written at its end.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path)
+    File::options()
+        .create(true)
+        .append(true)
+        .custom_flags(PLAIN.bits())
+        .open(path)
+}
+
+/// Keeps every `.log` of `state_dir` and of its pods small, until the runtime ends.
+pub(crate) async fn keep_small(state_dir: PathBuf, clock: Clock) {
+    loop {
+        clock.wait(PERIOD).await;
+        let dir = state_dir.clone();
+        // A panic in there is the only error, and the next look is due all the same.
+        let _ = tokio::task::spawn_blocking(move || {
+            look(&dir, LIMIT);
+            for pod in std::fs::read_dir(dir.join("pods")).into_iter().flatten() {
+                if let Ok(pod) = pod {
+                    look(&pod.path(), LIMIT);
+                }
+            }
+        })
+        .await;
+    }
+}
+
+fn look(dir: &Path, limit: u64) {
+    // A pod that is gone meanwhile has no logs.
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == "log")
+            && let Err(error) = turn(&path, limit)
+        {
+            maille_chassis::limited!(warn, log = %path.display(), %error, "log cannot be cut");
+        }
+    }
+}
+
+/// Copies the end of a log that is too large, then empties it. Its writer goes on at the end, wherever that is by then; what it
+/// writes between the two is lost.
+fn turn(path: &Path, limit: u64) -> io::Result<()> {
+    let mut log = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(PLAIN.bits())
+        .open(path)?;
+    let data = log.metadata()?;
+    if !data.is_file() || data.len() <= limit {
+        return Ok(());
+    }
+    let old = path.with_extension("log.old");
+    match std::fs::remove_file(&old) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut copy = File::options().write(true).create_new(true).open(old)?;
+    log.seek(SeekFrom::Start(data.len() - limit))?;
+    io::copy(&mut io::Read::by_ref(&mut log).take(limit), &mut copy)?;
+    log.set_len(0)
 }
 
 /// The last line of a log, fit for a message: printable and short.
@@ -24,4 +93,36 @@ pub(crate) fn last_line(path: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&bytes);
     let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
     Some(line.chars().filter(|c| !c.is_control()).take(200).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_large_log_is_turned_and_its_writer_goes_on() {
+        let dir = std::env::temp_dir().join(format!("maille-logs-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("web.log");
+        let mut writer = open(&path).unwrap();
+        writer.write_all(b"0123456789").unwrap();
+        look(&dir, 10);
+        assert!(!dir.join("web.log.old").exists());
+        writer.write_all(b"ab").unwrap();
+        look(&dir, 10);
+        writer.write_all(b"next\n").unwrap();
+        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+        assert_eq!(
+            (read("web.log"), read("web.log.old")),
+            ("next\n".to_owned(), "23456789ab".to_owned())
+        );
+        // A link is nobody's log.
+        std::os::unix::fs::symlink(dir.join("web.log.old"), dir.join("link.log")).unwrap();
+        look(&dir, 1);
+        assert_eq!(read("web.log.old"), "\n");
+        assert!(turn(&dir.join("link.log"), 1).is_err() && open(&dir.join("link.log")).is_err());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -19,10 +19,6 @@ use crate::host::{self, NetNs};
 
 pub(crate) mod rules;
 
-/// The node, as pods see it.
-pub(crate) const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
-/// The same.
-pub(crate) const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Addresses given out: 10.244.0.2 to 10.244.255.254.
 const FIRST: u32 = 2;
 const SLOTS: u32 = 65_533;
@@ -58,7 +54,8 @@ impl Attached {
 impl Network {
     /// Makes this process's namespace the node's: forwarding, and the addresses of DNS.
     pub(crate) async fn prepare() -> io::Result<Self> {
-        host::prepare_node(vec![DNS_V4.into(), DNS_V6.into()]).await?;
+        let own = [DNS_V4.into(), DNS_V6.into()];
+        host::prepare_node(own.into_iter().chain(crate::kube_dns::ENDPOINTS).collect()).await?;
         Ok(Self::default())
     }
 

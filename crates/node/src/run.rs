@@ -25,7 +25,7 @@ use crate::daemon::{Daemon, Plan};
 use crate::network::{self, Network};
 use crate::processes::{Processes, Role};
 use crate::runner::{Pods, Surroundings};
-use crate::{dns, witness};
+use crate::{dns, kube_dns, logs, witness};
 
 const LOG: Setting = Setting::new(
     "MAILLE_LOG",
@@ -89,7 +89,7 @@ async fn start(
 ) -> anyhow::Result<Running> {
     let clock = Clock::start();
     tasks.spawn("orphans", crate::reap::orphans(clock));
-    let loaded = maille_manifest::load(&[args.state.join("manifests")]).map_err(|errors| {
+    let mut loaded = maille_manifest::load(&[args.state.join("manifests")]).map_err(|errors| {
         anyhow::anyhow!(
             "{}",
             errors
@@ -100,8 +100,10 @@ async fn start(
         )
     })?;
     let bin_dir = bin_dir(args)?;
+    tasks.spawn("logs", logs::keep_small(args.state.clone(), clock));
     std::fs::create_dir_all(args.state.join("pods"))
         .context("the state directory cannot be written")?;
+    kube_dns::declare(&args.state, &mut loaded.objects)?;
     let processes = Arc::new(Processes::default());
     let (cluster, wanted) = Cluster::new(&args.state, loaded.objects);
     let cluster = Arc::new(cluster);
@@ -121,8 +123,10 @@ async fn start(
     };
     let names = Arc::new(RwLock::new(Arc::new(cluster.names())));
     let dns: Vec<SocketAddr> = [IpAddr::from(DNS_V4), IpAddr::from(DNS_V6)]
+        .into_iter()
+        .chain(kube_dns::ENDPOINTS)
         .map(|ip| SocketAddr::new(ip, 53))
-        .to_vec();
+        .collect();
     dns::serve(&dns, &names, tasks)
         .await
         .context("DNS cannot be served")?;

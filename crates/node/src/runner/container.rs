@@ -25,9 +25,6 @@ use crate::processes::Role;
 /// everybody waits for something that starts.
 const EAGER: Duration = Duration::from_millis(250);
 
-/// Logs are cut to nothing when they are larger; what was written last is what matters, and it comes again.
-const LOG_LIMIT: u64 = 64 << 20;
-
 /// One container's life.
 #[derive(Debug)]
 pub(super) struct Running {
@@ -173,7 +170,6 @@ impl Running {
                 (verdict, result) = readiness.next() => {
                     let message = result.err().map(|error| self.explain(&error)).unwrap_or_default();
                     ready = verdict.unwrap_or(ready);
-                    self.cut_log();
                     self.say(ContainerState { running: true, ready, message }).await;
                 }
                 (verdict, result) = liveness.next() => {
@@ -192,15 +188,6 @@ impl Running {
             message.push_str(&format!("; its last line: {line}"));
         }
         message
-    }
-
-    fn cut_log(&self) {
-        if let Ok(file) = logs::open(&self.log())
-            && file.metadata().is_ok_and(|data| data.len() > LOG_LIMIT)
-        {
-            // The process writes at the end wherever that is.
-            let _ = file.set_len(0);
-        }
     }
 
     async fn say(&self, state: ContainerState) {

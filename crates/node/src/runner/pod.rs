@@ -2,7 +2,7 @@
 //! The life of one pod: network, capture, proxy, containers; and the same backwards.
 //!
 //! A pod meant for the mesh has its containers started only when its namespace is captured and its proxy is ready: there is no
-//! moment in which it could talk past it. Every failure ends in a status that says why.
+//! moment in which it could talk past it. What fails is undone, said in the status, and tried again, ever more slowly.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::container::{Farewell, Running};
 use super::status::{self, ContainerState, Parts};
 use super::{Stop, Surroundings, files};
 use crate::agent::Proxy;
+use crate::backoff::Backoff;
 use crate::cluster::Capture;
 use crate::host::Sandbox;
 use crate::network::Attached;
@@ -68,17 +69,31 @@ impl Life {
 
     /// From nothing to nothing.
     pub(super) async fn run(mut self) {
-        let mut has = Possessions::default();
-        let (tell, mut heard) = mpsc::channel(16);
-        if let Err(error) = self.begin(&mut has, tell).await {
-            self.parts.failed = format!("{error:#}");
-            tracing::error!(pod = %self.pod.metadata.name, error = %format_args!("{error:#}"), "pod cannot run");
+        let mut backoff = Backoff::container();
+        loop {
+            let mut has = Possessions::default();
+            let (tell, mut heard) = mpsc::channel(16);
+            let began = self.around.clock.elapsed();
+            let Err(error) = self.begin(&mut has, tell).await else {
+                let stop = self.serve(&mut has, &mut heard).await;
+                // From here on nobody listens to containers that end.
+                heard.close();
+                return self.end(has, stop).await;
+            };
+            let wait = backoff.after(self.around.clock.elapsed().saturating_sub(began));
+            self.parts = Parts {
+                failed: format!("{error:#}; tried again in {} s", wait.as_secs()),
+                ..Parts::default()
+            };
+            tracing::error!(pod = %self.pod.metadata.name, error = %format_args!("{error:#}"), ?wait, "pod cannot be set up");
             self.publish();
+            self.give_back(has).await;
+            let mut orders = self.orders.clone();
+            tokio::select! {
+                stop = ordered(&mut orders) => return self.end(Possessions::default(), stop).await,
+                () = self.around.clock.wait(wait) => {}
+            }
         }
-        let stop = self.serve(&mut has, &mut heard).await;
-        // From here on nobody listens to containers that end.
-        heard.close();
-        self.end(has, stop).await;
     }
 
     fn dir(&self) -> PathBuf {
@@ -106,12 +121,13 @@ impl Life {
             .await
             .context("its network cannot be made")?;
         self.parts.addresses = network.addresses().to_vec();
+        let captured = has.network.insert(network).captured();
         has.sandbox = Some(Arc::new(sandbox));
         self.publish();
         files::write(&dir, &self.pod).context("its files cannot be written")?;
         files::volumes(&dir, &self.pod, &self.around.cluster.maps())
             .context("its volumes cannot be made")?;
-        let captured = has.network.insert(network).captured();
+        self.parts.failed.clear();
         if let (Some(agent), Some(captured)) = (&self.around.agent, captured) {
             let proxy = agent
                 .start(&self.pod.metadata.uid, dir, captured)
@@ -197,7 +213,7 @@ impl Life {
     }
 
     /// Not ready, then the application, then the proxy, then the network.
-    async fn end(&mut self, has: Possessions, stop: Stop) {
+    async fn end(&mut self, mut has: Possessions, stop: Stop) {
         self.parts.stopping = true;
         self.pod.metadata.deletion_timestamp = Some(status::timestamp(self.around.clock.wall()));
         self.publish();
@@ -212,18 +228,23 @@ impl Life {
         if let Some(sender) = &has.stop_containers {
             sender.send_replace(Some(Farewell { stop, grace }));
         }
-        for container in has.containers {
+        for container in std::mem::take(&mut has.containers) {
             container.ended().await;
         }
+        self.give_back(has).await;
+        if let Err(error) = self.around.cluster.remove(&self.pod.metadata.uid) {
+            tracing::warn!(pod = %self.pod.metadata.name, %error, "its directory cannot be removed");
+        }
+    }
+
+    /// The proxy, then the network; containers have ended, or were never started.
+    async fn give_back(&self, has: Possessions) {
         if let Some(proxy) = has.proxy {
             proxy.stop().await;
         }
         drop(has.sandbox);
         if let Some(network) = has.network {
             self.around.network.detach(network).await;
-        }
-        if let Err(error) = self.around.cluster.remove(&self.pod.metadata.uid) {
-            tracing::warn!(pod = %self.pod.metadata.name, %error, "its directory cannot be removed");
         }
     }
 

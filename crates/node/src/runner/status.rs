@@ -19,7 +19,7 @@ pub(crate) struct ContainerState {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parts {
     pub(crate) addresses: Vec<IpAddr>,
-    /// Why it cannot run at all; empty where it can.
+    /// Why it could not be set up; empty where it could. It is tried again, so the phase is never `Failed`, which is for good.
     pub(crate) failed: String,
     pub(crate) stopping: bool,
     /// `None`: it has no proxy.
@@ -35,11 +35,7 @@ pub(crate) fn of(parts: &Parts) -> PodStatus {
     let ready = message.is_empty();
     let running =
         !parts.containers.is_empty() && parts.containers.iter().any(|(_, state)| state.running);
-    let phase = match (parts.failed.is_empty(), running) {
-        (false, _) => "Failed",
-        (true, true) => "Running",
-        (true, false) => "Pending",
-    };
+    let phase = if running { "Running" } else { "Pending" };
     PodStatus {
         phase: phase.to_owned(),
         pod_ip: parts.addresses.first().copied(),
@@ -149,6 +145,11 @@ mod tests {
         assert_eq!(told(&parts), tell("Running", "True", ""));
         parts.stopping = true;
         assert_eq!(told(&parts), tell("Running", "False", "stopping"));
+        let parts = Parts {
+            failed: "no room".to_owned(),
+            ..Parts::default()
+        };
+        assert_eq!(told(&parts), tell("Pending", "False", "no room"));
     }
 
     #[test]
