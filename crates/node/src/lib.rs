@@ -10,9 +10,9 @@ mod agent;
 mod api;
 /// The command line.
 pub mod args;
+mod backoff;
 /// Outboard capture.
 pub mod capture;
-mod backoff;
 mod cluster;
 mod daemon;
 mod dns;

@@ -36,10 +36,9 @@ pub(crate) async fn keep_small(state_dir: PathBuf, clock: Clock) {
         // A panic in there is the only error, and the next look is due all the same.
         let _ = tokio::task::spawn_blocking(move || {
             look(&dir, LIMIT);
-            for pod in std::fs::read_dir(dir.join("pods")).into_iter().flatten() {
-                if let Ok(pod) = pod {
-                    look(&pod.path(), LIMIT);
-                }
+            let pods = std::fs::read_dir(dir.join("pods"));
+            for pod in pods.into_iter().flatten().flatten() {
+                look(&pod.path(), LIMIT);
             }
         })
         .await;

@@ -15,6 +15,7 @@ use maille_chassis::drain::Signals;
 use maille_chassis::log::Format;
 use maille_chassis::tasks::Tasks;
 use maille_manifest::addresses::{DNS_V4, DNS_V6};
+use maille_manifest::objects::Object;
 use parking_lot::RwLock;
 
 use crate::agent::Agent;
@@ -89,23 +90,14 @@ async fn start(
 ) -> anyhow::Result<Running> {
     let clock = Clock::start();
     tasks.spawn("orphans", crate::reap::orphans(clock));
-    let mut loaded = maille_manifest::load(&[args.state.join("manifests")]).map_err(|errors| {
-        anyhow::anyhow!(
-            "{}",
-            errors
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("\n")
-        )
-    })?;
+    let mut objects = manifests(&args.state)?;
     let bin_dir = bin_dir(args)?;
     tasks.spawn("logs", logs::keep_small(args.state.clone(), clock));
     std::fs::create_dir_all(args.state.join("pods"))
         .context("the state directory cannot be written")?;
-    kube_dns::declare(&args.state, &mut loaded.objects)?;
+    kube_dns::declare(&args.state, &mut objects)?;
     let processes = Arc::new(Processes::default());
-    let (cluster, wanted) = Cluster::new(&args.state, loaded.objects);
+    let (cluster, wanted) = Cluster::new(&args.state, objects);
     let cluster = Arc::new(cluster);
     let network = Network::prepare()
         .await
@@ -169,6 +161,21 @@ async fn start(
         control,
         observer,
     })
+}
+
+/// Everything that was asked for.
+fn manifests(state_dir: &Path) -> anyhow::Result<Vec<Object>> {
+    let loaded = maille_manifest::load(&[state_dir.join("manifests")]).map_err(|errors| {
+        anyhow::anyhow!(
+            "{}",
+            errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        )
+    })?;
+    Ok(loaded.objects)
 }
 
 /// Where the other programs are.
