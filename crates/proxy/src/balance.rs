@@ -31,7 +31,7 @@ pub(crate) struct Tried {
 /// An endpoint, and the proof that it is counted.
 #[derive(Debug)]
 pub(crate) struct Picked {
-    pub(crate) hop: Hop,
+    hop: Hop,
     lease: Lease,
 }
 
@@ -66,8 +66,16 @@ impl Balance {
     }
 
     /// What was under way has ended.
-    pub(crate) fn done(&mut self, picked: Picked) -> Hop {
+    pub(crate) fn done(&mut self, picked: Picked) {
         self.book.end(picked.lease);
-        picked.hop
+    }
+}
+
+// === impl Picked ===
+
+impl Picked {
+    /// How the endpoint is reached.
+    pub(crate) fn hop(&self) -> &Hop {
+        &self.hop
     }
 }

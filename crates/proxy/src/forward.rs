@@ -25,6 +25,7 @@ mod head;
 mod link;
 mod mesh;
 mod raw;
+mod report;
 mod response;
 mod server;
 mod stream;
@@ -42,6 +43,7 @@ use exchange::{End, Exchange, Side};
 use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
 use mesh::Meshes;
+use report::Recent;
 use table::{Id, Table};
 use timers::{Timer, Timers};
 
@@ -76,6 +78,7 @@ pub struct Core {
     pool: Pool,
     balance: Balance,
     recorder: Recorder,
+    recent: Recent,
     timers: Timers,
     /// Exchanges that wait for control.
     waiting: Vec<Id<Exchange>>,
@@ -184,7 +187,10 @@ impl Core {
         conn.input_ended = true;
         let exchange = conn.exchange;
         match conn.role {
-            Role::Mesh(mesh) => self.mesh_lost(mesh, Failure::ConnectRefused),
+            Role::Mesh(mesh) => {
+                self.mesh_lost(mesh, Failure::ConnectRefused);
+                self.conns.abort(id);
+            }
             Role::Server => self.server_lost(id),
             Role::Idle => {
                 self.pool_forget(id);
@@ -334,6 +340,7 @@ impl Core {
     fn fire(&mut self, timer: Timer) {
         match timer {
             Timer::Detect(conn) => self.detect_quiet(conn),
+            Timer::Head(conn) => self.head_late(conn),
             Timer::Connect(conn) => {
                 if self.conns.get(conn).is_some_and(|conn| conn.connecting) {
                     self.connect_failed(conn, Failure::ConnectTimeout);

@@ -88,7 +88,7 @@ pub fn run(settings: Settings, listeners: Vec<Listener>, links: Links) -> io::Re
     runtime.block_on(serve(settings, listeners, links))
 }
 
-async fn serve(settings: Settings, listeners: Vec<Listener>, mut links: Links) -> io::Result<()> {
+async fn serve(settings: Settings, listeners: Vec<Listener>, links: Links) -> io::Result<()> {
     let clock = Clock::start();
     let worker = Worker::new(Core::new(settings, clock.now().into_std()), clock);
     let mut doors = Vec::new();
@@ -99,9 +99,14 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, mut links: Links) -
         doors.push(tokio::task::spawn_local(run));
     }
     let mut drain = links.drain.clone();
+    // A task of its own: woken by a reader it is queued behind all the readers of the turn. The runtime's first future
+    // would be asked only after another look at the sockets, which costs a system call each turn.
+    let flusher = tokio::task::spawn_local({
+        let worker = worker.clone();
+        async move { worker.flush().await }
+    });
     let work = async {
         tokio::join!(
-            worker.flush(),
             snapshots(&worker, links.snapshots.clone()),
             credentials(&worker, links.credentials.clone()),
             questions(&worker, &links.questions),
@@ -130,6 +135,7 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, mut links: Links) -
             return Err(io::Error::other("a task of the data plane panicked"));
         }
     }
+    flusher.abort();
     worker.tell(|core| core.counts(&links.counts));
     Ok(())
 }

@@ -60,13 +60,19 @@ fn proven(hop: &Hop, outcome: &Outcome<'_>) -> Option<maille_model::Identity> {
     }
 }
 
-/// Counts and logs.
-pub(crate) fn report(recorder: &mut Recorder, edge: EdgeId, outcome: &Outcome<'_>) {
-    let (sent, received) = match outcome.facts.direction {
-        Direction::Outbound => (outcome.request_bytes, outcome.response_bytes),
-        Direction::Inbound => (outcome.response_bytes, outcome.request_bytes),
+/// Counts bytes: of the request and of the response.
+pub(crate) fn bytes(recorder: &mut Recorder, edge: EdgeId, way: Direction, passed: (u64, u64)) {
+    let (sent, received) = match way {
+        Direction::Outbound => passed,
+        Direction::Inbound => (passed.1, passed.0),
     };
-    recorder.bytes(edge, sent, received);
+    if sent + received > 0 {
+        recorder.bytes(edge, sent, received);
+    }
+}
+
+/// Counts the end of an exchange, and logs it. Its bytes are counted by [`bytes`].
+pub(crate) fn report(recorder: &mut Recorder, edge: EdgeId, outcome: &Outcome<'_>) {
     match outcome.carries {
         Carries::Http => recorder.request(
             edge,
@@ -76,10 +82,7 @@ pub(crate) fn report(recorder: &mut Recorder, edge: EdgeId, outcome: &Outcome<'_
                 latency: outcome.latency,
             },
         ),
-        Carries::Tcp => {
-            recorder.opened(edge);
-            recorder.closed(edge, outcome.failure);
-        }
+        Carries::Tcp => recorder.closed(edge, outcome.failure),
     }
     log(outcome);
 }
@@ -99,7 +102,7 @@ fn log(outcome: &Outcome<'_>) {
         direction = ?facts.direction,
         carries = ?outcome.carries,
         src.addr = %facts.client,
-        dst.addr = %facts.destination,
+        dst.addr = %facts.dialled.unwrap_or(facts.destination),
         dst.endpoint = %target,
         peer.id = facts.peer.as_deref().map(tracing::field::display),
         protected = outcome.protected,

@@ -21,11 +21,11 @@ const WARM: Duration = Duration::from_secs(1);
 
 /// What makes two connections the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PoolKey {
+pub(crate) struct PoolKey {
     /// The server.
-    pub to: SocketAddr,
+    pub(crate) to: SocketAddr,
     /// The client's address that the connection is bound to.
-    pub source: Option<IpAddr>,
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// Idle connections by server.

@@ -98,7 +98,7 @@ impl Core {
         };
         exchange.established = false;
         exchange.keep_up = true;
-        let hop = &picked.hop;
+        let hop = picked.hop();
         let own = self
             .snapshot
             .own()
@@ -213,6 +213,12 @@ impl Core {
         }
         if ended {
             self.end_flow(id, End::Up, Last::End);
+        }
+        if let Side::Stream { mesh, .. } = side
+            && !self.is_tcp(id)
+            && self.mesh_is_proved(mesh)
+        {
+            self.established(id);
         }
     }
 }

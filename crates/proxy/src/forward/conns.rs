@@ -5,6 +5,7 @@
 //! when they are empty. Must never copy what could be passed on. Next: `exchange.rs`.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use maille_engine::http1::{RequestHead, ResponseHead};
 
@@ -109,6 +110,8 @@ pub struct Conn {
     /// Received and not yet understood: a part of a head, or a pipelined request.
     pub(super) inbuf: Vec<u8>,
     pub(super) partial: Partial,
+    /// When the head that is partial has to be complete.
+    pub(super) head_until: Option<Instant>,
     out: Vec<u8>,
     start: usize,
     /// How many bytes at the end of `out` a mesh stream has not been credited for.
@@ -147,6 +150,7 @@ impl Conn {
             exchange: None,
             inbuf: Vec::new(),
             partial: Partial::None,
+            head_until: None,
             out: Vec::new(),
             start: 0,
             owed: 0,

@@ -129,7 +129,7 @@ impl Core {
         let Some(mut exchange) = self.exchanges.remove(id) else {
             return;
         };
-        self.report(&exchange);
+        self.report(&mut exchange);
         if let Some(picked) = exchange.picked.take() {
             self.balance.done(picked);
         }

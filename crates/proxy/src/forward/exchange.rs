@@ -14,6 +14,7 @@ use super::table::Id;
 use crate::balance::{Picked, Tried};
 use crate::failure::Failure;
 use crate::route::Facts;
+use crate::telemetry::EdgeId;
 
 /// A request that is larger than this cannot be sent a second time.
 pub(super) const REPLAY: usize = 64 * 1024;
@@ -119,6 +120,10 @@ pub(super) struct Exchange {
     pub(super) cut: bool,
     /// The hop to the other side is mutual TLS.
     pub(super) protected: bool,
+    /// Where a TCP connection counts, once it is established.
+    pub(super) edge: Option<EdgeId>,
+    /// Bytes that were counted already.
+    pub(super) counted: (u64, u64),
 }
 
 /// What later stages must know about a request's head.
@@ -171,6 +176,8 @@ impl Exchange {
             failure: None,
             cut: false,
             protected: false,
+            edge: None,
+            counted: (0, 0),
         }
     }
 }

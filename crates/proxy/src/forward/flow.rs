@@ -89,6 +89,7 @@ impl Core {
         if let Side::Plain(source) = exchange.down {
             self.conns.release(source, Hold::Undecided);
         }
+        self.report_opened(id);
     }
 
     /// Sends bytes to `toward`; `end` says that they are the last, which [`Self::end_flow`] has to follow up. Without a side there

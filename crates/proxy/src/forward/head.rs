@@ -3,6 +3,8 @@
 //!
 //! Must never let a connection's half head meet another connection's bytes. Next: `client.rs`, `server.rs`.
 
+use std::time::Duration;
+
 use maille_engine::http1::{
     Body, Framing, Limits, Malformed, RequestHead, RequestKind, ResponseHead, parse_request,
     parse_response,
@@ -11,7 +13,11 @@ use maille_engine::http1::{
 use super::Core;
 use super::conns::{ConnId, Partial};
 use super::exchange::{Exchange, RequestFacts};
+use super::timers::Timer;
 use crate::failure::Failure;
+
+/// How long a head may take from its first byte to its last.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a parse found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +49,21 @@ impl Core {
             self.request = *partial;
         }
         match parse_request(bytes, &Limits::default(), &mut self.request) {
-            Ok(Some(length)) => Head::Whole(length),
+            Ok(Some(length)) => {
+                if let Some(client) = self.conns.get_mut(conn) {
+                    client.head_until = None;
+                }
+                Head::Whole(length)
+            }
             Ok(None) => {
                 let partial = Partial::Request(Box::new(std::mem::take(&mut self.request)));
-                if let Some(conn) = self.conns.get_mut(conn) {
-                    conn.partial = partial;
+                if let Some(client) = self.conns.get_mut(conn) {
+                    client.partial = partial;
+                    if client.head_until.is_none() {
+                        let until = self.now + PATIENCE;
+                        client.head_until = Some(until);
+                        self.timers.set(until, Timer::Head(conn));
+                    }
                 }
                 Head::Partial
             }
@@ -83,6 +99,17 @@ impl Core {
                 self.response = ResponseHead::default();
                 Head::Bad(Failure::MalformedResponse)
             }
+        }
+    }
+
+    /// A client that began a head long ago and has not finished it is closed.
+    pub(super) fn head_late(&mut self, conn: ConnId) {
+        let Some(client) = self.conns.get(conn) else {
+            return;
+        };
+        let late = client.head_until.is_some_and(|until| until <= self.now);
+        if late && matches!(client.partial, Partial::Request(_)) {
+            self.close(conn);
         }
     }
 

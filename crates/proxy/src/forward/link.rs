@@ -69,7 +69,7 @@ impl Core {
         let Some(picked) = &exchange.picked else {
             return Err(Failure::NoEndpoint);
         };
-        let hop = picked.hop.clone();
+        let hop = picked.hop().clone();
         if exchange.carries == Carries::Http && self.parsed != Some(id) {
             let head = &exchange.replay[..exchange.request_head.length];
             let whole = parse_request(head, &Limits::default(), &mut self.request);
@@ -83,12 +83,6 @@ impl Core {
             let mesh = self.mesh_for(&hop)?;
             match self.open_on(id, mesh, &hop) {
                 Ok(stream) => {
-                    if self.mesh_is_proved(mesh)
-                        && let Some(exchange) = self.exchanges.get_mut(id)
-                        && exchange.carries == Carries::Http
-                    {
-                        exchange.established = true;
-                    }
                     self.mesh_mark(mesh);
                     return Ok(Side::Stream { mesh, stream });
                 }

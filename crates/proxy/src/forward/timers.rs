@@ -17,6 +17,8 @@ use super::table::Id;
 pub(super) enum Timer {
     /// The client has not said a word: it waits for the server's.
     Detect(ConnId),
+    /// The head of a request is still not complete.
+    Head(ConnId),
     /// A connect has not been answered.
     Connect(ConnId),
     /// A connection that should be closed still is not.

@@ -10,20 +10,18 @@ use std::time::{Duration, Instant};
 use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
 use maille_identity::Credentials;
-use tokio::sync::mpsc;
 
 use super::conns::{ConnId, Conns, Role};
 use super::exchange::{Carries, Exchange};
 use super::mesh::Meshes;
+use super::report::Recent;
 use super::table::Table;
 use super::timers::{Timer, Timers};
 use super::{Core, Settings};
 use crate::balance::Balance;
 use crate::connect::pool::Pool;
-use crate::failure::Failure;
-use crate::outcome::{self, Outcome};
 use crate::route::Facts;
-use crate::telemetry::{self, Batch, Recorder};
+use crate::telemetry::Recorder;
 
 /// How often idle connections are looked at, while there are any.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -42,6 +40,7 @@ impl Core {
             pool: Pool::default(),
             balance: Balance::new(settings.seed),
             recorder: Recorder::new(),
+            recent: Recent::default(),
             timers: Timers::default(),
             waiting: Vec::new(),
             undetected: Vec::new(),
@@ -109,11 +108,6 @@ impl Core {
         !self.questions.is_empty()
     }
 
-    /// Hands over what was counted. Call it once a second.
-    pub fn counts(&mut self, to: &mpsc::Sender<Batch>) {
-        self.recorder.flush(to);
-    }
-
     pub(super) fn ask(&mut self, key: Key) {
         // A question that finds no place is asked again by the next who needs it.
         if self.questions.len() < QUESTIONS && !self.questions.contains(&key) {
@@ -127,41 +121,6 @@ impl Core {
 
     pub(super) fn new_exchange(&mut self, carries: Carries, facts: Facts) -> Exchange {
         Exchange::new(carries, facts, self.conns.spare(), self.now)
-    }
-
-    pub(super) fn report(&mut self, exchange: &Exchange) {
-        let outcome = Outcome {
-            carries: match exchange.carries {
-                Carries::Http => telemetry::Carries::Http,
-                Carries::Tcp => telemetry::Carries::Tcp,
-            },
-            facts: &exchange.facts,
-            plan: exchange.plan.as_ref(),
-            hop: exchange.picked.as_ref().map(|picked| &picked.hop),
-            protected: exchange.protected,
-            status: exchange.status,
-            failure: exchange.failure,
-            latency: exchange
-                .answered_at
-                .unwrap_or(self.now)
-                .saturating_duration_since(exchange.began),
-            request_bytes: exchange.request.bytes,
-            response_bytes: exchange.response.bytes,
-        };
-        let edge = outcome::edge(&mut self.recorder, &outcome);
-        outcome::report(&mut self.recorder, edge, &outcome);
-    }
-
-    /// Counts a client whose bytes were no request at all.
-    pub(super) fn report_refused(&mut self, conn: ConnId, failure: Failure) {
-        let Some(accepted) = self.conns.get(conn).and_then(|conn| conn.accepted) else {
-            return;
-        };
-        let mut exchange = self.new_exchange(Carries::Http, Facts::of(&accepted));
-        exchange.failure = Some(failure);
-        exchange.status = failure.http_status();
-        self.report(&exchange);
-        self.conns.store(exchange.replay);
     }
 
     pub(super) fn sweep_later(&mut self) {

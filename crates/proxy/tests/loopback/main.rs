@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two data planes in one process, on loopback, with real certificates: what a client and a server see of the mesh between them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot set up its world fails"
+)]
+
 mod http;
 mod lab;
 mod mesh;

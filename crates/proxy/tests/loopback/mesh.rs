@@ -206,10 +206,7 @@ fn an_address_nobody_has_spoken_of_is_waited_for() {
     wire.send("GET /bytes/5 HTTP/1.1\r\nHost: web\r\n\r\n");
     assert_eq!(client.questions.blocking_recv(), Some(Key::Address(web.ip)));
     let mut said = snapshot;
-    said.set_address(
-        web.ip,
-        Known::Present(AddressOwner::Workload(web.workload.clone())),
-    );
+    said.set_address(web.ip, Known::Present(AddressOwner::Workload(web.workload)));
     client.learn(said);
     assert_eq!(wire.response().1, patterned(5));
 }

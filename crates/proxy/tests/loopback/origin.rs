@@ -257,14 +257,7 @@ fn serve_http(stream: TcpStream, report: &Sender<usize>) {
                 return;
             }
             "count" => {
-                let length: usize = field(&head, "content-length").unwrap().parse().unwrap();
-                let mut at = 0;
-                while at < length {
-                    let n = (length - at).min(251 * 4096);
-                    let got = wire.exactly(n);
-                    assert!(got.iter().enumerate().all(|(i, byte)| *byte == pattern(i)));
-                    at += n;
-                }
+                let length = count(&mut wire, &head);
                 respond(&mut wire, "200 OK", length.to_string().as_bytes());
             }
             "report" => {
@@ -282,6 +275,19 @@ fn serve_http(stream: TcpStream, report: &Sender<usize>) {
             other => panic!("no behaviour {other:?}"),
         }
     }
+}
+
+/// Reads a patterned body without keeping it.
+fn count(wire: &mut Wire, head: &str) -> usize {
+    let length: usize = field(head, "content-length").unwrap().parse().unwrap();
+    let mut at = 0;
+    while at < length {
+        let n = (length - at).min(251 * 4096);
+        let got = wire.exactly(n);
+        assert!(got.iter().enumerate().all(|(i, byte)| *byte == pattern(i)));
+        at += n;
+    }
+    length
 }
 
 fn request_body(wire: &mut Wire, head: &str) -> Vec<u8> {
