@@ -4,8 +4,7 @@
 use std::collections::VecDeque;
 
 use super::budget::Budget;
-use super::frame::{self, Kind};
-use super::receive::Reading;
+use super::frame::{self, Header, Kind};
 use super::streams::{Stream, Streams};
 use super::{Code, ConnectionError};
 use crate::hpack::{Decoder, Encoder, INITIAL_TABLE, Limits};
@@ -34,6 +33,21 @@ pub struct Settings {
 pub(super) enum Role {
     Client,
     Server,
+}
+
+/// Where the input is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// So many bytes of the client's preface were seen.
+    Preface(usize),
+    /// At a frame's header, some of which may be in `partial`. The first frame must be SETTINGS.
+    Header { first: bool },
+    /// In a frame that is wanted whole; what there is of it is in `partial`.
+    Whole(Header),
+    /// In DATA.
+    Data { stream: u32, left: usize, end: bool },
+    /// In a frame of a type that is not known.
+    Skip(usize),
 }
 
 /// What the peer announced.
@@ -88,6 +102,17 @@ impl Default for Settings {
             stream_window: 256 * 1024,
             connection_window: 16 * 1024 * 1024,
             list: Limits::default(),
+        }
+    }
+}
+
+// === impl Reading ===
+
+impl Reading {
+    pub(super) fn begin(role: Role) -> Self {
+        match role {
+            Role::Client => Self::Header { first: true },
+            Role::Server => Self::Preface(0),
         }
     }
 }

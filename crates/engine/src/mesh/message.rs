@@ -4,10 +4,10 @@
 //! Bytes for a stream that is gone still count for the connection, and are given back at once: the peer could not know yet.
 //! Must never let a stream's fault touch the connection, nor skip a block: the tables of both sides stay alike. Read `control.rs` next.
 
-use super::connection::{Connection, Role};
+use super::connection::{Connection, Reading, Role};
 use super::fields::{RequestShape, ResponseShape};
 use super::frame::{self, Header, Kind};
-use super::receive::{Found, Reading, Step, broken};
+use super::receive::{Found, Step, broken};
 use super::streams::Stream;
 use super::{Code, ConnectionError};
 use crate::hpack::{List, Outcome};

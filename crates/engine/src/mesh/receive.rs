@@ -5,7 +5,7 @@
 //! more, and one of a single stream, which is reset. Must never hold more than one frame. Read `message.rs` for heads and DATA,
 //! `control.rs` for the other frames.
 
-use super::connection::{Connection, Role};
+use super::connection::{Connection, Reading};
 use super::fields::{RequestShape, ResponseShape};
 use super::frame::{self, HEADER, Header, Kind, PREFACE};
 use super::streams::Blocked;
@@ -14,21 +14,6 @@ use crate::hpack::List;
 
 /// A frame that came in pieces may leave a vector of this size behind.
 const KEEP: usize = 16 * 1024;
-
-/// Where the input is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// So many bytes of the client's preface were seen.
-    Preface(usize),
-    /// At a frame's header, some of which may be in `partial`. The first frame must be SETTINGS.
-    Header { first: bool },
-    /// In a frame that is wanted whole; what there is of it is in `partial`.
-    Whole(Header),
-    /// In DATA.
-    Data { stream: u32, left: usize, end: bool },
-    /// In a frame of a type that is not known.
-    Skip(usize),
-}
 
 /// An event, before what it borrows is looked up.
 #[derive(Clone, Copy, Debug)]
@@ -65,17 +50,6 @@ struct Input<'a> {
 /// The connection ends with this code.
 pub(super) fn broken<T>(code: Code, reason: &'static str) -> Result<T, ConnectionError> {
     Err(ConnectionError { code, reason })
-}
-
-// === impl Reading ===
-
-impl Reading {
-    pub(super) fn begin(role: Role) -> Self {
-        match role {
-            Role::Client => Self::Header { first: true },
-            Role::Server => Self::Preface(0),
-        }
-    }
 }
 
 // === impl Input ===
