@@ -33,7 +33,7 @@ pub enum LinkError {
         action: String,
         /// What the kernel said.
         #[source]
-        source: rtnetlink::Error,
+        source: Box<rtnetlink::Error>,
     },
     /// There is no such interface.
     #[error("there is no interface {0}")]
@@ -148,7 +148,7 @@ where
 fn refused(action: &str, source: rtnetlink::Error) -> LinkError {
     LinkError::Refused {
         action: action.to_owned(),
-        source,
+        source: Box::new(source),
     }
 }
 

@@ -64,10 +64,15 @@ impl NetNs {
         })?
     }
 
-    /// Sets a sysctl of the namespace, `net/ipv4/ip_forward` say.
-    pub fn sysctl(&self, name: &str, value: &str) -> io::Result<()> {
+    /// Sets a sysctl of the namespace, `net/ipv4/ip_forward` say, and gives what it is then.
+    pub fn sysctl(&self, name: &str, value: &str) -> io::Result<String> {
         // /proc/sys/net shows the namespace of the task that opens it, which is why this runs inside.
-        self.run(|| std::fs::write(format!("/proc/sys/{name}"), value))?
+        let path = format!("/proc/sys/{name}");
+        let set = self.run(|| {
+            std::fs::write(&path, value)?;
+            std::fs::read_to_string(&path)
+        })?;
+        set.map(|text| text.trim().to_owned())
             .map_err(|error| io::Error::new(error.kind(), format!("{name}={value}: {error}")))
     }
 

@@ -165,9 +165,22 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
+    use crate::link::inside;
+    use crate::netns::NetNs;
+
+    /// Runs `test` in a network of its own with nothing but `lo`.
+    fn alone(test: impl FnOnce() + Send) {
+        let namespace = NetNs::create().unwrap();
+        inside(&namespace, async |net| net.up("lo").await).unwrap();
+        namespace.run(test).unwrap();
+    }
 
     #[test]
     fn a_foreign_source_is_seen_by_the_server() {
+        alone(foreign_source);
+    }
+
+    fn foreign_source() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let spec = ConnectSpec {
             to: server.local_addr().unwrap(),
@@ -187,6 +200,10 @@ mod tests {
 
     #[test]
     fn a_transparent_listener_takes_both_families() {
+        alone(both_families);
+    }
+
+    fn both_families() {
         let listener = listen_transparent("[::]:0".parse().unwrap(), 16, None).unwrap();
         let port = listener.local_addr().unwrap().port();
         listener.set_nonblocking(false).unwrap();
@@ -198,6 +215,16 @@ mod tests {
                 address.parse::<IpAddr>().unwrap()
             );
         }
+    }
+
+    #[test]
+    fn a_congestion_control_that_is_absent_is_no_error() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let before = socket.tcp_congestion().unwrap();
+        set_congestion_control(&socket, "no-such-thing");
+        assert_eq!(socket.tcp_congestion().unwrap(), before);
+        set_congestion_control(&socket, "reno");
+        assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! `maille up` does ([`Node`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 use ipnet::IpNet;
 use maille_node::capture::{self, Captured, Options};
@@ -96,10 +95,7 @@ impl Wire {
 
     /// Captures the pod.
     pub fn capture(&self) -> Captured {
-        let captured = capture::insert(&self.pod, "eth0", &Options::default()).unwrap();
-        // The other end of the wire lost its peer and found it again.
-        inside(&self.far, async |net| net.ready("eth0", READY).await).unwrap();
-        captured
+        capture::insert(&self.pod, "eth0", &Options::default()).unwrap()
     }
 
     /// Takes the protection of a captured pod away: everything passes in both directions.
@@ -141,8 +137,6 @@ pub struct Pod {
     /// How it is captured, if it is.
     pub captured: Option<Captured>,
 }
-
-const READY: Duration = Duration::from_secs(10);
 
 /// Whether a pod is in the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,10 +214,8 @@ impl Pod {
                 .await
         })
         .unwrap();
-        inside(node, async |net| net.ready(&link, READY).await).unwrap();
         let captured = (kind == Kind::Meshed)
             .then(|| capture::insert(&namespace, "eth0", &Options::default()).unwrap());
-        inside(node, async |net| net.ready(&link, READY).await).unwrap();
         Self {
             namespace,
             v4,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use maille_node::capture::{Captured, TO_POD};
 use maille_sys::socket::{ConnectSpec, connect, original_destination};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
@@ -111,7 +112,10 @@ impl Drop for Proxy {
 async fn relay(way: Way, mut client: TcpStream, peer: SocketAddr, to: SocketAddr) {
     if way == Way::Mesh {
         // Answers for itself: nothing else speaks on the mesh port here.
-        let _ = tokio::io::AsyncWriteExt::write_all(&mut client, b"mesh\n").await;
+        let mut heard = [0; 5];
+        if client.read_exact(&mut heard).await.is_ok() {
+            let _ = client.write_all(b"mesh\n").await;
+        }
         return;
     }
     let spec = match way {

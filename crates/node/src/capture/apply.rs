@@ -56,7 +56,7 @@ pub enum ApplyError {
         step: String,
         /// Why it was not.
         #[source]
-        source: StepError,
+        source: Box<StepError>,
     },
     /// A step failed, and then undoing did. The pod's wire may be cut; nothing of it is open.
     #[error("step {number} of the capture failed: {step}; and undoing it failed: {undo}: {reason}")]
@@ -67,7 +67,7 @@ pub enum ApplyError {
         step: String,
         /// Why it was not.
         #[source]
-        source: StepError,
+        source: Box<StepError>,
         /// The first undoing that failed.
         undo: String,
         /// Why.
@@ -81,17 +81,17 @@ pub enum ApplyError {
 /// Does every step of `plan`; after a failure undoes what was done, as far as it can be.
 pub fn apply(plan: &Plan, kernel: &mut impl Kernel) -> Result<(), ApplyError> {
     for (done, step) in plan.steps.iter().enumerate() {
-        let Err(source) = kernel.run(step) else {
+        let Err(source) = kernel.run(step).map_err(Box::new) else {
             continue;
         };
         // Every part is tried, also after a failure: a wire that is back without a route is better than no wire.
         let mut stuck = None;
         for undo in plan.undo(done) {
             if let Err(error) = kernel.run(&undo) {
-                stuck.get_or_insert((format!("{undo:?}"), error.to_string()));
+                stuck.get_or_insert_with(|| (undo.to_string(), error.to_string()));
             }
         }
-        let (number, step) = (done + 1, format!("{step:?}"));
+        let (number, step) = (done + 1, step.to_string());
         return Err(match stuck {
             None => ApplyError::Undone {
                 number,
@@ -157,12 +157,10 @@ impl Linux {
     }
 
     fn sysctl(&self, place: Place, name: &str, value: &str, need: Need) -> Result<(), StepError> {
-        let namespace = self.namespace(place);
-        match namespace.sysctl(name, value) {
+        let is = match self.namespace(place).sysctl(name, value) {
             Err(_) if need == Need::May => return Ok(()),
             done => done?,
-        }
-        let is = namespace.read_sysctl(name)?;
+        };
         if is == value || need == Need::May {
             Ok(())
         } else {

@@ -4,6 +4,7 @@
 //! The order is the argument: the mesh namespace refuses to forward before a link is in it, the sockets listen before a
 //! rule sends to them, and the rules are there before a link is up.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -107,6 +108,16 @@ pub enum Step {
     LocalRule(u32),
 }
 
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Pages; nft says which line it means.
+            Self::Rules(_) => f.write_str("Rules"),
+            step => write!(f, "{step:?}"),
+        }
+    }
+}
+
 /// Whether something must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Need {
@@ -187,12 +198,8 @@ pub fn plan(pod: &PodNet, options: &Options) -> Plan {
     steps.extend(dress(Place::Mesh, WIRE, pod));
     steps.extend(way_to_pod(pod));
     steps.extend(dress(Place::Pod, eth, pod));
-    let ready = |place, link: &str| Step::Ready(place, link.to_owned());
-    steps.extend([
-        ready(Place::Mesh, POD),
-        ready(Place::Mesh, WIRE),
-        ready(Place::Pod, eth),
-    ]);
+    // The first of a pair to come up sends only once the kernel heard of the second; the others send at once.
+    steps.push(Step::Ready(Place::Mesh, POD.to_owned()));
     let mut restore = vec![up(Place::Pod, eth)];
     restore.extend(dress(Place::Pod, eth, pod));
     Plan { steps, restore }

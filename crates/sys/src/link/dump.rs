@@ -96,9 +96,7 @@ impl Net {
             let Some(address) = address else { continue };
             let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
             if link_local == (which == Scope::LinkLocal) {
-                if let Ok(net) = IpNet::new(address, message.header.prefix_len) {
-                    found.push(net);
-                }
+                found.extend(IpNet::new(address, message.header.prefix_len));
             }
         }
         Ok(found)

@@ -213,7 +213,6 @@ fn mount(
 /// A detached copy of the mount at `path` (`open_tree(2)`), which nothing mounted later can hide.
 fn open_tree(path: &CStr) -> Result<RawFd, Failed> {
     const CLONE: libc::c_uint = 1;
-    #[expect(clippy::cast_sign_loss, reason = "a flag")]
     let flags = CLONE | libc::O_CLOEXEC as libc::c_uint;
     // SAFETY: a live string.
     let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything a child needs, as the kernel wants it, made before the clone: afterwards nothing may be allocated.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -129,9 +129,8 @@ fn programs(spawn: &Spawn) -> Result<Vec<CString>, SpawnError> {
         .rev()
         .find(|(name, _)| name == "PATH")
         .map(|(_, value)| value);
-    let search = search.map_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"), |value| {
-        value.as_os_str()
-    });
+    let usual = OsStr::new("/usr/local/bin:/usr/bin:/bin");
+    let search = search.map_or(usual, OsString::as_os_str);
     search
         .as_bytes()
         .split(|byte| *byte == b':')
