@@ -33,6 +33,9 @@ mod table;
 mod timers;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -40,6 +40,9 @@ pub(super) struct ResponseFacts {
     pub(super) body: Body,
 }
 
+/// Heads written out of fields may be a little longer than what the other side read: `A:b` becomes `A: b`. The wire bounds them.
+const REWRITTEN: Limits = Limits { head: 128 * 1024, fields: 256 };
+
 impl Core {
     /// Parses a request of `conn` into [`Core::request`].
     pub(super) fn parse_request(&mut self, conn: ConnId, bytes: &[u8]) -> Head {
@@ -115,7 +118,7 @@ impl Core {
 
     /// Parses a head that is complete or wrong: one that was written out of a stream's fields.
     pub(super) fn parse_whole_request(&mut self, text: &[u8]) -> bool {
-        let whole = parse_request(text, &Limits::default(), &mut self.request);
+        let whole = parse_request(text, &REWRITTEN, &mut self.request);
         if matches!(whole, Ok(Some(length)) if length == text.len()) && self.request.start == 0 {
             return true;
         }
@@ -125,12 +128,20 @@ impl Core {
 
     /// The same for a response.
     pub(super) fn parse_whole_response(&mut self, asked: RequestKind, text: &[u8]) -> bool {
-        let whole = parse_response(text, &Limits::default(), asked, &mut self.response);
+        let whole = parse_response(text, &REWRITTEN, asked, &mut self.response);
         if matches!(whole, Ok(Some(length)) if length == text.len()) {
             return true;
         }
         self.response = ResponseHead::default();
         false
+    }
+}
+
+/// Which answers are possible. HEAD stays HEAD: no server can switch protocols and have no body.
+fn asked(method: &[u8], upgrade: bool) -> RequestKind {
+    match RequestKind::of(method) {
+        RequestKind::Other if upgrade => RequestKind::Upgrade,
+        kind => kind,
     }
 }
 
@@ -141,7 +152,7 @@ impl Exchange {
         let whole = &bytes[head.start..];
         self.request_head = RequestFacts {
             length: whole.len(),
-            kind: RequestKind::of(method),
+            kind: asked(method, head.upgrade),
             may_tunnel: head.upgrade || method == b"CONNECT",
             idempotent: idempotent(method),
         };

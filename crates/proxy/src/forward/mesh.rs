@@ -241,6 +241,7 @@ impl Core {
         let mut plain = std::mem::take(&mut self.meshes.plain);
         plain.clear();
         let Some(mesh) = self.meshes.table.get_mut(id) else {
+            self.meshes.plain = plain;
             return;
         };
         mesh.heard = self.now;
