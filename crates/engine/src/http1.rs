@@ -56,6 +56,8 @@ pub enum RequestKind {
     Head,
     /// CONNECT: a 2xx answer begins a tunnel.
     Connect,
+    /// An upgrade was asked for: 101 begins a tunnel.
+    Upgrade,
     /// Everything else.
     Other,
 }
@@ -108,6 +110,9 @@ pub enum Malformed {
     /// A malformed or oversized trailer section.
     #[error("malformed trailer section")]
     Trailer,
+    /// 101 to a request that asked for no upgrade: what follows would not be HTTP, and requests that wait behind it would be read as something else.
+    #[error("switch of protocols that nobody asked for")]
+    Switch,
 }
 
 /// The head of a request: spans of the parsed buffer, and what follows from them. Kept and filled again, it allocates no more.

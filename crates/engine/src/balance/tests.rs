@@ -117,7 +117,9 @@ fn what_failed_is_not_tried_again() {
 #[test]
 fn the_book_is_bounded_and_leaves_nothing_behind() {
     let mut book = Book::new();
-    let addresses = (0u32..).take(MOST + 100).map(|n| SocketAddr::from((n.to_be_bytes(), 80)));
+    let addresses = (0u32..)
+        .take(MOST + 100)
+        .map(|n| SocketAddr::from((n.to_be_bytes(), 80)));
     let leases: Vec<_> = addresses.map(|address| book.begin(address)).collect();
     assert_eq!(book.loads.len(), MOST);
     leases.into_iter().for_each(|lease| book.end(lease));

@@ -136,6 +136,9 @@ impl ResponseFacts {
         if bare && self.both.chunked {
             return Err(Malformed::TransferEncoding);
         }
+        if status == 101 && asked != RequestKind::Upgrade {
+            return Err(Malformed::Switch);
+        }
         let connected = asked == RequestKind::Connect && (200..300).contains(&status);
         head.tunnel = status == 101 || connected;
         head.framing = if bare || connected || status == 304 || asked == RequestKind::Head {

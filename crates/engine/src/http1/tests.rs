@@ -408,7 +408,7 @@ fn how_responses_end() {
         (
             101,
             "Upgrade: websocket\r\nConnection: upgrade\r\n",
-            Other,
+            Upgrade,
             None,
             false,
             true,
@@ -421,6 +421,13 @@ fn how_responses_end() {
         let found = (head.framing, head.keep_alive, head.tunnel);
         assert_eq!(found, (framing, keep_alive, tunnel), "{text} {asked:?}");
         assert_eq!(head.interim(), status < 200 && status != 101);
+    }
+    for asked in [Other, Head, Connect] {
+        let switch = response(
+            b"HTTP/1.1 101 x\r\nUpgrade: a\r\nConnection: upgrade\r\n\r\n",
+            asked,
+        );
+        assert_eq!(switch.err(), Some(Malformed::Switch));
     }
     let old = response(b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", Other).unwrap();
     assert!(!old.keep_alive);
