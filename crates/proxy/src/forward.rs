@@ -22,6 +22,7 @@ mod ends;
 mod exchange;
 mod flow;
 mod head;
+mod leave;
 mod link;
 mod mesh;
 mod raw;
@@ -177,7 +178,7 @@ impl Core {
                 self.conns.close(id);
             }
             Some(Role::Linger) => self.conns.close(id),
-            Some(Role::Mesh(mesh)) => self.mesh_lost(mesh, Failure::ConnectRefused),
+            Some(Role::Mesh(mesh)) => self.mesh_end(mesh, Failure::ConnectRefused),
             Some(Role::Gone) | None => {}
         }
     }
@@ -191,7 +192,7 @@ impl Core {
         let exchange = conn.exchange;
         match conn.role {
             Role::Mesh(mesh) => {
-                self.mesh_lost(mesh, Failure::ConnectRefused);
+                self.mesh_end(mesh, Failure::ConnectRefused);
                 self.conns.abort(id);
             }
             Role::Server => self.server_lost(id),
@@ -231,7 +232,7 @@ impl Core {
         };
         let (role, exchange) = (conn.role, conn.exchange);
         if let Role::Mesh(mesh) = role {
-            return self.mesh_lost(mesh, failure);
+            return self.mesh_end(mesh, failure);
         }
         self.conns.abort(id);
         if let Some((exchange, _)) = exchange {

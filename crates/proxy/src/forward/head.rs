@@ -41,7 +41,10 @@ pub(super) struct ResponseFacts {
 }
 
 /// Heads written out of fields may be a little longer than what the other side read: `A:b` becomes `A: b`. The wire bounds them.
-const REWRITTEN: Limits = Limits { head: 128 * 1024, fields: 256 };
+const REWRITTEN: Limits = Limits {
+    head: 128 * 1024,
+    fields: 256,
+};
 
 impl Core {
     /// Parses a request of `conn` into [`Core::request`].
