@@ -57,11 +57,14 @@ pub(crate) async fn run(listener: TcpListener, door: Door, original: OriginalDst
                 };
                 worker.accept(stream, accepted);
             }
-            Err(error) if out_of_descriptors(&error) => {
+            // That client has left already; the next one may be there.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            // No descriptors or no memory, mostly: a condition of the process, not of one connection.
+            Err(error) => {
+                maille_chassis::limited!(warn, %error, "no connections are accepted for a moment");
                 // Either outcome means: try again.
                 let _ = timeout(REST, ended).await;
             }
-            Err(error) => tracing::debug!(%error, "accept failed"),
         }
     }
 }
@@ -69,9 +72,4 @@ pub(crate) async fn run(listener: TcpListener, door: Door, original: OriginalDst
 /// `::ffff:10.0.0.1` is `10.0.0.1`.
 fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-fn out_of_descriptors(error: &io::Error) -> bool {
-    // EMFILE, ENFILE, ENOBUFS, ENOMEM: accept(2), "errors". All are conditions of the process or the machine, not of one connection.
-    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
 }
