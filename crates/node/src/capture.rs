@@ -36,6 +36,8 @@ pub const INBOUND_PORT: u16 = 15006;
 pub const MESH_PORT: u16 = maille_model::MESH_PORT;
 /// `SO_MARK` of sockets towards the pod.
 pub const TO_POD: u32 = 2;
+/// The mark of packets that are delivered to a listener whatever their destination.
+const TO_LISTENER: u32 = 1;
 /// The wire's interface in the mesh namespace.
 pub const WIRE: &str = "up0";
 /// The pod's interface in the mesh namespace.

@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use maille_sys::link::{MAIN_TABLE, Mac, MarkRule, Route};
 
-use super::{INBOUND_PORT, MESH_PORT, OUTBOUND_PORT, Options, POD, PodNet, TO_POD, WIRE, rules};
+use super::{
+    INBOUND_PORT, MESH_PORT, OUTBOUND_PORT, Options, POD, PodNet, TO_LISTENER, TO_POD, WIRE, rules,
+};
 
-/// The mark of packets that are delivered to a listener whatever their destination.
-pub(super) const TO_LISTENER: u32 = 1;
 /// Which bits of a mark are ours.
 const MARKS: u32 = 0xf;
 /// Delivers everything locally.

@@ -10,8 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maille_sys::link::Mac;
 
-use super::plan::TO_LISTENER;
-use super::{INBOUND_PORT, MESH_PORT, OUTBOUND_PORT, POD, PodNet, WIRE};
+use super::{INBOUND_PORT, MESH_PORT, OUTBOUND_PORT, POD, PodNet, TO_LISTENER, WIRE};
 
 /// The counters of dropped frames, in the order of the rules. `nft list counters` shows them.
 const DROPS: [&str; 11] = [
