@@ -84,6 +84,13 @@ impl Process {
         value.map(str::to_owned)
     }
 
+    /// Its command line.
+    pub fn args(&self) -> Vec<String> {
+        let line = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        line.split_terminator('\0').map(str::to_owned).collect()
+    }
+
     /// The namespaces it is in, `net:[4026531840]`.
     pub fn namespaces(&self) -> BTreeSet<String> {
         links(&PathBuf::from(format!("/proc/{}/ns", self.pid)))

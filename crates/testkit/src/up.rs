@@ -298,6 +298,17 @@ impl Up {
         .await
     }
 
+    /// Tells the load generator that it was enough, so that it sums up.
+    pub fn end_load(&self) -> anyhow::Result<()> {
+        let roles = self.processes().into_iter();
+        let load = roles
+            .filter(|process| process.name == "maille-demo")
+            .find(|process| process.args().iter().any(|arg| arg == "load"));
+        let load = load.context("no load generator")?;
+        ensure!(load.signal(Signal::SIGUSR1), "the load generator has ended");
+        Ok(())
+    }
+
     /// Waits for the load generator's summary.
     pub async fn load(&self, within: Duration) -> anyhow::Result<Load> {
         let summary = until_async("the summary of the load", within, async || {

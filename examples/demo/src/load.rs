@@ -13,6 +13,7 @@ use anyhow::{Context as _, ensure};
 use http::{Method, Uri};
 use maille_model::latency;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
@@ -42,7 +43,7 @@ pub(crate) struct Options {
     /// Connections.
     #[arg(long, env = "LOAD_CONNECTIONS", default_value_t = 16)]
     connections: u32,
-    /// How long; 0 until stopped.
+    /// How long; 0 until stopped. SIGUSR1 ends it early, as if the time were over.
     #[arg(long, env = "LOAD_SECONDS", default_value_t = 20)]
     seconds: u64,
     /// Text that every request carries and every answer must.
@@ -101,6 +102,7 @@ pub(crate) async fn run(options: Options, mut stop: Stop) -> anyhow::Result<Exit
     ensure!(options.rate > 0, "--rate must be at least 1");
     ensure!(options.connections > 0, "--connections must be at least 1");
     let (authority, paths) = targets(&options)?;
+    let mut enough = signal(SignalKind::user_defined1()).context("failed to watch SIGUSR1")?;
     tokio::select! {
         () = await_target(&authority, &paths, &options.marker) => {}
         () = stop.reached(Phase::Leaving) => return Ok(ExitCode::FAILURE),
@@ -126,6 +128,7 @@ pub(crate) async fn run(options: Options, mut stop: Stop) -> anyhow::Result<Exit
     }
     tokio::select! {
         () = async { while workers.join_next().await.is_some() {} } => {}
+        _ = enough.recv() => plan.tally().next = plan.count,
         () = stop.reached(Phase::Leaving) => plan.tally().next = plan.count,
     }
     // What is under way when it is stopped still counts.

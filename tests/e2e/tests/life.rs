@@ -56,12 +56,13 @@ impl Traces {
             .filter(|process| process.alive())
             .collect();
         assert!(ended.is_ok(), "still there: {left:?}");
-        let left: Vec<_> = self
-            .namespaces
-            .intersection(&namespaces_in_use())
-            .cloned()
-            .collect();
-        assert_eq!(left, Vec::<String>::new(), "namespaces are still held");
+        // The kernel lets go of a process's namespaces a moment after the process has ended.
+        let held = || {
+            let held = self.namespaces.intersection(&namespaces_in_use()).count();
+            (held == 0).then_some(())
+        };
+        let free = until("every namespace to go", Duration::from_secs(5), held).await;
+        assert!(free.is_ok(), "namespaces are still held");
         assert_eq!(interfaces(), self.interfaces);
         assert_eq!(mounts(), self.mounts);
     }
