@@ -19,6 +19,7 @@ use maille_sys::socket::{ConnectSpec, connect, original_destination};
 use maille_tests_netns::lab::{Kind, Node, Pod, tracked};
 use maille_tests_netns::proxy::Way;
 use nix::sched::{CloneFlags, unshare};
+use socket2::{Domain, Socket, Type};
 
 const CONNECTIONS: usize = 10_000;
 /// A proxy needs two descriptors for each: shared between two tables it fits in the usual limit.
@@ -122,10 +123,18 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream) {
 fn server(pod: &Pod, all: &Arc<Meeting>) -> thread::JoinHandle<()> {
     let all = all.clone();
     let source = SocketAddr::from(([10, 244, 0, 2], 0)).ip();
-    let listener = pod
-        .namespace
-        .run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, APP)).unwrap())
-        .unwrap();
+    // With a short queue the pod's own kernel would answer by cookies and forget connections whose last ACK it dropped;
+    // as nobody sends before all are there, nobody would ever hear of it.
+    let listen = || {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        socket.set_only_v6(false).unwrap();
+        socket
+            .bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, APP)).into())
+            .unwrap();
+        socket.listen(4096).unwrap();
+        TcpListener::from(socket)
+    };
+    let listener = pod.namespace.run(listen).unwrap();
     apart(&pod.namespace, move || {
         patient(&listener);
         let mut streams = Vec::new();
