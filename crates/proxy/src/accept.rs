@@ -5,14 +5,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use maille_engine::route::Direction;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::original_dst::OriginalDst;
-use crate::worker::Worker;
 
 /// How long a listener without descriptors rests when no connection ends meanwhile.
 const REST: Duration = Duration::from_millis(100);
@@ -38,9 +39,15 @@ pub struct Accepted {
 }
 
 /// Accepts until the future is dropped; on Linux a listener that is not polled leaves new connections in its queue.
-pub(crate) async fn run(listener: TcpListener, door: Door, original: OriginalDst, worker: Worker) {
+/// Each goes to `take`; `ended` tells that a connection ended somewhere, so that there may be room again.
+pub(crate) async fn run(
+    listener: TcpListener,
+    door: Door,
+    original: OriginalDst,
+    ended: Rc<Notify>,
+    take: impl Fn(TcpStream, Accepted),
+) {
     loop {
-        let ended = worker.ended.clone();
         let ended = ended.notified();
         match listener.accept().await {
             Ok((stream, client)) => {
@@ -55,7 +62,7 @@ pub(crate) async fn run(listener: TcpListener, door: Door, original: OriginalDst
                     client: plain(client),
                     destination: plain(destination),
                 };
-                worker.accept(stream, accepted);
+                take(stream, accepted);
             }
             // That client has left already; the next one may be there.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

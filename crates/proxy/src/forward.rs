@@ -41,13 +41,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use conns::Effect;
 use conns::{Conn, Conns, Hold, LOW, Role};
-pub use conns::{ConnId, Effect};
 use exchange::{End, Exchange, Side};
 use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
 use mesh::Meshes;
 use report::Recent;
+pub use table::{ConnId, Socket};
 use table::{Id, Table};
 use timers::{Timer, Timers};
 

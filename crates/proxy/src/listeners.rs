@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,7 +96,9 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, links: Links) -> io
     for listener in listeners {
         let socket = tokio::net::TcpListener::from_std(listener.socket)?;
         let original = listener.to.map_or(OriginalDst::Socket, OriginalDst::Fixed);
-        let run = accept::run(socket, listener.door, original, worker.clone());
+        let (ended, own) = (Rc::clone(&worker.ended), worker.clone());
+        let take = move |stream, accepted| own.accept(stream, accepted);
+        let run = accept::run(socket, listener.door, original, ended, take);
         doors.push(tokio::task::spawn_local(run));
     }
     let mut drain = links.drain.clone();

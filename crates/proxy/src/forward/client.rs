@@ -4,10 +4,10 @@
 //! Must never begin a request before the one before has ended, both ways. Next: `server.rs`.
 
 use super::Core;
-use super::conns::{ConnId, Hold, LOW, Role};
+use super::conns::{Hold, LOW, Role};
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::Head;
-use super::table::Id;
+use super::table::{ConnId, Id};
 use crate::failure::Failure;
 use crate::route::Facts;
 

@@ -11,7 +11,7 @@ use maille_engine::http1::{RequestHead, ResponseHead};
 
 use super::exchange::{End, Exchange};
 use super::mesh::Mesh;
-use super::table::{Id, Table};
+use super::table::{ConnId, Id, Socket, Table};
 use crate::accept::Accepted;
 use crate::connect::pool::PoolKey;
 use crate::connect::tcp::ConnectSpec;
@@ -24,9 +24,6 @@ pub(super) const LOW: usize = 64 * 1024;
 pub(super) const KEEP: usize = 64 * 1024;
 /// Empty vectors kept for the next to write.
 const SPARE: usize = 256;
-
-/// The key of one socket.
-pub type ConnId = Id<Conn>;
 
 /// What the driver shall do.
 #[derive(Debug)]
@@ -99,7 +96,7 @@ pub(super) enum Partial {
 
 /// One socket.
 #[derive(Debug)]
-pub struct Conn {
+pub(super) struct Conn {
     pub(super) role: Role,
     /// Facts of an accepted connection.
     pub(super) accepted: Option<Accepted>,
@@ -131,7 +128,7 @@ pub struct Conn {
 /// All sockets.
 #[derive(Debug, Default)]
 pub(super) struct Conns {
-    table: Table<Conn>,
+    table: Table<Conn, Socket>,
     dirty_plain: VecDeque<ConnId>,
     dirty_mesh: VecDeque<ConnId>,
     effects: VecDeque<Effect>,
@@ -338,7 +335,7 @@ impl Conns {
         Self::next(&mut self.dirty_mesh, &mut self.table)
     }
 
-    fn next(queue: &mut VecDeque<ConnId>, table: &mut Table<Conn>) -> Option<ConnId> {
+    fn next(queue: &mut VecDeque<ConnId>, table: &mut Table<Conn, Socket>) -> Option<ConnId> {
         while let Some(id) = queue.pop_front() {
             if let Some(conn) = table.get_mut(id) {
                 conn.dirty = false;

@@ -9,9 +9,9 @@ use maille_engine::http1::RequestKind;
 
 use super::Core;
 use super::answer::{self, After};
-use super::conns::{ConnId, Hold, Role};
+use super::conns::{Hold, Role};
 use super::exchange::{Carries, End, Exchange, Last, Side};
-use super::table::Id;
+use super::table::{ConnId, Id};
 use super::timers::Timer;
 use crate::failure::Failure;
 

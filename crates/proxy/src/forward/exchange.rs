@@ -8,9 +8,8 @@ use std::time::Instant;
 use maille_engine::http1::{Body, Framing, RequestKind};
 use maille_engine::route::Plan;
 
-use super::conns::ConnId;
 use super::mesh::Mesh;
-use super::table::Id;
+use super::table::{ConnId, Id};
 use crate::balance::{Picked, Tried};
 use crate::failure::Failure;
 use crate::route::Facts;

@@ -11,8 +11,9 @@ use maille_engine::http1::{
 };
 
 use super::Core;
-use super::conns::{ConnId, Partial};
+use super::conns::Partial;
 use super::exchange::{Exchange, RequestFacts};
+use super::table::ConnId;
 use super::timers::Timer;
 use crate::failure::Failure;
 

@@ -16,10 +16,10 @@ use maille_identity::{Credentials, Session};
 use maille_model::Identity;
 
 use super::Core;
-use super::conns::{Conn, ConnId, Effect, HIGH, Role};
+use super::conns::{Conn, Effect, HIGH, Role};
 use super::exchange::{Carries, End, Exchange, Side};
 use super::link::Texts;
-use super::table::{Id, Table};
+use super::table::{ConnId, Id, Table};
 use super::timers::Timer;
 use crate::connect::mesh::{MeshKey, MeshPool};
 use crate::connect::tcp::ConnectSpec;

@@ -7,9 +7,9 @@ use maille_engine::detect::Detected;
 use maille_model::Protocol;
 
 use super::Core;
-use super::conns::{ConnId, Role};
+use super::conns::Role;
 use super::exchange::{Carries, End, Exchange, Last, Side};
-use super::table::Id;
+use super::table::{ConnId, Id};
 use super::timers::Timer;
 use crate::detect::{self, Early};
 use crate::route::Facts;

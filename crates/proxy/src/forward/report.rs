@@ -11,9 +11,8 @@ use maille_model::{Identity, WorkloadUid};
 use tokio::sync::mpsc;
 
 use super::Core;
-use super::conns::ConnId;
 use super::exchange::{Carries, Exchange};
-use super::table::Id;
+use super::table::{ConnId, Id};
 use crate::failure::Failure;
 use crate::outcome::{self, Outcome};
 use crate::route::Facts;

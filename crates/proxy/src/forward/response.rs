@@ -4,10 +4,9 @@
 //! Must never begin a second answer. Next: `ends.rs`.
 
 use super::Core;
-use super::conns::ConnId;
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::ResponseFacts;
-use super::table::Id;
+use super::table::{ConnId, Id};
 use crate::failure::Failure;
 
 /// Interim responses before the final one (`docs/wire.md`, section 3).

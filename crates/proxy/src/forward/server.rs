@@ -5,10 +5,9 @@
 //! would let the rest of one request be read as the next. Must never reuse a connection that sent a byte too much. Next: `stream.rs`.
 
 use super::Core;
-use super::conns::ConnId;
 use super::exchange::{End, Exchange, Last, Side};
 use super::head::{Head, ResponseFacts};
-use super::table::Id;
+use super::table::{ConnId, Id};
 
 impl Core {
     /// Bytes from a server.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-/// The key of a `T` in a [`Table`]; stale once the value was removed.
+/// The key of a value in a [`Table`], of kind `T`; stale once the value was removed.
 pub struct Id<T> {
     index: u32,
     generation: u32,
@@ -19,11 +19,19 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-/// Values by key.
+/// The kind of the keys of sockets: those who hold such a key need not know what a socket is.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub enum Socket {}
+
+/// The key of one socket.
+pub type ConnId = Id<Socket>;
+
+/// Values by key; the keys' kind is the values' own type unless something else is said.
+#[derive(Debug)]
+pub(super) struct Table<T, K = T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    keys: PhantomData<fn() -> K>,
 }
 
 // === impl Id ===
@@ -86,17 +94,18 @@ impl<T> fmt::Debug for Id<T> {
 
 // === impl Table ===
 
-impl<T> Default for Table<T> {
+impl<T, K> Default for Table<T, K> {
     fn default() -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            keys: PhantomData,
         }
     }
 }
 
-impl<T> Table<T> {
-    pub(super) fn insert(&mut self, value: T) -> Id<T> {
+impl<T, K> Table<T, K> {
+    pub(super) fn insert(&mut self, value: T) -> Id<K> {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -113,7 +122,7 @@ impl<T> Table<T> {
         }
     }
 
-    pub(super) fn get(&self, id: Id<T>) -> Option<&T> {
+    pub(super) fn get(&self, id: Id<K>) -> Option<&T> {
         let slot = self.slots.get(id.index())?;
         if slot.generation == id.generation {
             slot.value.as_ref()
@@ -122,7 +131,7 @@ impl<T> Table<T> {
         }
     }
 
-    pub(super) fn get_mut(&mut self, id: Id<T>) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, id: Id<K>) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.index())?;
         if slot.generation == id.generation {
             slot.value.as_mut()
@@ -131,7 +140,7 @@ impl<T> Table<T> {
         }
     }
 
-    pub(super) fn remove(&mut self, id: Id<T>) -> Option<T> {
+    pub(super) fn remove(&mut self, id: Id<K>) -> Option<T> {
         let slot = self.slots.get_mut(id.index())?;
         if slot.generation != id.generation {
             return None;
@@ -146,7 +155,7 @@ impl<T> Table<T> {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = Id<T>> + '_ {
+    pub(super) fn ids(&self) -> impl Iterator<Item = Id<K>> + '_ {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             slot.value.as_ref()?;
             Some(Id {
@@ -164,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_stale_key_finds_nobody() {
-        let mut table = Table::default();
+        let mut table: Table<&str> = Table::default();
         let first = table.insert("first");
         assert_eq!(table.remove(first), Some("first"));
         let second = table.insert("second");

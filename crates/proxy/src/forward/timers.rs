@@ -7,10 +7,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use super::conns::ConnId;
 use super::exchange::Exchange;
 use super::mesh::Mesh;
-use super::table::Id;
+use super::table::{ConnId, Id};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

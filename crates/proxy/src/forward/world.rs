@@ -11,10 +11,11 @@ use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
 use maille_identity::Credentials;
 
-use super::conns::{ConnId, Conns, Role};
+use super::conns::{Conns, Role};
 use super::exchange::{Carries, Exchange};
 use super::mesh::Meshes;
 use super::report::Recent;
+use super::table::ConnId;
 use super::table::Table;
 use super::timers::{Timer, Timers};
 use super::{Core, Settings};
