@@ -65,7 +65,14 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         }
         "gen" => generate(rest)?,
         "bench" => Cmd::new("cargo")
-            .args(["run", "--release", "--quiet", "--package", "maille-bench", "--"])
+            .args([
+                "run",
+                "--release",
+                "--quiet",
+                "--package",
+                "maille-bench",
+                "--",
+            ])
             .args(rest)
             .run()?,
         "fmt" => Cmd::new("cargo").args(["fmt", "--all"]).args(rest).run()?,
@@ -79,7 +86,14 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
 /// Clippy over everything, warnings are errors.
 fn lint() -> anyhow::Result<()> {
     Cmd::new("cargo")
-        .args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])
+        .args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ])
         .run()
 }
 
@@ -92,7 +106,16 @@ fn generate(args: &[String]) -> anyhow::Result<()> {
 #[cfg(not(feature = "gen"))]
 fn generate(args: &[String]) -> anyhow::Result<()> {
     Cmd::new("cargo")
-        .args(["run", "--quiet", "--package", "xtask", "--features", "gen", "--", "gen"])
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "xtask",
+            "--features",
+            "gen",
+            "--",
+            "gen",
+        ])
         .args(args)
         .run()
 }

@@ -162,7 +162,12 @@ fn outer(
             let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
             let also = ["--inh-caps=-all", "--"];
             let setpriv = which("setpriv").context("setpriv is missing")?;
-            run(Cmd::new(setpriv).args(as_nobody).args(also).args([test]))?;
+            let command = Cmd::new(setpriv).args(as_nobody).args(also);
+            // The product makes its user namespace itself; tests of the kernel's parts are given one.
+            let given = ["unshare", "--user", "--map-root-user", "--"];
+            run(command
+                .args((packages == NETNS).then_some(given).into_iter().flatten())
+                .args([test]))?;
         }
     }
     Ok(counts)
