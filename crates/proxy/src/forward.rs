@@ -30,7 +30,6 @@ mod report;
 mod response;
 mod server;
 mod stream;
-mod table;
 mod timers;
 mod world;
 
@@ -41,6 +40,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use crate::table::{ConnId, Socket};
+use crate::table::{Id, Table};
 pub use conns::Effect;
 use conns::{Conn, Conns, Hold, LOW, Role};
 use exchange::{End, Exchange, Side};
@@ -48,8 +49,6 @@ use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
 use mesh::Meshes;
 use report::Recent;
-pub use table::{ConnId, Socket};
-use table::{Id, Table};
 use timers::{Timer, Timers};
 
 use crate::accept::{Accepted, Door};

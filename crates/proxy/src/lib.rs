@@ -43,6 +43,7 @@ mod outcome;
 pub mod process;
 /// Stage 4: where it goes.
 pub mod route;
+mod table;
 /// What passed through, counted by edge.
 pub mod telemetry;
 mod worker;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::forward::ConnId;
+use crate::table::ConnId;
 
 /// Idle connections in all.
 const TOTAL: usize = 4_096;

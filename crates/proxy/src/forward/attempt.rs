@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::Core;
 use super::conns::{Conn, Effect, Role};
 use super::exchange::{Carries, End, Exchange, Last, Side};
-use super::table::Id;
 use super::timers::Timer;
 use crate::connect::pool::PoolKey;
 use crate::connect::tcp::ConnectSpec;
 use crate::failure::Failure;
 use crate::route::{self, Decision};
+use crate::table::Id;
 
 /// How long control may take to say whose an address is (`docs/wire.md`, section 6).
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use super::Core;
 use super::conns::{Hold, LOW, Role};
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::Head;
-use super::table::{ConnId, Id};
 use crate::failure::Failure;
 use crate::route::Facts;
+use crate::table::{ConnId, Id};
 
 impl Core {
     /// Bytes from a client that speaks HTTP/1.

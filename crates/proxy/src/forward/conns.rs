@@ -10,11 +10,10 @@ use std::time::Instant;
 use maille_engine::http1::{RequestHead, ResponseHead};
 
 use super::exchange::{End, Exchange};
-use super::mesh::Mesh;
-use super::table::{ConnId, Id, Socket, Table};
 use crate::accept::Accepted;
 use crate::connect::pool::PoolKey;
 use crate::connect::tcp::ConnectSpec;
+use crate::table::{ConnId, Id, MeshId, Socket, Table};
 
 /// Above this much unsent output the sources of a connection are not read.
 pub(super) const HIGH: usize = 256 * 1024;
@@ -61,7 +60,7 @@ pub(super) enum Role {
     /// Answered for the last time: what still comes is thrown away, so that the answer is not lost to a reset.
     Linger,
     /// A mesh connection.
-    Mesh(Id<Mesh>),
+    Mesh(MeshId),
     /// Waits for the driver to close it.
     Gone,
 }

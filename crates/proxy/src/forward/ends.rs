@@ -11,9 +11,9 @@ use super::Core;
 use super::answer::{self, After};
 use super::conns::{Hold, Role};
 use super::exchange::{Carries, End, Exchange, Last, Side};
-use super::table::{ConnId, Id};
 use super::timers::Timer;
 use crate::failure::Failure;
+use crate::table::{ConnId, Id};
 
 /// How long a client is listened to after its last answer, and a connection may take to accept its last bytes.
 pub(super) const LINGER: Duration = Duration::from_secs(2);

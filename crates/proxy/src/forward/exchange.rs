@@ -8,11 +8,10 @@ use std::time::Instant;
 use maille_engine::http1::{Body, Framing, RequestKind};
 use maille_engine::route::Plan;
 
-use super::mesh::Mesh;
-use super::table::{ConnId, Id};
 use crate::balance::{Picked, Tried};
 use crate::failure::Failure;
 use crate::route::Facts;
+use crate::table::{ConnId, MeshId};
 use crate::telemetry::EdgeId;
 
 /// A request that is larger than this cannot be sent a second time.
@@ -37,7 +36,7 @@ pub(super) enum Side {
     /// A stream.
     Stream {
         /// Of which connection.
-        mesh: Id<Mesh>,
+        mesh: MeshId,
         /// Which.
         stream: u32,
     },

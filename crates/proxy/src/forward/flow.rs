@@ -10,7 +10,7 @@ use maille_engine::mesh::Code;
 use super::Core;
 use super::conns::{HIGH, Hold};
 use super::exchange::{Carries, End, Exchange, Flow, Last, REPLAY, Side};
-use super::table::Id;
+use crate::table::Id;
 
 // === impl Flow ===
 

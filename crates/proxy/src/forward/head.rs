@@ -13,9 +13,9 @@ use maille_engine::http1::{
 use super::Core;
 use super::conns::Partial;
 use super::exchange::{Exchange, RequestFacts};
-use super::table::ConnId;
 use super::timers::Timer;
 use crate::failure::Failure;
+use crate::table::ConnId;
 
 /// How long a head may take from its first byte to its last.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -13,8 +13,8 @@ use maille_model::AddressOwner;
 
 use super::Core;
 use super::mesh::Mesh;
-use super::table::Id;
 use crate::failure::Failure;
+use crate::table::MeshId;
 
 /// `docs/wire.md`, limits and windows.
 const QUIET: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ impl Mesh {
 
 impl Core {
     /// TLS has failed: whoever is there is not whom we take.
-    pub(super) fn session_failed(&mut self, id: Id<Mesh>, error: &SessionError) {
+    pub(super) fn session_failed(&mut self, id: MeshId, error: &SessionError) {
         let Some(mesh) = self.meshes.get(id) else {
             return;
         };
@@ -49,14 +49,14 @@ impl Core {
         self.mesh_end(id, Failure::PeerIdentity);
     }
 
-    pub(super) fn handshake_late(&mut self, id: Id<Mesh>) {
+    pub(super) fn handshake_late(&mut self, id: MeshId) {
         if self.meshes.get(id).is_some_and(|mesh| !mesh.proved) {
             self.mesh_end(id, Failure::ConnectTimeout);
         }
     }
 
     /// The end of every mesh connection. Streams that the peer cannot have seen go elsewhere.
-    pub(super) fn mesh_end(&mut self, id: Id<Mesh>, failure: Failure) {
+    pub(super) fn mesh_end(&mut self, id: MeshId, failure: Failure) {
         let exchanges = self.mesh_exchanges(id);
         let Some(mut mesh) = self.meshes.table.remove(id) else {
             return;
@@ -88,7 +88,7 @@ impl Core {
     }
 
     /// No new streams; over with the last one.
-    pub(super) fn mesh_leave(&mut self, id: Id<Mesh>) {
+    pub(super) fn mesh_leave(&mut self, id: MeshId) {
         let Some(mesh) = self.meshes.table.get_mut(id) else {
             return;
         };
@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// Who dialled ends a connection that is left, after its last stream: then nothing of the other side's is lost on the way.
-    pub(super) fn mesh_maybe_over(&mut self, id: Id<Mesh>) {
+    pub(super) fn mesh_maybe_over(&mut self, id: MeshId) {
         let over = self.meshes.get(id).is_some_and(|mesh| {
             mesh.leaving && mesh.dialled.is_some() && mesh.proved && mesh.link.streams_open() == 0
         });

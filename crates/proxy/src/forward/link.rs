@@ -15,8 +15,8 @@ use super::conns::HIGH;
 use super::exchange::{Carries, End, Exchange, Side};
 use super::mesh::Mesh;
 use super::stream::protocol_name;
-use super::table::Id;
 use crate::failure::Failure;
+use crate::table::{Id, MeshId};
 
 /// Heads that wait for a handshake, or for a slow peer, at most: then new streams are refused.
 const HEADS: usize = 4 * 1024 * 1024;
@@ -93,7 +93,7 @@ impl Core {
         Err(Failure::Overloaded)
     }
 
-    fn open_on(&mut self, id: Id<Exchange>, mesh: Id<Mesh>, hop: &Hop) -> Result<u32, OpenError> {
+    fn open_on(&mut self, id: Id<Exchange>, mesh: MeshId, hop: &Hop) -> Result<u32, OpenError> {
         let (Some(exchange), Some(mesh)) =
             (self.exchanges.get(id), self.meshes.table.get_mut(mesh))
         else {
@@ -150,7 +150,7 @@ impl Core {
     }
 
     /// Names the exchange that a peer's stream began.
-    pub(super) fn stream_bind(&mut self, mesh: Id<Mesh>, stream: u32, exchange: Id<Exchange>) {
+    pub(super) fn stream_bind(&mut self, mesh: MeshId, stream: u32, exchange: Id<Exchange>) {
         if let Some(mesh) = self.meshes.get_mut(mesh) {
             mesh.link.set_token(stream, exchange.to_bits());
         }
@@ -160,7 +160,7 @@ impl Core {
     pub(super) fn stream_send(
         &mut self,
         id: Id<Exchange>,
-        (mesh, stream): (Id<Mesh>, u32),
+        (mesh, stream): (MeshId, u32),
         bytes: &[u8],
         end: bool,
     ) -> usize {
@@ -177,28 +177,28 @@ impl Core {
     }
 
     /// END_STREAM.
-    pub(super) fn stream_end(&mut self, mesh: Id<Mesh>, stream: u32) {
+    pub(super) fn stream_end(&mut self, mesh: MeshId, stream: u32) {
         self.on_link(mesh, |mesh| {
             mesh.link.send_data(stream, &[], true, &mut mesh.out);
         });
     }
 
     /// Bytes of the stream were written to a socket.
-    pub(super) fn stream_credit(&mut self, mesh: Id<Mesh>, stream: u32, n: usize) {
+    pub(super) fn stream_credit(&mut self, mesh: MeshId, stream: u32, n: usize) {
         self.on_link(mesh, |mesh| mesh.link.consumed(stream, n, &mut mesh.out));
     }
 
     /// Nobody waits for what the stream still brings.
-    pub(super) fn stream_release(&mut self, mesh: Id<Mesh>, stream: u32) {
+    pub(super) fn stream_release(&mut self, mesh: MeshId, stream: u32) {
         self.on_link(mesh, |mesh| mesh.link.release(stream, &mut mesh.out));
     }
 
-    pub(super) fn stream_code(&mut self, mesh: Id<Mesh>, stream: u32, code: Code) {
+    pub(super) fn stream_code(&mut self, mesh: MeshId, stream: u32, code: Code) {
         self.on_link(mesh, |mesh| mesh.link.reset(stream, code, &mut mesh.out));
     }
 
     /// The exchange broke: a stream towards the server is cancelled, one towards the client ends with an error, TCP is reset.
-    pub(super) fn stream_reset(&mut self, mesh: Id<Mesh>, stream: u32, raw: bool, end: End) {
+    pub(super) fn stream_reset(&mut self, mesh: MeshId, stream: u32, raw: bool, end: End) {
         let code = match end {
             _ if raw => Code::CONNECT_ERROR,
             End::Up => Code::CANCEL,
@@ -208,7 +208,7 @@ impl Core {
     }
 
     /// The exchange is over. A request that had not ended need not go on.
-    pub(super) fn stream_done(&mut self, mesh: Id<Mesh>, stream: u32, end: End, whole: bool) {
+    pub(super) fn stream_done(&mut self, mesh: MeshId, stream: u32, end: End, whole: bool) {
         self.stream_release(mesh, stream);
         if !whole {
             let code = match end {
@@ -221,7 +221,7 @@ impl Core {
     }
 
     /// The mesh's own answer: the request reached nobody.
-    pub(super) fn stream_refuse(&mut self, mesh: Id<Mesh>, stream: u32, failure: Failure) {
+    pub(super) fn stream_refuse(&mut self, mesh: MeshId, stream: u32, failure: Failure) {
         let status = digits(failure.http_status());
         let fields = [
             (&b":status"[..], &status[..]),
@@ -231,12 +231,12 @@ impl Core {
     }
 
     /// The application has taken a TCP connection.
-    pub(super) fn stream_accepted(&mut self, mesh: Id<Mesh>, stream: u32) {
+    pub(super) fn stream_accepted(&mut self, mesh: MeshId, stream: u32) {
         self.stream_head(mesh, stream, [(&b":status"[..], &b"200"[..])], false);
     }
 
     /// The response head that was just parsed from `bytes`.
-    pub(super) fn stream_respond(&mut self, mesh: Id<Mesh>, stream: u32, bytes: &[u8], end: bool) {
+    pub(super) fn stream_respond(&mut self, mesh: MeshId, stream: u32, bytes: &[u8], end: bool) {
         let head = std::mem::take(&mut self.response);
         let status = digits(head.status);
         let reason = head.reason.of(bytes);
@@ -252,7 +252,7 @@ impl Core {
 
     fn stream_head<'f>(
         &mut self,
-        mesh: Id<Mesh>,
+        mesh: MeshId,
         stream: u32,
         fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
         end: bool,
@@ -269,7 +269,7 @@ impl Core {
         });
     }
 
-    fn on_link(&mut self, id: Id<Mesh>, say: impl FnOnce(&mut Mesh)) {
+    fn on_link(&mut self, id: MeshId, say: impl FnOnce(&mut Mesh)) {
         if let Some(mesh) = self.meshes.get_mut(id) {
             say(mesh);
             self.mesh_mark(id);

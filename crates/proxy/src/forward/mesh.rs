@@ -19,11 +19,11 @@ use super::Core;
 use super::conns::{Conn, Effect, HIGH, Role};
 use super::exchange::{Carries, End, Exchange, Side};
 use super::link::Texts;
-use super::table::{ConnId, Id, Table};
 use super::timers::Timer;
 use crate::connect::mesh::{MeshKey, MeshPool};
 use crate::connect::tcp::ConnectSpec;
 use crate::failure::Failure;
+use crate::table::{ConnId, Id, Link, MeshId, Table};
 
 /// `docs/wire.md`, limits and windows.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -58,11 +58,11 @@ pub(super) struct Mesh {
 /// All mesh connections of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Meshes {
-    pub(super) table: Table<Mesh>,
-    pub(super) pool: MeshPool<Id<Mesh>>,
+    pub(super) table: Table<Mesh, Link>,
+    pub(super) pool: MeshPool<MeshId>,
     pub(super) credentials: Option<Credentials>,
-    pub(super) dirty: Vec<Id<Mesh>>,
-    sealing: Vec<Id<Mesh>>,
+    pub(super) dirty: Vec<MeshId>,
+    sealing: Vec<MeshId>,
     plain: Vec<u8>,
     list: List,
     pub(super) texts: Texts,
@@ -76,11 +76,11 @@ impl Meshes {
         self.table.len() == 0
     }
 
-    pub(super) fn get(&self, id: Id<Mesh>) -> Option<&Mesh> {
+    pub(super) fn get(&self, id: MeshId) -> Option<&Mesh> {
         self.table.get(id)
     }
 
-    pub(super) fn get_mut(&mut self, id: Id<Mesh>) -> Option<&mut Mesh> {
+    pub(super) fn get_mut(&mut self, id: MeshId) -> Option<&mut Mesh> {
         self.table.get_mut(id)
     }
 }
@@ -125,7 +125,7 @@ impl Core {
     }
 
     /// The connection that takes a stream for `hop`, or a new one.
-    pub(super) fn mesh_for(&mut self, hop: &Hop) -> Result<Id<Mesh>, Failure> {
+    pub(super) fn mesh_for(&mut self, hop: &Hop) -> Result<MeshId, Failure> {
         let Hop::Mesh {
             to, identity, uid, ..
         } = hop
@@ -187,7 +187,7 @@ impl Core {
         (tls, link, out): (Session, Connection, Vec<u8>),
         dialled: Option<MeshKey>,
         (remote, generation): (SocketAddr, u64),
-    ) -> Id<Mesh> {
+    ) -> MeshId {
         let mesh = self.meshes.table.insert(Mesh {
             conn,
             tls,
@@ -216,7 +216,7 @@ impl Core {
     }
 
     /// Who is at the other end of a connection: its address and its proven identity.
-    pub(super) fn mesh_peer(&self, id: Id<Mesh>) -> Option<(SocketAddr, Option<Arc<Identity>>)> {
+    pub(super) fn mesh_peer(&self, id: MeshId) -> Option<(SocketAddr, Option<Arc<Identity>>)> {
         let mesh = self.meshes.get(id)?;
         Some((mesh.remote, mesh.peer.clone()))
     }
@@ -226,7 +226,7 @@ impl Core {
 
 impl Core {
     /// Ciphertext of a peer.
-    pub(super) fn mesh_input(&mut self, id: Id<Mesh>, bytes: &mut [u8]) {
+    pub(super) fn mesh_input(&mut self, id: MeshId, bytes: &mut [u8]) {
         let mut plain = std::mem::take(&mut self.meshes.plain);
         plain.clear();
         let Some(mesh) = self.meshes.table.get_mut(id) else {
@@ -260,7 +260,7 @@ impl Core {
         }
     }
 
-    fn mesh_plain(&mut self, id: Id<Mesh>, plain: &[u8]) {
+    fn mesh_plain(&mut self, id: MeshId, plain: &[u8]) {
         self.mesh_proved(id);
         let mut list = std::mem::take(&mut self.meshes.list);
         let started = self.meshes.started.unwrap_or(self.now);
@@ -296,7 +296,7 @@ impl Core {
         self.mesh_maybe_over(id);
     }
 
-    fn mesh_event(&mut self, id: Id<Mesh>, end: End, event: Event<'_>) {
+    fn mesh_event(&mut self, id: MeshId, end: End, event: Event<'_>) {
         match event {
             Event::Request {
                 stream,
@@ -350,7 +350,7 @@ impl Core {
     /// The exchange that a stream belongs to now: one that went elsewhere has nothing to do with it any more.
     fn stream_owner(
         &self,
-        mesh: Id<Mesh>,
+        mesh: MeshId,
         stream: u32,
         token: u64,
         end: End,
@@ -361,7 +361,7 @@ impl Core {
     }
 
     /// The peer has spoken through the session: it has judged us as we have judged it.
-    fn mesh_proved(&mut self, id: Id<Mesh>) {
+    fn mesh_proved(&mut self, id: MeshId) {
         let Some(mesh) = self.meshes.get_mut(id) else {
             return;
         };
@@ -381,11 +381,11 @@ impl Core {
     }
 
     /// Whether the peer of a stream has been proved.
-    pub(super) fn mesh_is_proved(&self, id: Id<Mesh>) -> bool {
+    pub(super) fn mesh_is_proved(&self, id: MeshId) -> bool {
         self.meshes.get(id).is_some_and(|mesh| mesh.proved)
     }
 
-    pub(super) fn mesh_exchanges(&self, id: Id<Mesh>) -> Vec<Id<Exchange>> {
+    pub(super) fn mesh_exchanges(&self, id: MeshId) -> Vec<Id<Exchange>> {
         let on = |side: Side| matches!(side, Side::Stream { mesh, .. } if mesh == id);
         self.exchanges
             .ids()
@@ -402,7 +402,7 @@ impl Core {
 
 impl Core {
     /// Has the connection sealed and written at the end of the turn.
-    pub(super) fn mesh_mark(&mut self, id: Id<Mesh>) {
+    pub(super) fn mesh_mark(&mut self, id: MeshId) {
         if let Some(mesh) = self.meshes.table.get_mut(id)
             && !mesh.dirty
             && !mesh.out.is_empty()
@@ -422,7 +422,7 @@ impl Core {
         self.meshes.sealing = sealing;
     }
 
-    fn seal_one(&mut self, id: Id<Mesh>) {
+    fn seal_one(&mut self, id: MeshId) {
         let Some(mesh) = self.meshes.table.get_mut(id) else {
             return;
         };
@@ -455,7 +455,7 @@ impl Core {
     }
 
     /// The socket has room again.
-    pub(super) fn mesh_drained(&mut self, id: Id<Mesh>) {
+    pub(super) fn mesh_drained(&mut self, id: MeshId) {
         self.mesh_mark(id);
     }
 }

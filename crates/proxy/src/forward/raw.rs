@@ -9,10 +9,10 @@ use maille_model::Protocol;
 use super::Core;
 use super::conns::Role;
 use super::exchange::{Carries, End, Exchange, Last, Side};
-use super::table::{ConnId, Id};
 use super::timers::Timer;
 use crate::detect::{self, Early};
 use crate::route::Facts;
+use crate::table::{ConnId, Id};
 
 impl Core {
     /// A plain connection was accepted, or control said something: what is declared decides, or the first bytes will.

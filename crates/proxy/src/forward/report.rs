@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 
 use super::Core;
 use super::exchange::{Carries, Exchange};
-use super::table::{ConnId, Id};
 use crate::failure::Failure;
 use crate::outcome::{self, Outcome};
 use crate::route::Facts;
+use crate::table::{ConnId, Id};
 use crate::telemetry::{self, Batch, EdgeId};
 
 /// Edges that are found without building their key.

@@ -6,8 +6,8 @@
 use super::Core;
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::ResponseFacts;
-use super::table::{ConnId, Id};
 use crate::failure::Failure;
+use crate::table::{ConnId, Id};
 
 /// Interim responses before the final one (`docs/wire.md`, section 3).
 const INTERIM: u8 = 16;

@@ -7,7 +7,7 @@
 use super::Core;
 use super::exchange::{End, Exchange, Last, Side};
 use super::head::{Head, ResponseFacts};
-use super::table::{ConnId, Id};
+use crate::table::{ConnId, Id};
 
 impl Core {
     /// Bytes from a server.

@@ -12,10 +12,9 @@ use maille_model::Protocol;
 use super::Core;
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::ResponseFacts;
-use super::mesh::Mesh;
-use super::table::Id;
 use crate::failure::Failure;
 use crate::route::Facts;
+use crate::table::{Id, MeshId};
 
 /// How often one exchange meets a peer that is about to leave.
 const REOPENED: u8 = 3;
@@ -24,7 +23,7 @@ impl Core {
     /// A peer opened a stream.
     pub(super) fn stream_request(
         &mut self,
-        mesh: Id<Mesh>,
+        mesh: MeshId,
         stream: u32,
         fields: &RequestFields<'_>,
         end: bool,

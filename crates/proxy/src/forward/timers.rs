@@ -8,8 +8,7 @@ use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use super::exchange::Exchange;
-use super::mesh::Mesh;
-use super::table::{ConnId, Id};
+use crate::table::{ConnId, Id, MeshId};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,7 +22,7 @@ pub(super) enum Timer {
     /// A connection that should be closed still is not.
     Close(ConnId),
     /// A handshake has not ended.
-    Handshake(Id<Mesh>),
+    Handshake(MeshId),
     /// Control has not said whose an address is.
     Wait(Id<Exchange>),
     /// Idle connections are looked at.

@@ -15,13 +15,13 @@ use super::conns::{Conns, Role};
 use super::exchange::{Carries, Exchange};
 use super::mesh::Meshes;
 use super::report::Recent;
-use super::table::ConnId;
-use super::table::Table;
 use super::timers::{Timer, Timers};
 use super::{Core, Settings};
 use crate::balance::Balance;
 use crate::connect::pool::Pool;
 use crate::route::Facts;
+use crate::table::ConnId;
+use crate::table::Table;
 use crate::telemetry::Recorder;
 
 /// How often idle connections are looked at, while there are any.

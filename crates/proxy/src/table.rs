@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A table whose keys never mean somebody else: an index and a generation, without allocation in the steady state.
 //!
-//! Must never hand out a key twice for two values. Next: `conns.rs`.
+//! Must never hand out a key twice for two values. Next: `forward/conns.rs`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -26,9 +26,16 @@ pub enum Socket {}
 /// The key of one socket.
 pub type ConnId = Id<Socket>;
 
+/// The kind of the keys of mesh connections.
+#[derive(Debug)]
+pub(crate) enum Link {}
+
+/// The key of one mesh connection.
+pub(crate) type MeshId = Id<Link>;
+
 /// Values by key; the keys' kind is the values' own type unless something else is said.
 #[derive(Debug)]
-pub(super) struct Table<T, K = T> {
+pub(crate) struct Table<T, K = T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     keys: PhantomData<fn() -> K>,
@@ -43,13 +50,13 @@ impl<T> Id<T> {
     }
 
     /// The key as a number.
-    pub(super) fn to_bits(self) -> u64 {
+    pub(crate) fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
     /// Back from [`Self::to_bits`].
     #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-    pub(super) fn from_bits(bits: u64) -> Self {
+    pub(crate) fn from_bits(bits: u64) -> Self {
         Self {
             index: bits as u32,
             generation: (bits >> 32) as u32,
@@ -105,7 +112,7 @@ impl<T, K> Default for Table<T, K> {
 }
 
 impl<T, K> Table<T, K> {
-    pub(super) fn insert(&mut self, value: T) -> Id<K> {
+    pub(crate) fn insert(&mut self, value: T) -> Id<K> {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -122,7 +129,7 @@ impl<T, K> Table<T, K> {
         }
     }
 
-    pub(super) fn get(&self, id: Id<K>) -> Option<&T> {
+    pub(crate) fn get(&self, id: Id<K>) -> Option<&T> {
         let slot = self.slots.get(id.index())?;
         if slot.generation == id.generation {
             slot.value.as_ref()
@@ -131,7 +138,7 @@ impl<T, K> Table<T, K> {
         }
     }
 
-    pub(super) fn get_mut(&mut self, id: Id<K>) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: Id<K>) -> Option<&mut T> {
         let slot = self.slots.get_mut(id.index())?;
         if slot.generation == id.generation {
             slot.value.as_mut()
@@ -140,7 +147,7 @@ impl<T, K> Table<T, K> {
         }
     }
 
-    pub(super) fn remove(&mut self, id: Id<K>) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: Id<K>) -> Option<T> {
         let slot = self.slots.get_mut(id.index())?;
         if slot.generation != id.generation {
             return None;
@@ -151,11 +158,11 @@ impl<T, K> Table<T, K> {
         Some(value)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = Id<K>> + '_ {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Id<K>> + '_ {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
             slot.value.as_ref()?;
             Some(Id {
