@@ -30,6 +30,7 @@ mod report;
 mod response;
 mod server;
 mod stream;
+mod texts;
 mod timers;
 mod world;
 

@@ -3,9 +3,6 @@
 //!
 //! Must never say anything on a stream that is gone; the codec swallows it. Next: `stream.rs`.
 
-use std::fmt::{Display, Write};
-use std::net::{IpAddr, SocketAddr};
-
 use maille_engine::http1::{Limits, Version, canonical_reason, parse_request};
 use maille_engine::mesh::{Code, OpenError};
 use maille_engine::route::Hop;
@@ -20,43 +17,6 @@ use crate::table::{Id, MeshId};
 
 /// Heads that wait for a handshake, or for a slow peer, at most: then new streams are refused.
 const HEADS: usize = 4 * 1024 * 1024;
-
-/// Addresses as text: mostly the same ones as the last time.
-#[derive(Debug, Default)]
-pub(super) struct Texts {
-    authority: Text<SocketAddr>,
-    dialled: Text<SocketAddr>,
-    source: Text<IpAddr>,
-}
-
-#[derive(Debug)]
-struct Text<T> {
-    of: Option<T>,
-    text: String,
-}
-
-// === impl Text ===
-
-impl<T> Default for Text<T> {
-    fn default() -> Self {
-        Self {
-            of: None,
-            text: String::new(),
-        }
-    }
-}
-
-impl<T: Copy + PartialEq + Display> Text<T> {
-    fn of(&mut self, value: T) -> &[u8] {
-        if self.of != Some(value) {
-            self.of = Some(value);
-            self.text.clear();
-            // Writing into a string does not fail.
-            let _ = write!(self.text, "{value}");
-        }
-        self.text.as_bytes()
-    }
-}
 
 // === impl Core ===
 

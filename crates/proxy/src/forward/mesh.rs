@@ -18,7 +18,7 @@ use maille_model::Identity;
 use super::Core;
 use super::conns::{Conn, Effect, HIGH, Role};
 use super::exchange::{Carries, End, Exchange, Side};
-use super::link::Texts;
+use super::texts::Texts;
 use super::timers::Timer;
 use crate::connect::mesh::{MeshKey, MeshPool};
 use crate::connect::tcp::ConnectSpec;
