@@ -3,6 +3,7 @@
 //!
 //! Must never send a line twice. Read `ledger.rs` next.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail, ensure};
@@ -13,7 +14,7 @@ use tokio::io::BufStream;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::DEADLINE;
+use crate::client::{self, DEADLINE};
 use crate::ledger::{FAREWELL, read_line, write_line};
 use crate::server::Role;
 
@@ -26,6 +27,8 @@ pub(crate) struct Cart {
     marker: String,
     ledger: String,
     idle: Mutex<Vec<BufStream<TcpStream>>>,
+    /// Whether the ledger was there once.
+    started: AtomicBool,
 }
 
 impl Cart {
@@ -35,6 +38,7 @@ impl Cart {
             marker,
             ledger,
             idle: Mutex::new(Vec::new()),
+            started: AtomicBool::new(false),
         }
     }
 
@@ -98,5 +102,14 @@ impl Role for Cart {
             .await
             .context("the ledger did not answer in time")??;
         Ok(format!("cart {} ledger: {booked}\n", self.marker))
+    }
+
+    /// Ready once the ledger is there; a ledger that comes and goes later does not change that.
+    async fn ready(&self) -> bool {
+        if !self.started.load(Ordering::Relaxed) {
+            client::served(&self.ledger).await;
+            self.started.store(true, Ordering::Relaxed);
+        }
+        true
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Must never send a request twice: whoever counts lost requests counts them here. Read `front.rs` next.
 
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,10 +15,13 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How long one request may take, connecting included.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long news of a new server may take to reach everybody who routes to it, once its name has an address.
+const NEWS: Duration = Duration::from_millis(500);
 
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
@@ -53,6 +57,11 @@ impl Pool {
             .await
             .with_context(|| format!("{}{path}: no answer in {DEADLINE:?}", self.to))?
             .with_context(|| format!("{}{path}", self.to))
+    }
+
+    /// Waits until something serves there.
+    pub(crate) async fn served(&self) {
+        served(&self.to).await;
     }
 
     async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<String> {
@@ -108,6 +117,28 @@ pub(crate) fn request(
         .header("accept", "text/plain")
         .body(Full::new(body))
         .context("failed to build the request")
+}
+
+/// Waits until something serves behind `to` (`host:port`): until the headless service `HOST-ready` has had an address for
+/// [`NEWS`]. So no request is sent that nobody could answer, whoever carries it.
+pub(crate) async fn served(to: &str) {
+    let (host, port) = to.rsplit_once(':').unwrap_or((to, "0"));
+    if host.parse::<IpAddr>().is_ok() {
+        // An address has no such name: whoever gives one knows that it is served.
+        return;
+    }
+    let ready = format!("{host}-ready:{port}");
+    let mut tick = interval(Duration::from_millis(50));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since = None;
+    loop {
+        let now = tick.tick().await;
+        if tokio::net::lookup_host(&ready).await.is_err() {
+            since = None;
+        } else if now.saturating_duration_since(*since.get_or_insert(now)) >= NEWS {
+            return;
+        }
+    }
 }
 
 /// Connects to `host:port`.

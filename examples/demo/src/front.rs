@@ -37,6 +37,11 @@ impl Front {
     }
 
     async fn meet(&self) -> anyhow::Result<()> {
+        tokio::join!(
+            self.catalog.served(),
+            self.cart.served(),
+            self.legacy.served()
+        );
         self.catalog.ask(Method::GET, "/items").await?;
         self.cart.ask(Method::GET, "/cart").await?;
         self.legacy.ask(Method::GET, "/reviews").await?;

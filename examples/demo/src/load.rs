@@ -169,8 +169,9 @@ fn targets(options: &Options) -> anyhow::Result<(String, Vec<(Method, String)>)>
     Ok((authority.to_string(), paths))
 }
 
-/// Waits until every path answered once, which is not part of the measurement.
+/// Waits until the target is served and every path answered once, which is not part of the measurement.
 async fn await_target(authority: &str, paths: &[(Method, String)], marker: &str) {
+    client::served(authority).await;
     let mut tick = interval(Duration::from_millis(50));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for (method, path) in paths {

@@ -55,6 +55,9 @@ fn the_demo_is_good() {
     };
     plain("loom/front", "loom/legacy");
     plain("loom/legacy", "loom/catalog");
+    for edge in edges.iter().filter(|edge| edge["from"] != "(unknown)") {
+        assert_eq!(edge["failed"], 0, "{edge:#}\n{summary:#}");
+    }
     for (from, to) in [
         ("load", "front"),
         ("front", "catalog"),

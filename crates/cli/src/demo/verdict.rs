@@ -96,6 +96,14 @@ impl Evidence {
                 check(failed > 0, format!("{failed} of {all} requests failed"))
             }
         }
+        // Whoever is no pod of the application is the node, whose probes may fail until a pod is ready.
+        for edge in self.stat.edges.iter().filter(|edge| edge.from.is_some()) {
+            let (failed, (from, to)) = (edge.total.failures, names(edge));
+            check(
+                failed > 0,
+                format!("{failed} requests from {from} to {to} failed"),
+            );
+        }
         for edge in self
             .stat
             .edges

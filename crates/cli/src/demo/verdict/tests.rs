@@ -51,7 +51,7 @@ fn a_good_run_is_good() {
 
 #[test]
 fn each_flaw_makes_it_bad() {
-    let flaws: [Flaw; 12] = [
+    let flaws: [Flaw; 13] = [
         ("a failed request", |e| e.load["failed"] = 1.into()),
         ("no request", |e| e.load["requests"] = 0.into()),
         ("no summary", |e| e.load = Value::Null),
@@ -60,6 +60,9 @@ fn each_flaw_makes_it_bad() {
         ("a pod outside the mesh", |e| e.pods.pods[0].capture = None),
         ("a plain edge", |e| {
             e.stat.edges[0].total.bytes_protected = 99
+        }),
+        ("a failed edge", |e| {
+            e.stat.edges[0].total.failures = 1
         }),
         ("no observer", |e| e.observer = None),
         ("an empty observer", |e| e.observer = Some(json!({}))),
