@@ -248,7 +248,10 @@ impl State {
     /// Removes the directory with all its content.
     pub(crate) fn remove(&self) -> Result<(), Expected> {
         make_or_take(&self.dir)?;
-        fs::remove_dir_all(&self.dir).map_err(|error| self.failed(error))?;
+        // It goes in one step: somebody who looks meanwhile finds all of it or nothing, and cannot begin a new one inside.
+        let doomed = self.dir.with_file_name(format!(".{}.{}", self.name, std::process::id()));
+        fs::rename(&self.dir, &doomed).map_err(|error| self.failed(error))?;
+        fs::remove_dir_all(&doomed).map_err(|error| self.failed(error))?;
         // The directory above stays while another name uses it.
         if let Some(base) = self.dir.parent() {
             let _ = fs::remove_dir(base);
