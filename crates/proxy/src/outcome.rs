@@ -42,6 +42,8 @@ pub(crate) fn edge(recorder: &mut Recorder, outcome: &Outcome<'_>) -> EdgeId {
     recorder.edge(&EdgeKey {
         direction: facts.direction,
         peer_uid,
+        peer_address: (facts.direction == Direction::Inbound && peer.is_none())
+            .then(|| facts.client.ip()),
         peer,
         service: service.map(|(id, _)| id.clone()),
         port: facts.destination.port(),

@@ -6,6 +6,7 @@
 //! Must never grow with what peers do, and never count anything twice. Read `telemetry/totals.rs` next.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct EdgeKey {
     pub peer_uid: Option<WorkloadUid>,
     /// The identity that the other side proved.
     pub peer: Option<Identity>,
+    /// Where a client that proved none came from.
+    pub peer_address: Option<IpAddr>,
     /// The service that was addressed, where it was one.
     pub service: Option<ServiceId>,
     /// The port that was addressed.

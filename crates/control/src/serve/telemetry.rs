@@ -4,10 +4,11 @@
 //! A report is a peer's text: everything in it is bounded, and a field that makes no sense is left out, never believed.
 //! Who the other end is comes from the index by its uid, not from the report.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use maille_model::{WorkloadUid, latency};
+use maille_model::{AddressOwner, WorkloadUid, latency};
 use maille_wire::v1::telemetry_server::Telemetry;
 use maille_wire::v1::{Direction as WireDirection, Edge, ReportRequest, ReportResponse};
 use tokio::time::timeout;
@@ -84,9 +85,15 @@ impl Reporting {
         let Some(pod) = world.index.pod(&self.uid) else {
             return;
         };
-        let who = |uid: &str| {
-            let pod = world.index.pod(&WorkloadUid::new(uid)?)?;
-            Some(Arc::new(Who::of(pod)))
+        let who = |edge: &Edge| {
+            let uid = match WorkloadUid::new(&edge.peer_uid) {
+                Some(uid) => uid,
+                None => match world.index.owner_of(address(&edge.peer_address)?)? {
+                    AddressOwner::Workload(workload) => workload.uid,
+                    AddressOwner::Service(_) => return None,
+                },
+            };
+            Some(Arc::new(Who::of(world.index.pod(&uid)?)))
         };
         let observations = report
             .edges
@@ -113,12 +120,20 @@ impl Drop for Reporting {
     }
 }
 
-fn observation(edge: Edge, who: impl Fn(&str) -> Option<Arc<Who>>) -> Option<Observation> {
+/// An address of 4 or 16 bytes.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .ok()
+}
+
+fn observation(edge: Edge, who: impl Fn(&Edge) -> Option<Arc<Who>>) -> Option<Observation> {
     let direction = match WireDirection::try_from(edge.direction) {
         Ok(WireDirection::Outbound) => Direction::Outbound,
         Ok(WireDirection::Inbound) => Direction::Inbound,
         Ok(WireDirection::Unspecified) | Err(_) => return None,
     };
+    let peer = who(&edge);
     let mut latency: Vec<(u16, u32)> = edge
         .latency
         .into_iter()
@@ -132,7 +147,7 @@ fn observation(edge: Edge, who: impl Fn(&str) -> Option<Arc<Who>>) -> Option<Obs
     Some(Observation {
         key: EdgeKey {
             direction,
-            peer: who(&edge.peer_uid),
+            peer,
             service: edge.service.parse().ok(),
             port: u16::try_from(edge.port).ok()?,
             spoken: if edge.protocol == "http" {

@@ -5,6 +5,7 @@
 //! was handed to the transport is not sent again: a lost stream loses at most that one, and nothing is ever counted twice.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,6 +182,11 @@ fn edge(key: &EdgeKey, increment: Increment) -> v1::Edge {
         }
         .into(),
         peer_uid: text(key.peer_uid.as_ref().map(ToString::to_string)),
+        peer_address: match key.peer_address {
+            Some(IpAddr::V4(address)) => address.octets().to_vec(),
+            Some(IpAddr::V6(address)) => address.octets().to_vec(),
+            None => Vec::new(),
+        },
         peer_identity: text(key.peer.as_ref().map(ToString::to_string)),
         service: text(key.service.as_ref().map(ToString::to_string)),
         port: u32::from(key.port),

@@ -10,6 +10,7 @@ fn key(port: u16) -> EdgeKey {
     EdgeKey {
         direction: Direction::Outbound,
         peer_uid: WorkloadUid::new("uid-2"),
+        peer_address: None,
         peer: Some("spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap()),
         service: Some("shop/cart".parse().unwrap()),
         port,
@@ -161,6 +162,7 @@ fn prometheus_text_has_the_names_that_people_know() {
         protected: false,
         peer: None,
         peer_uid: None,
+        peer_address: None,
         port: 5432,
     };
     let tcp = recorder.edge(&tcp);

@@ -224,6 +224,9 @@ fn labels(key: &EdgeKey) -> String {
     if let Some(identity) = &key.peer {
         let _ = write!(out, ",peer_id=\"{identity}\"");
     }
+    if let Some(address) = key.peer_address {
+        let _ = write!(out, ",peer_address=\"{address}\"");
+    }
     if let Some(uid) = &key.peer_uid {
         // A uid is visible ASCII, quotes included.
         let uid = uid.as_str().replace('\\', "\\\\").replace('"', "\\\"");

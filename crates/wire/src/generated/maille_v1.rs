@@ -486,6 +486,9 @@ pub struct Edge {
     /// Log-linear latency histogram: bucket index -> count; bucket of a latency in microseconds as docs/reference says.
     #[prost(btree_map = "uint32, uint64", tag = "15")]
     pub latency: ::prost::alloc::collections::BTreeMap<u32, u64>,
+    /// 4 or 16 bytes: where a client without a proxy came from. It proved nothing; control may know whose address it is.
+    #[prost(bytes = "vec", tag = "16")]
+    pub peer_address: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

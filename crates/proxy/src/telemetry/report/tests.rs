@@ -79,6 +79,7 @@ fn batch(requests: u64) -> Batch {
     let key = EdgeKey {
         direction: Direction::Inbound,
         peer_uid: None,
+        peer_address: None,
         peer: Some(
             "spiffe://cluster.local/ns/shop/sa/web"
                 .parse::<Identity>()
