@@ -98,7 +98,10 @@ fn main() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("failed to start the event loop")?;
-    runtime.block_on(run(cli.role))
+    let ended = runtime.block_on(run(cli.role));
+    // A name that is being looked up, which the C library may do for 5 s, does not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn run(role: Role) -> anyhow::Result<ExitCode> {
