@@ -27,7 +27,7 @@ const MAX_LINE: u64 = 4096;
 const MAX_CONNECTIONS: usize = 4096;
 
 /// How long clients may take to hang up.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Serves the ledger on `port` until `stop`.
 pub(crate) async fn serve(port: u16, marker: String, mut stop: Stop) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::stop::{Phase, Stop};
 
 /// How long open exchanges may take once the role closes.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Connections served at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
