@@ -249,7 +249,9 @@ impl State {
     pub(crate) fn remove(&self) -> Result<(), Expected> {
         make_or_take(&self.dir)?;
         // It goes in one step: somebody who looks meanwhile finds all of it or nothing, and cannot begin a new one inside.
-        let doomed = self.dir.with_file_name(format!(".{}.{}", self.name, std::process::id()));
+        let doomed = self
+            .dir
+            .with_file_name(format!(".{}.{}", self.name, std::process::id()));
         fs::rename(&self.dir, &doomed).map_err(|error| self.failed(error))?;
         fs::remove_dir_all(&doomed).map_err(|error| self.failed(error))?;
         // The directory above stays while another name uses it.

@@ -43,7 +43,7 @@ async fn finish(up: Up, requests: u64) -> Load {
     up.more_requests(share(requests)).await.unwrap();
     up.end_load().unwrap();
     let load = up.load(GRACE).await.unwrap();
-    println!("{load:?}");
+    eprintln!("{load:?}");
     assert!(load.requests >= requests / 2, "{load:?}");
     up.down().await.unwrap();
     load

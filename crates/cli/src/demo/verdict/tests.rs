@@ -61,9 +61,7 @@ fn each_flaw_makes_it_bad() {
         ("a plain edge", |e| {
             e.stat.edges[0].total.bytes_protected = 99
         }),
-        ("a failed edge", |e| {
-            e.stat.edges[0].total.failures = 1
-        }),
+        ("a failed edge", |e| e.stat.edges[0].total.failures = 1),
         ("no observer", |e| e.observer = None),
         ("an empty observer", |e| e.observer = Some(json!({}))),
         ("a lost frame", |e| seen(e, "frames_dropped", 1)),
