@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::objects::{ClusterIp, Service};
+use crate::objects::{ClusterIp, IpFamily, Service};
 
 /// The cluster's DNS, IPv4.
 pub const DNS_V4: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -30,7 +30,7 @@ pub struct Conflict {
     pub owner: String,
 }
 
-/// Gives every service without addresses one of each family, and fills in `clusterIP` and `clusterIPs` everywhere.
+/// Gives every service one address of each of its families (`spec.ipFamilies`), and fills in `clusterIP` and `clusterIPs`.
 pub fn assign(services: &mut [&mut Service]) -> Vec<Conflict> {
     let mut taken: BTreeMap<IpAddr, String> = BTreeMap::from([
         (DNS_V4.into(), "the cluster's DNS".to_owned()),
@@ -60,16 +60,15 @@ pub fn assign(services: &mut [&mut Service]) -> Vec<Conflict> {
         let Some(service) = services.get_mut(index) else {
             continue;
         };
-        let declared: Vec<IpAddr> = service.addresses().collect();
-        if service.is_headless() || service.spec.cluster_ips == [ClusterIp::Headless] {
-            service.spec.cluster_ip = Some(ClusterIp::Headless);
-            service.spec.cluster_ips = vec![ClusterIp::Headless];
+        if service.is_headless() {
             continue;
         }
-        let mut addresses = declared.clone();
-        if declared.is_empty() {
-            match free(&id(service), &taken) {
-                Some(pair) => addresses.extend(pair),
+        let mut addresses: Vec<IpAddr> = service.addresses().collect();
+        // Those that are declared are of the first families.
+        let missing = service.spec.ip_families.get(addresses.len()..);
+        if let Some(missing @ [_, ..]) = missing {
+            match free(&id(service), missing, &taken) {
+                Some(found) => addresses.extend(found),
                 None => conflicts.push(Conflict {
                     index,
                     address: None,
@@ -94,20 +93,24 @@ fn id(service: &Service) -> String {
     format!("{}/{}", service.metadata.namespace(), service.metadata.name)
 }
 
-/// The first slot, from the one that the name falls on, whose both addresses are nobody's.
-fn free(id: &str, taken: &BTreeMap<IpAddr, String>) -> Option<[IpAddr; 2]> {
+/// The addresses of `families` in the first slot, from the one that the name falls on, in which they are nobody's.
+fn free(id: &str, families: &[IpFamily], taken: &BTreeMap<IpAddr, String>) -> Option<Vec<IpAddr>> {
     let start = fnv(id.as_bytes()) % SLOTS;
     (0..SLOTS)
-        .map(|step| slot(FIRST + (start + step) % SLOTS))
-        .find(|pair| !pair.iter().any(|ip| taken.contains_key(ip)))
+        .map(|step| slot(FIRST + (start + step) % SLOTS, families))
+        .find(|found| !found.iter().any(|ip| taken.contains_key(ip)))
 }
 
-fn slot(slot: u32) -> [IpAddr; 2] {
-    let v4 = Ipv4Addr::from_bits(Ipv4Addr::new(10, 96, 0, 0).to_bits() | slot);
-    let v6 = Ipv6Addr::from_bits(
-        Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0).to_bits() | u128::from(slot),
-    );
-    [v4.into(), v6.into()]
+fn slot(slot: u32, families: &[IpFamily]) -> Vec<IpAddr> {
+    let v4 = Ipv4Addr::new(10, 96, 0, 0).to_bits() | slot;
+    let v6 = Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0).to_bits() | u128::from(slot);
+    families
+        .iter()
+        .map(|family| match family {
+            IpFamily::V4 => Ipv4Addr::from_bits(v4).into(),
+            IpFamily::V6 => Ipv6Addr::from_bits(v6).into(),
+        })
+        .collect()
 }
 
 /// FNV-1a, 32 bits: the same everywhere and for ever, which std's hashers do not promise.

@@ -116,6 +116,23 @@ pub enum Problem {
     ExactlyOne(&'static str),
     #[error("address {address} is already {owner}'s")]
     AddressTaken { address: String, owner: String },
+    #[error("{address} is not {family}, which spec.ipFamilies[{index}] asks for")]
+    AddressFamily {
+        address: String,
+        index: usize,
+        family: &'static str,
+    },
+    #[error("two families need spec.ipFamilyPolicy: PreferDualStack or RequireDualStack")]
+    SingleStack,
+    #[error("is {value}, must be {single} as spec.clusterIP is")]
+    NotFirst { value: String, single: String },
+    #[error("None must be alone")]
+    NoneAlone,
+    #[error("Service {namespace}/{name} is the cluster's own: use another name or namespace")]
+    ClustersOwn {
+        namespace: &'static str,
+        name: &'static str,
+    },
     #[error("no service address is left in the range")]
     NoAddressLeft,
 }

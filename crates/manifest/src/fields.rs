@@ -9,8 +9,8 @@ mod texts;
 
 pub(crate) use kinds::{KINDS, KindRule};
 use texts::{
-    ABSOLUTE_PATH, ANY, CONFIG_KEY, ENV_NAME, HTTP_TOKEN, IP_OR_NONE, LABEL, LABEL_KEY,
-    LABEL_VALUE, NAME, PORT_NAME, RELATIVE_PATH, TRANSPORT,
+    ABSOLUTE_PATH, ANY, CONFIG_KEY, ENV_NAME, HTTP_TOKEN, IP_FAMILY, IP_FAMILY_POLICY, IP_OR_NONE,
+    LABEL, LABEL_KEY, LABEL_VALUE, NAME, PORT_NAME, RELATIVE_PATH, TRANSPORT,
 };
 pub(crate) use texts::{Check, is_port_name};
 
@@ -503,8 +503,8 @@ const SERVICE_SPEC: &[Field] = &[
         "publishNotReadyAddresses",
         Only(&["false"], "only ready pods are sent work"),
     ),
-    f("ipFamilies", Warn("every service has both families")),
-    f("ipFamilyPolicy", Warn("every service has both families")),
+    f("ipFamilies", Take(List(&Text(&IP_FAMILY)))),
+    f("ipFamilyPolicy", Take(Text(&IP_FAMILY_POLICY))),
     f("internalTrafficPolicy", ONE_MACHINE),
     f("trafficDistribution", ONE_MACHINE),
     f("externalTrafficPolicy", OUTSIDE),

@@ -12,6 +12,7 @@
 pub mod addresses;
 mod check;
 mod error;
+mod families;
 mod fields;
 mod json;
 mod load;

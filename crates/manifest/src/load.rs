@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use maille_model::Name;
 
-use crate::addresses;
+use crate::addresses::{self, DNS_SERVICE};
 use crate::check::{self, Source};
 use crate::error::{ManifestError, Problem, Warning};
+use crate::families;
 use crate::fields::{KINDS, KindRule};
 use crate::objects::{ClusterIp, IntOrText, Object, Service};
 use crate::walk::{Report, Walk, suggest};
@@ -25,22 +26,29 @@ pub struct Loaded {
 
 /// Reads files, directories (their `.yaml`, `.yml` and `.json` files, sorted by name, not those below) and `-` (standard input).
 ///
-/// Everything or nothing: one error, and there are no objects. At most 100 errors are given.
+/// Everything or nothing: one error, and there are no objects. At most 100 errors are given. The cluster's own service is refused:
+/// a person's manifests may not declare it.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, Vec<ManifestError>> {
     let mut report = Report::default();
     let mut files = Vec::new();
     for path in paths {
         read(path, &mut files, &mut report);
     }
-    finish(&files, report)
+    let sources = parse(&files, &mut report);
+    for source in &sources {
+        not_the_clusters(source, &mut report);
+    }
+    finish(sources, report)
 }
 
-/// The same from memory: name and text of each file.
+/// The same from memory: name and text of each file. The cluster's own service is taken, for those who read it beside the others.
 pub fn load_text(files: &[(String, String)]) -> Result<Loaded, Vec<ManifestError>> {
-    finish(files, Report::default())
+    let mut report = Report::default();
+    let sources = parse(files, &mut report);
+    finish(sources, report)
 }
 
-fn finish(files: &[(String, String)], mut report: Report) -> Result<Loaded, Vec<ManifestError>> {
+fn parse(files: &[(String, String)], report: &mut Report) -> Vec<Source> {
     let mut sources = Vec::new();
     for (file, text) in files {
         match yaml::documents(text) {
@@ -49,7 +57,7 @@ fn finish(files: &[(String, String)], mut report: Report) -> Result<Loaded, Vec<
             }
             Ok(documents) => {
                 for node in documents {
-                    document(file, node, &mut sources, &mut report);
+                    document(file, node, &mut sources, report);
                 }
             }
             Err(error) => report.error(file, error.line, "", Problem::Syntax(error.text)),
@@ -59,6 +67,22 @@ fn finish(files: &[(String, String)], mut report: Report) -> Result<Loaded, Vec<
         let file = files.first().map_or("-", |(file, _)| file);
         report.error(file, 0, "", Problem::Empty);
     }
+    sources
+}
+
+fn not_the_clusters(source: &Source, report: &mut Report) {
+    let metadata = source.object.metadata();
+    let (namespace, name) = DNS_SERVICE;
+    if matches!(source.object, Object::Service(_))
+        && (metadata.namespace(), metadata.name.as_str()) == DNS_SERVICE
+    {
+        let path = "metadata.name";
+        let problem = Problem::ClustersOwn { namespace, name };
+        report.error(&source.file, source.node.line_at(path), path, problem);
+    }
+}
+
+fn finish(mut sources: Vec<Source>, mut report: Report) -> Result<Loaded, Vec<ManifestError>> {
     complete(&mut sources, &mut report);
     check::objects(&sources, &mut report);
     if report.errors.is_empty() {
@@ -297,6 +321,9 @@ fn complete(sources: &mut [Source], report: &mut Report) {
             metadata.namespace = default_name();
         }
         if let Object::Service(service) = &mut source.object {
+            for (path, problem) in families::complete(service) {
+                report.error(&source.file, source.node.line_at(&path), &path, problem);
+            }
             for port in &mut service.spec.ports {
                 if port.target_port.is_none()
                     && service.spec.cluster_ip != Some(ClusterIp::Headless)

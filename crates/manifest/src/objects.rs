@@ -21,7 +21,7 @@ pub use pod::{
     ContainerPort, EmptyDir, EnvFrom, EnvVar, EnvVarSource, FieldRef, HttpGet, HttpHeader, Pod,
     PodIp, PodSpec, PodStatus, PodTemplate, Probe, TcpSocket, TemplateMeta, Volume, VolumeMount,
 };
-pub use service::{Service, ServicePort, ServiceSpec};
+pub use service::{IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceSpec};
 
 /// Labels and annotations, and the data of a ConfigMap.
 pub type TextMap = BTreeMap<String, String>;
@@ -314,12 +314,18 @@ impl<'de> Deserialize<'de> for IntOrText {
 
 // === impl ClusterIp ===
 
+impl fmt::Display for ClusterIp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Headless => f.write_str("None"),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
 impl Serialize for ClusterIp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Headless => serializer.serialize_str("None"),
-            Self::Address(address) => serializer.collect_str(address),
-        }
+        serializer.collect_str(self)
     }
 }
 

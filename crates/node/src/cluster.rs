@@ -202,6 +202,7 @@ impl Cluster {
                     .values()
                     .filter(|pod| pod.is_ready() && behind(service, pod))
                     .flat_map(Pod::addresses)
+                    .filter(|ip| service.has_family_of(*ip))
                     .collect()
             } else {
                 service.addresses().collect()

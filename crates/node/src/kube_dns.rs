@@ -56,6 +56,8 @@ fn service() -> anyhow::Result<Service> {
             "selector": {"k8s-app": name},
             "clusterIP": DNS_V4,
             "clusterIPs": [IpAddr::from(DNS_V4), IpAddr::from(DNS_V6)],
+            "ipFamilyPolicy": "PreferDualStack",
+            "ipFamilies": ["IPv4", "IPv6"],
             "ports": [
                 {"name": "dns", "port": 53, "targetPort": 53, "protocol": "UDP"},
                 {"name": "dns-tcp", "port": 53, "targetPort": 53, "protocol": "TCP"},
@@ -104,7 +106,8 @@ mod tests {
         let mut objects = Vec::new();
         declare(&dir, &mut objects).unwrap();
         assert!(declare(&dir, &mut objects).is_err());
-        let loaded = maille_manifest::load(&[dir.join("manifests")]).unwrap();
+        let written = std::fs::read_to_string(dir.join("manifests").join(FILE)).unwrap();
+        let loaded = maille_manifest::load_text(&[(FILE.to_owned(), written)]).unwrap();
         let text = std::fs::read(dir.join("pods").join(UID).join("pod.json")).unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(loaded.objects, objects);

@@ -82,6 +82,16 @@ pub(crate) const IP_OR_NONE: Check = Check {
     expected: "an IP address or None",
 };
 
+pub(crate) const IP_FAMILY: Check = Check {
+    holds: |text| matches!(text, "IPv4" | "IPv6"),
+    expected: "IPv4 or IPv6",
+};
+
+pub(crate) const IP_FAMILY_POLICY: Check = Check {
+    holds: |text| matches!(text, "SingleStack" | "PreferDualStack" | "RequireDualStack"),
+    expected: "SingleStack, PreferDualStack or RequireDualStack",
+};
+
 pub(crate) const HTTP_TOKEN: Check = Check {
     holds: |text| {
         !text.is_empty()

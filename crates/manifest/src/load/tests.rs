@@ -22,7 +22,8 @@ fn the_examples_are_taken_as_they_are() {
         assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
         for object in &loaded.objects {
             if let Object::Service(service) = object {
-                let addresses = if service.is_headless() { 0 } else { 2 };
+                let families = service.spec.ip_families.len();
+                let addresses = if service.is_headless() { 0 } else { families };
                 assert_eq!(service.addresses().count(), addresses, "{service:?}");
             }
         }
@@ -245,6 +246,28 @@ fn services_fit_their_pods() {
 }
 
 #[test]
+fn the_clusters_own_service_is_nobodys_to_declare() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("dns.yaml");
+    let text = "apiVersion: v1\nkind: Service\nmetadata:\n  namespace: kube-system\n  name: kube-dns\nspec: {ports: [{port: 53}]}\n";
+    std::fs::write(&file, text).unwrap();
+    let errors = load(std::slice::from_ref(&file)).unwrap_err();
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let expected = format!(
+        "{}:5: metadata.name: Service kube-system/kube-dns is the cluster's own: use another name or namespace",
+        file.display()
+    );
+    assert_eq!(errors, [expected]);
+    for other in [
+        text.replace("kube-system", "shop"),
+        text.replace("kube-dns", "dns"),
+    ] {
+        std::fs::write(&file, other).unwrap();
+        assert!(load(std::slice::from_ref(&file)).is_ok());
+    }
+}
+
+#[test]
 fn objects_are_declared_once() {
     let text = service("{selector: {app: web}, ports: [{port: 80}]}");
     let twice = [
@@ -313,7 +336,7 @@ fn service_addresses_do_not_depend_on_the_order_of_files() {
         (
             format!("{name}.yaml"),
             format!(
-                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ports: [{{port: 80}}]}}\n"
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{ipFamilyPolicy: PreferDualStack, ports: [{{port: 80}}]}}\n"
             ),
         )
     };
@@ -392,6 +415,8 @@ mod any_bytes {
             Just("matchLabels"),
             Just("labels"),
             Just("clusterIP"),
+            Just("clusterIPs"),
+            Just("ipFamilies"),
             Just("items"),
             Just("x"),
         ];

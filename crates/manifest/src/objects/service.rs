@@ -28,12 +28,40 @@ pub struct ServiceSpec {
     /// Every cluster address, one a family; `None` alone for a headless service.
     #[serde(rename = "clusterIPs", default, skip_serializing_if = "Vec::is_empty")]
     pub cluster_ips: Vec<ClusterIp>,
+    /// How many families it has. After [`crate::load`] it is always present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_family_policy: Option<IpFamilyPolicy>,
+    /// Its families, the first is the one of `cluster_ip`. After [`crate::load`] there is at least one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip_families: Vec<IpFamily>,
     /// The labels of its pods, in its own namespace. Empty: it has no pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub selector: TextMap,
     /// Its ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<ServicePort>,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpFamily {
+    /// IPv4.
+    #[serde(rename = "IPv4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "IPv6")]
+    V6,
+}
+
+/// How many families a Service has (KEP-563). Every cluster of `maille up` has both, so to prefer is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpFamilyPolicy {
+    /// One.
+    SingleStack,
+    /// Two where the cluster has two.
+    PreferDualStack,
+    /// Two.
+    RequireDualStack,
 }
 
 /// One port of a Service.
@@ -64,6 +92,11 @@ impl Service {
         self.spec.cluster_ip == Some(ClusterIp::Headless)
     }
 
+    /// Whether clients reach it by addresses of the family of `address`.
+    pub fn has_family_of(&self, address: IpAddr) -> bool {
+        self.spec.ip_families.contains(&IpFamily::of(address))
+    }
+
     /// Its virtual addresses; none for a headless one.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let single = self
@@ -81,6 +114,32 @@ impl Service {
                 ClusterIp::Address(address) => Some(address),
                 ClusterIp::Headless => None,
             })
+    }
+}
+
+// === impl IpFamily ===
+
+impl IpFamily {
+    /// The family of `address`.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::V4 => Self::V6,
+            Self::V6 => Self::V4,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
     }
 }
 

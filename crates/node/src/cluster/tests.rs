@@ -19,6 +19,21 @@ apiVersion: v1
 kind: Service
 metadata: {name: pods, namespace: in}
 spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pods6, namespace: in}
+spec: {clusterIP: None, ipFamilies: [IPv6], selector: {app: web}, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: both, namespace: in}
+spec: {ipFamilyPolicy: PreferDualStack, selector: {app: web}, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: pods-both, namespace: in}
+spec: {clusterIP: None, ipFamilyPolicy: PreferDualStack, selector: {app: web}, ports: [{name: http, port: 80}]}
 ";
 
 fn pod(namespace: &str, labels: &str, annotations: &str) -> Pod {
@@ -75,11 +90,19 @@ fn a_published_pod_is_in_its_file_and_its_names_until_it_is_removed() {
         pod
     );
     let names = cluster.names();
-    assert_eq!(
-        names.services["in"]["pods"].addresses,
-        pod.addresses().collect::<Vec<_>>()
-    );
-    assert_eq!(names.services["in"]["web"].addresses.len(), 2);
+    let [v4, v6] = pod.addresses().collect::<Vec<_>>()[..] else {
+        panic!("{pod:?}")
+    };
+    for (name, addresses) in [
+        ("pods", vec![v4]),
+        ("pods6", vec![v6]),
+        ("pods-both", vec![v4, v6]),
+    ] {
+        assert_eq!(names.services["in"][name].addresses, addresses, "{name}");
+    }
+    assert!(names.services["in"]["web"].addresses[0].is_ipv4());
+    assert_eq!(names.services["in"]["web"].addresses.len(), 1);
+    assert_eq!(names.services["in"]["both"].addresses.len(), 2);
     assert!(!names.services["in"]["web"].headless);
     assert!(names.services["out"].is_empty());
     cluster.remove("u-in").unwrap();

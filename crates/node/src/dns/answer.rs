@@ -31,7 +31,7 @@ pub(crate) struct Names {
 /// What a service's name means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ServiceNames {
-    /// Its cluster addresses, or its ready pods' when it is headless.
+    /// Its cluster addresses, or its ready pods' when it is headless; of its own families only.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) headless: bool,
     /// Named ports: name, `tcp` or `udp`, number.

@@ -12,6 +12,11 @@ fn names() -> Names {
         headless: false,
         ports: vec![("http".into(), "tcp", 80)],
     };
+    let four = ServiceNames {
+        addresses: vec!["10.96.1.4".parse().unwrap()],
+        headless: false,
+        ports: vec![("http".into(), "tcp", 80)],
+    };
     let db = ServiceNames {
         addresses: vec![
             "10.244.0.2".parse().unwrap(),
@@ -25,7 +30,11 @@ fn names() -> Names {
         services: BTreeMap::from([
             (
                 "shop".to_owned(),
-                BTreeMap::from([("web".to_owned(), web), ("db".to_owned(), db)]),
+                BTreeMap::from([
+                    ("web".to_owned(), web),
+                    ("four".to_owned(), four),
+                    ("db".to_owned(), db),
+                ]),
             ),
             ("empty".to_owned(), BTreeMap::new()),
         ]),
@@ -76,6 +85,9 @@ fn the_schema_of_kubernetes() {
             AAAA,
             "NoError [fd00:96::101]",
         ),
+        ("four.shop.svc.cluster.local.", A, "NoError [10.96.1.4]"),
+        // NODATA: with NXDOMAIN a resolver would take it that there is no IPv4 address either.
+        ("four.shop.svc.cluster.local.", AAAA, "NoError [] soa"),
         ("web.shop.svc.cluster.local.", MX, "NoError [] soa"),
         (
             "db.shop.svc.cluster.local.",

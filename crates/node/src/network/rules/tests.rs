@@ -14,6 +14,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: web}
 spec:
+  ipFamilyPolicy: RequireDualStack
   clusterIPs: [10.96.1.1, 'fd00:96::101']
   selector: {app: web}
   ports:
@@ -66,6 +67,20 @@ table inet maille_services {
 }
 ";
     assert_eq!(render(&services, &pods), expected);
+}
+
+#[test]
+fn a_service_of_one_family_has_rules_of_that_family_only() {
+    let (mut services, pod) = app();
+    for service in &mut services {
+        service.spec.cluster_ips.truncate(1);
+    }
+    let rules = render(
+        &services,
+        &[with(&pod, ["10.244.0.2", "fd00:244::2"], "True")],
+    );
+    assert_eq!(rules.matches("dnat ip to").count(), 2, "{rules}");
+    assert!(!rules.contains("ip6"), "{rules}");
 }
 
 #[test]
