@@ -185,7 +185,7 @@ fn maille(lab: &Lab, bin_dir: &Path) -> anyhow::Result<(Process, Pair)> {
         let pod = serde_json::json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": name, "namespace": "bench", "uid": name, "labels": { "app": name },
-                          "annotations": { "maille.dev/capture": "outboard" } },
+                          "annotations": { "maille.io/capture": "outboard" } },
             "spec": { "serviceAccountName": name, "containers": [{ "name": "app", "image": "app", "ports": [{ "containerPort": 8080 }] }] },
             "status": { "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }],
                         "conditions": [{ "type": "Ready", "status": "True" }] },

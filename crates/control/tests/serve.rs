@@ -124,7 +124,7 @@ fn put_pod(state: &Path, uid: &str, ip: &str, capture: &str, phase: &str) {
     fs::create_dir_all(&dir).unwrap();
     let json = format!(
         r#"{{"metadata":{{"name":"web-{uid}","namespace":"shop","uid":"{uid}","labels":{{"app":"web"}},
-            "annotations":{{"maille.dev/capture":"{capture}"}},
+            "annotations":{{"maille.io/capture":"{capture}"}},
             "ownerReferences":[{{"kind":"Deployment","name":"web"}}]}},
             "spec":{{"serviceAccountName":"web","containers":[]}},
             "status":{{"phase":"{phase}","podIPs":[{{"ip":"{ip}"}}],

@@ -16,6 +16,8 @@ mod families;
 mod fields;
 mod json;
 mod load;
+/// Annotations and labels of our own.
+pub mod marks;
 /// The objects themselves.
 pub mod objects;
 /// `$(VAR)` in commands and environments.

@@ -19,11 +19,12 @@ use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use maille_chassis::tasks::Tasks;
+use maille_manifest::marks::CAPTURE;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use crate::cluster::{CAPTURE, Cluster};
+use crate::cluster::Cluster;
 use crate::daemon::Daemon;
 use crate::processes::{Processes, Role};
 use crate::runner::Pods;

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use maille_manifest::marks::INJECT;
 use maille_manifest::objects::{
     ConfigMap, Deployment, Namespace, Object, Pod, Service, Transport, selects,
 };
@@ -17,11 +18,6 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::dns::{Names, ServiceNames};
-
-/// Annotation and label with which people choose.
-const INJECT: &str = "maille.dev/inject";
-/// Annotation with the decision, for everyone after the runner.
-pub(crate) const CAPTURE: &str = "maille.dev/capture";
 
 /// Shared by all tasks.
 #[derive(Debug)]

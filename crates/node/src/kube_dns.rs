@@ -9,11 +9,12 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use maille_manifest::addresses::{DNS_SERVICE, DNS_V4, DNS_V6};
+use maille_manifest::marks::CAPTURE;
 use maille_manifest::objects::{Object, Pod, Service};
 use maille_manifest::{from_json, to_json};
 use serde_json::json;
 
-use crate::cluster::{CAPTURE, replace};
+use crate::cluster::replace;
 
 /// Where the server listens as a pod: addresses of the pods' ranges that no pod is given.
 pub(crate) const ENDPOINTS: [IpAddr; 2] = [

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
+use maille_manifest::marks::CAPTURE;
 use maille_manifest::objects::{Deployment, ObjectMeta, OwnerReference, Pod, PodStatus};
 use maille_model::Name;
 use parking_lot::Mutex;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::agent::Agent;
-use crate::cluster::{CAPTURE, Capture, Cluster, Wanted};
+use crate::cluster::{Capture, Cluster, Wanted};
 use crate::network::Network;
 use crate::processes::Processes;
 

@@ -3,11 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use maille_manifest::marks::CAPTURE;
 use maille_manifest::objects::{self, ObjectMeta, Transport};
 use maille_model::{Membership, Name, NameError, Owner, Workload, WorkloadUid};
 
-/// The annotation with admission's decision.
-const CAPTURE: &str = "maille.dev/capture";
 /// The label by which a ReplicaSet's name is its Deployment's name.
 const TEMPLATE_HASH: &str = "pod-template-hash";
 /// Bytes of a pod's message that are kept.

@@ -20,7 +20,7 @@ pub(crate) fn service(json: &str) -> Change {
 fn web(uid: &str, capture: &str, status: &str) -> Change {
     pod(&format!(
         r#"{{"metadata":{{"name":"web-{uid}","namespace":"shop","uid":"{uid}","labels":{{"app":"web"}},
-            "annotations":{{"maille.dev/capture":"{capture}"}},
+            "annotations":{{"maille.io/capture":"{capture}"}},
             "ownerReferences":[{{"kind":"Deployment","name":"web","controller":true}}]}},
             "spec":{{"serviceAccountName":"web","containers":[{{"name":"c","ports":[{{"name":"http","containerPort":8080}}]}}]}},
             "status":{status}}}"#

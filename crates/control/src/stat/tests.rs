@@ -11,7 +11,7 @@ fn index(pods: &[(&str, &str, &str)]) -> Index {
     for (uid, owner, capture) in pods {
         let json = format!(
             r#"{{"metadata":{{"name":"{uid}","namespace":"shop","uid":"{uid}",
-                "annotations":{{"maille.dev/capture":"{capture}"}},
+                "annotations":{{"maille.io/capture":"{capture}"}},
                 "ownerReferences":[{{"kind":"Deployment","name":"{owner}"}}]}},
                 "spec":{{"containers":[]}},
                 "status":{{"phase":"Running","conditions":[{{"type":"Ready","status":"True"}}]}}}}"#

@@ -22,7 +22,7 @@ fn mesh() -> Mesh {
 fn pod(uid: &str, ip: &str, app: &str, capture: &str, ready: bool) -> Change {
     let json = format!(
         r#"{{"metadata":{{"name":"{app}-{uid}","namespace":"shop","uid":"{uid}","labels":{{"app":"{app}"}},
-            "annotations":{{"maille.dev/capture":"{capture}"}},
+            "annotations":{{"maille.io/capture":"{capture}"}},
             "ownerReferences":[{{"kind":"Deployment","name":"{app}"}}]}},
             "spec":{{"serviceAccountName":"{app}","containers":[{{"name":"c","ports":[{{"name":"http","containerPort":8080}}]}}]}},
             "status":{{"phase":"Running","podIPs":[{{"ip":"{ip}"}}],

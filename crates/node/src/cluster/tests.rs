@@ -4,7 +4,7 @@ use super::*;
 const APP: &str = "
 apiVersion: v1
 kind: Namespace
-metadata: {name: out, labels: {maille.dev/inject: disabled}}
+metadata: {name: out, labels: {maille.io/inject: disabled}}
 ---
 apiVersion: v1
 kind: Namespace
@@ -54,8 +54,8 @@ fn cluster(dir: &Path) -> Cluster {
 fn the_pod_wins_over_its_namespace() {
     let cluster = cluster(Path::new("/nonexistent"));
     let (yes, no) = (
-        r#"{"maille.dev/inject":"enabled"}"#,
-        r#"{"maille.dev/inject":"disabled"}"#,
+        r#"{"maille.io/inject":"enabled"}"#,
+        r#"{"maille.io/inject":"disabled"}"#,
     );
     for (namespace, labels, annotations, capture) in [
         ("in", "{}", "{}", Capture::Outboard),

@@ -98,7 +98,7 @@ impl World {
             let pod = serde_json::json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": { "name": name, "namespace": "shop", "uid": name, "labels": { "app": name },
-                              "annotations": { "maille.dev/capture": "outboard" } },
+                              "annotations": { "maille.io/capture": "outboard" } },
                 "spec": { "serviceAccountName": name,
                           "containers": [{ "name": "app", "image": "app", "ports": [{ "containerPort": APP }] }] },
                 "status": { "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }],
