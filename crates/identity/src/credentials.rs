@@ -19,7 +19,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::{WallClock, from_seconds, unix};
 use crate::key::PrivateKey;
-use crate::peer::{PeerError, Side, Trust, Verifier, identity_of};
+use crate::peer::{PeerError, Side, identity_of};
+use crate::trust::{Anchors, AnchorsError, Trust};
+use crate::verifier::Verifier;
 
 /// The application protocol of `docs/wire.md`: the dialect that two Maille proxies speak.
 pub const ALPN: &[u8] = b"maille/1";
@@ -38,6 +40,7 @@ struct Parts {
     verifier: Verifier,
     client: ClientConfig,
     server: Arc<ServerConfig>,
+    clock: WallClock,
 }
 
 /// Why key, chain and anchors do not fit together.
@@ -46,18 +49,9 @@ pub enum CredentialsError {
     /// There is no certificate.
     #[error("certificate chain is empty")]
     NoCertificate,
-    /// There is no anchor.
-    #[error("there is no trust anchor")]
-    NoAnchor,
-    /// An anchor is not a certificate.
-    #[error("trust anchor {index} cannot be read")]
-    Anchor {
-        /// Which one, from 0.
-        index: usize,
-        /// What is wrong with it.
-        #[source]
-        source: webpki::Error,
-    },
+    /// There is nobody to believe.
+    #[error("trust anchors cannot be used")]
+    Anchors(#[from] AnchorsError),
     /// The certificate was made for another key.
     #[error("certificate belongs to another key")]
     Key,
@@ -126,6 +120,7 @@ impl Credentials {
             client: client(&verifier, &certified, clock).map_err(CredentialsError::Tls)?,
             server: server(&verifier, &certified, clock).map_err(CredentialsError::Tls)?,
             verifier,
+            clock: clock.clone(),
         })))
     }
 
@@ -162,6 +157,19 @@ impl Credentials {
         Arc::new(config)
     }
 
+    /// What we would believe if `anchors` were all.
+    pub(crate) fn trust_in(&self, anchors: &Anchors) -> Trust {
+        Trust {
+            anchors: anchors.clone(),
+            ..self.0.verifier.trust.clone()
+        }
+    }
+
+    /// The time that certificates are judged by.
+    pub(crate) fn clock(&self) -> &WallClock {
+        &self.0.clock
+    }
+
     pub(crate) fn accept(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.server)
     }
@@ -185,17 +193,9 @@ pub(crate) fn provider() -> CryptoProvider {
     }
 }
 
-pub(crate) fn trust(identity: &Identity, anchors: &[Vec<u8>]) -> Result<Trust, CredentialsError> {
-    if anchors.is_empty() {
-        return Err(CredentialsError::NoAnchor);
-    }
-    let anchors = anchors.iter().enumerate().map(|(index, der)| {
-        webpki::anchor_from_trusted_cert(&CertificateDer::from(der.as_slice()))
-            .map(|anchor| anchor.to_owned())
-            .map_err(|source| CredentialsError::Anchor { index, source })
-    });
+pub(crate) fn trust(identity: &Identity, anchors: &[Vec<u8>]) -> Result<Trust, AnchorsError> {
     Ok(Trust {
-        anchors: anchors.collect::<Result<_, _>>()?,
+        anchors: Anchors::new(anchors)?,
         trust_domain: identity.trust_domain.clone(),
         provider: Arc::new(provider()),
     })
@@ -293,12 +293,15 @@ mod tests {
         let (key, chain) = leaf();
         assert!(matches!(
             made(key, chain, &[]),
-            Err(CredentialsError::NoAnchor)
+            Err(CredentialsError::Anchors(AnchorsError::None))
         ));
         let (key, chain) = leaf();
         assert!(matches!(
             made(key, chain, &[vec![1, 2, 3]]),
-            Err(CredentialsError::Anchor { index: 0, .. })
+            Err(CredentialsError::Anchors(AnchorsError::Unreadable {
+                index: 0,
+                ..
+            }))
         ));
         let (key, _) = leaf();
         assert!(matches!(

@@ -14,12 +14,15 @@ pub mod clock;
 pub mod credentials;
 /// Private keys and signing requests.
 pub mod key;
-/// Judging the other side's certificate.
+/// What the other side's certificate must say.
 pub mod peer;
 /// When to renew.
 pub mod rotation;
 /// One TLS session as a value.
 pub mod session;
+/// Whom we believe.
+pub mod trust;
+mod verifier;
 
 pub use ca::{Authority, AuthorityError, SignError, Signed};
 pub use clock::WallClock;
@@ -27,6 +30,7 @@ pub use credentials::{Credentials, CredentialsError};
 pub use key::{KeyError, PrivateKey};
 pub use peer::PeerError;
 pub use session::{Progress, Session, SessionError};
+pub use trust::{Anchors, AnchorsError};
 
 #[cfg(test)]
 mod testing;

@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Judging the other side's certificate: a chain to one of our anchors, valid now, for this use, with exactly one URI name,
-//! which is an identity of our own trust domain; and, when we dial, the very identity that we expect.
+//! What the other side's certificate must say, and why it proves nothing where it does not: exactly one URI name, which is an identity.
 //!
-//! Called by rustls in the middle of a handshake, so that a refusal becomes an alert. DNS names and addresses prove nothing here.
+//! DNS names and addresses prove nothing here. Next: `trust.rs` for the chain above it, `verifier.rs` for when it is judged.
 
-use std::fmt;
 use std::sync::Arc;
 
 use maille_model::{Identity, IdentityError, TrustDomain};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme,
-};
-use webpki::{EndEntityCert, KeyUsage};
+use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, OtherError};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// Why a certificate proves nothing to us.
@@ -90,7 +82,7 @@ impl PeerError {
     }
 
     /// As rustls carries it: chosen so that the alert tells the other side as much as TLS can say (RFC 8446, 6.2).
-    fn into_rustls(self) -> rustls::Error {
+    pub(crate) fn into_rustls(self) -> rustls::Error {
         rustls::Error::InvalidCertificate(match self {
             Self::Malformed => CertificateError::BadEncoding,
             Self::Expired => CertificateError::Expired,
@@ -153,63 +145,6 @@ pub(crate) enum Side {
     Server,
 }
 
-/// Whom we believe.
-#[derive(Clone)]
-pub(crate) struct Trust {
-    pub(crate) anchors: Arc<[TrustAnchor<'static>]>,
-    pub(crate) trust_domain: TrustDomain,
-    pub(crate) provider: Arc<CryptoProvider>,
-}
-
-/// A [`Trust`] as rustls asks it, with the identity that we dial, where we dial.
-#[derive(Clone, Debug)]
-pub(crate) struct Verifier {
-    pub(crate) trust: Trust,
-    pub(crate) expected: Option<Identity>,
-}
-
-// === impl Trust ===
-
-impl Trust {
-    /// Judges a chain, leaf first, as coming from `side` at time `now`.
-    pub(crate) fn judge(
-        &self,
-        leaf: &CertificateDer<'_>,
-        above: &[CertificateDer<'_>],
-        side: Side,
-        now: UnixTime,
-    ) -> Result<Identity, PeerError> {
-        let usage = match side {
-            Side::Client => KeyUsage::client_auth(),
-            Side::Server => KeyUsage::server_auth(),
-        };
-        EndEntityCert::try_from(leaf)?.verify_for_usage(
-            self.provider.signature_verification_algorithms.all,
-            &self.anchors,
-            above,
-            now,
-            usage,
-            None,
-            None,
-        )?;
-        let found = identity_of(leaf)?;
-        if found.trust_domain != self.trust_domain {
-            let expected = self.trust_domain.clone();
-            return Err(PeerError::TrustDomain { found, expected });
-        }
-        Ok(found)
-    }
-}
-
-impl fmt::Debug for Trust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trust")
-            .field("trust_domain", &self.trust_domain)
-            .field("anchors", &self.anchors.len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// The identity in a certificate: its only URI name. Judges nothing else.
 pub(crate) fn identity_of(leaf: &CertificateDer<'_>) -> Result<Identity, PeerError> {
     let certificate = X509Certificate::from_der(leaf)
@@ -231,122 +166,6 @@ pub(crate) fn identity_of(leaf: &CertificateDer<'_>) -> Result<Identity, PeerErr
         return Err(PeerError::Names { found: uris.len() });
     };
     uri.parse().map_err(PeerError::NotIdentity)
-}
-
-// === impl Verifier ===
-
-impl Verifier {
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = &self.trust.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
-    }
-
-    fn tls12(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.trust.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn tls13(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.trust.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        above: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let judge = || {
-            let found = self.trust.judge(leaf, above, Side::Server, now)?;
-            match &self.expected {
-                Some(expected) if *expected == found => Ok(ServerCertVerified::assertion()),
-                Some(expected) => {
-                    let expected = expected.clone();
-                    Err(PeerError::Identity { found, expected })
-                }
-                // Nobody dials without saying whom: no identity would do, so none does.
-                None => Err(PeerError::UnknownCa),
-            }
-        };
-        judge().map_err(PeerError::into_rustls)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.tls12(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.tls13(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
-    }
-}
-
-impl ClientCertVerifier for Verifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        above: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.trust
-            .judge(leaf, above, Side::Client, now)
-            .map(|_| ClientCertVerified::assertion())
-            .map_err(PeerError::into_rustls)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.tls12(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.tls13(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
-    }
 }
 
 #[cfg(test)]

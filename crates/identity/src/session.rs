@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::time::SystemTime;
 
 use maille_model::Identity;
 use rustls::client::UnbufferedClientConnection;
@@ -15,8 +16,10 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus,
 };
 
+use crate::clock::unix;
 use crate::credentials::{ALPN, Credentials};
-use crate::peer::identity_of;
+use crate::peer::{Side, identity_of};
+use crate::trust::Anchors;
 
 mod error;
 
@@ -41,11 +44,14 @@ pub struct Progress {
 /// One side of one TLS connection.
 pub struct Session {
     side: Connection,
+    own: Credentials,
     /// The incomplete record, or handshake message, at the end of what was fed.
     pending: Vec<u8>,
     /// Plain bytes that came up while something was sealed.
     held: Vec<u8>,
     peer: Option<Identity>,
+    /// When the peer was judged.
+    judged: Option<SystemTime>,
     progress: Progress,
     /// The first two bytes looked like TLS, or how many of them did.
     looked: usize,
@@ -86,25 +92,25 @@ impl Session {
         // Never sent and never compared: the identity is.
         let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
         let connection = UnbufferedClientConnection::new(own.dial(expected), name);
-        Ok(Self::new(Connection::Client(
-            connection.map_err(SessionError::of)?,
-        )))
+        let side = Connection::Client(connection.map_err(SessionError::of)?);
+        Ok(Self::new(side, own))
     }
 
     /// The listening side, which accepts every identity of its own trust domain.
     pub fn server(own: &Credentials) -> Result<Self, SessionError> {
         let connection = UnbufferedServerConnection::new(own.accept());
-        Ok(Self::new(Connection::Server(
-            connection.map_err(SessionError::of)?,
-        )))
+        let side = Connection::Server(connection.map_err(SessionError::of)?);
+        Ok(Self::new(side, own))
     }
 
-    fn new(side: Connection) -> Self {
+    fn new(side: Connection, own: &Credentials) -> Self {
         Self {
             side,
+            own: own.clone(),
             pending: Vec::new(),
             held: Vec::new(),
             peer: None,
+            judged: None,
             progress: Progress::default(),
             looked: 0,
             failed: false,
@@ -175,6 +181,18 @@ impl Session {
     /// Who the other side proved to be.
     pub fn peer(&self) -> Option<&Identity> {
         self.peer.as_ref()
+    }
+
+    /// Whether what the other side proved itself with would do if `anchors` were all that we believe. Its age is no reason: a
+    /// certificate that was good when it was judged stays so. `false` before the session is established.
+    pub fn rests_on(&self, anchors: &Anchors) -> bool {
+        let (Some(judged), Some((leaf, above))) = (self.judged, self.side.chain()) else {
+            return false;
+        };
+        let trust = self.own.trust_in(anchors);
+        trust
+            .judge(leaf, above, self.side.other(), unix(judged))
+            .is_ok()
     }
 
     /// Whether both sides have proved who they are, as far as this one knows.
@@ -255,14 +273,15 @@ impl Session {
 
     /// The handshake is over: the protocol must be ours, and the identity is kept.
     fn establish(&mut self, input: &mut [u8], out: &mut Vec<u8>) -> Result<(), SessionError> {
-        let (protocol, leaf) = self.side.agreed();
+        let protocol = self.side.protocol();
         if protocol != Some(ALPN) {
             // A farewell where it can be had at once; the transport is closed in any case.
             drop(self.side.step(input, Then::Close, &mut Vec::new(), out));
             return Err(SessionError::NoCommonProtocol);
         }
-        let leaf = leaf.ok_or(SessionError::NoCertificate)?;
+        let (leaf, _) = self.side.chain().ok_or(SessionError::NoCertificate)?;
         self.peer = Some(identity_of(leaf)?);
+        self.judged = Some(self.own.clock().now());
         self.progress.established = true;
         Ok(())
     }
@@ -348,17 +367,29 @@ impl Connection {
         }
     }
 
-    /// The agreed protocol and the other side's leaf.
-    fn agreed(&self) -> (Option<&[u8]>, Option<&CertificateDer<'static>>) {
-        let (protocol, chain) = match self {
-            Self::Client(connection) => {
-                (connection.alpn_protocol(), connection.peer_certificates())
-            }
-            Self::Server(connection) => {
-                (connection.alpn_protocol(), connection.peer_certificates())
-            }
+    /// The agreed protocol.
+    fn protocol(&self) -> Option<&[u8]> {
+        match self {
+            Self::Client(connection) => connection.alpn_protocol(),
+            Self::Server(connection) => connection.alpn_protocol(),
+        }
+    }
+
+    /// What the other side sent to prove itself: leaf, and what is above it.
+    fn chain(&self) -> Option<(&CertificateDer<'static>, &[CertificateDer<'static>])> {
+        let chain = match self {
+            Self::Client(connection) => connection.peer_certificates(),
+            Self::Server(connection) => connection.peer_certificates(),
         };
-        (protocol, chain.and_then(<[_]>::first))
+        chain?.split_first()
+    }
+
+    /// On which side the other one is.
+    fn other(&self) -> Side {
+        match self {
+            Self::Client(_) => Side::Server,
+            Self::Server(_) => Side::Client,
+        }
     }
 }
 

@@ -104,6 +104,7 @@ fn log(outcome: &Outcome<'_>) {
         direction = ?facts.direction,
         carries = ?outcome.carries,
         src.addr = %facts.client,
+        src.claimed = facts.claim().map(tracing::field::display),
         dst.addr = %facts.dialled.unwrap_or(facts.destination),
         dst.endpoint = %target,
         peer.id = facts.peer.as_deref().map(tracing::field::display),

@@ -22,6 +22,8 @@ pub(crate) struct Facts {
     pub(crate) client: SocketAddr,
     /// Where it goes: what the client dialled, or `:authority`.
     pub(crate) destination: SocketAddr,
+    /// The client's address as a mesh peer tells it: a claim, reported and nothing else.
+    pub(crate) claimed: Option<IpAddr>,
     /// What the client dialled at the far end of a mesh hop, where that differs.
     pub(crate) dialled: Option<SocketAddr>,
     /// What the bytes are, where somebody knows it.
@@ -62,10 +64,16 @@ impl Facts {
             },
             client: accepted.client,
             destination: accepted.destination,
+            claimed: None,
             dialled: None,
             protocol: Protocol::Undeclared,
             peer: None,
         }
+    }
+
+    /// What a mesh peer says of its client, where the connection does not say it too.
+    pub(crate) fn claim(&self) -> Option<IpAddr> {
+        self.claimed.filter(|claimed| *claimed != self.client.ip())
     }
 
     /// The part that decisions read.

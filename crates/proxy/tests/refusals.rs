@@ -30,14 +30,15 @@ fn refused_for(proxy: &world::Proxy, remote: std::net::SocketAddr, since: usize)
             .find(|line| line["remote"] == remote.as_str());
         line.map(|line| line["reason"].as_str().unwrap().to_owned())
     };
+    wait_for("the reason in the log", look)
+}
+
+/// Waits until there is something to see.
+fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap()
-        .block_on(maille_testkit::until(
-            "the reason in the log",
-            world::PATIENCE,
-            look,
-        ))
+        .block_on(maille_testkit::until(what, world::PATIENCE, look))
         .unwrap()
 }

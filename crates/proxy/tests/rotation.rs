@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use world::{App, PATIENCE, Proxy, World};
+use world::{App, PATIENCE, Proxy, QUIETLY, World};
 
 const CLIENTS: u64 = 16;
 /// Of each client: 1,000 requests a second in all.
@@ -119,7 +119,7 @@ fn certificates_of_both_sides_rotate_and_no_request_fails() {
     let leaf = Duration::from_secs(seconds * 6 / 5);
     let world = World::new(leaf);
     let app = App::start(world.app());
-    let proxies = [world.server_proxy(), world.client_proxy()];
+    let proxies = [world.server_proxy(QUIETLY), world.client_proxy()];
     let (stop, to) = (AtomicBool::new(false), world.outbound());
     let least = seconds * 1000 / u64::try_from(PERIOD.as_millis()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+use rustls::pki_types::UnixTime;
 use webpki::Error as E;
 
 use super::*;

@@ -338,7 +338,7 @@ fn stranger(lab: &Lab, edit: impl FnOnce(&mut ClientConfig)) -> Session {
     edit(&mut config);
     let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
     let connection = UnbufferedClientConnection::new(Arc::new(config), name).unwrap();
-    Session::new(Connection::Client(connection))
+    Session::new(Connection::Client(connection), &own)
 }
 
 #[derive(Debug)]
@@ -550,4 +550,45 @@ proptest! {
         }
         prop_assert!(!server.is_established());
     }
+}
+
+#[test]
+fn a_session_rests_on_the_anchor_that_its_peer_proved_itself_with() {
+    // Labs have the same name: only their keys tell them apart.
+    let (old, new) = (Lab::new(), Lab::new());
+    let both = [old.anchors(), new.anchors()].concat();
+    let web = old.credentials(WEB, &both, |_| {});
+    let db = new.credentials(DB, &both, |_| {});
+    let mut client = Session::client(&web, &identity(DB)).unwrap();
+    let mut server = Session::server(&db).unwrap();
+    let anchors = |ders: &[Vec<u8>]| Anchors::new(ders).unwrap();
+    assert!(!client.rests_on(&anchors(&both)), "nothing is proved yet");
+    let (left, right) = carry(&mut client, &mut server, usize::MAX);
+    assert!(left.unwrap().established && right.unwrap().established);
+    for (side, rests, not) in [(&client, &new, &old), (&server, &old, &new)] {
+        assert!(side.rests_on(&anchors(&both)));
+        assert!(side.rests_on(&anchors(&rests.anchors())));
+        assert!(!side.rests_on(&anchors(&not.anchors())));
+    }
+}
+
+#[test]
+fn age_withdraws_no_trust() {
+    let lab = Lab::new();
+    let moment = Arc::new(std::sync::Mutex::new(now()));
+    let clock = {
+        let moment = Arc::clone(&moment);
+        WallClock::of(move || *moment.lock().unwrap())
+    };
+    let credentials = |name: &str| {
+        let (key, chain) = lab.leaf(|params| lab.workload(params, name));
+        Credentials::with_clock(key, chain, &lab.anchors(), clock.clone()).unwrap()
+    };
+    let (web, db) = (credentials(WEB), credentials(DB));
+    let mut client = Session::client(&web, &identity(DB)).unwrap();
+    let mut server = Session::server(&db).unwrap();
+    carry(&mut client, &mut server, usize::MAX).1.unwrap();
+    *moment.lock().unwrap() += 2 * HOUR;
+    let anchors = Anchors::new(&lab.anchors()).unwrap();
+    assert!(client.rests_on(&anchors) && server.rests_on(&anchors));
 }

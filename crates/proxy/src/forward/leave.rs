@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use maille_engine::mesh::Code;
 use maille_engine::snapshot::{Known, Snapshot};
-use maille_identity::{Credentials, SessionError};
+use maille_identity::{Anchors, Credentials, SessionError};
 use maille_model::AddressOwner;
 
 use super::Core;
@@ -46,7 +46,7 @@ impl Core {
             expected = mesh.dialled.as_ref().map(|key| tracing::field::display(&key.identity)),
             "mesh connection refused"
         );
-        self.mesh_end(id, Failure::PeerIdentity);
+        self.mesh_cut(id);
     }
 
     pub(super) fn handshake_late(&mut self, id: MeshId) {
@@ -136,25 +136,43 @@ impl Core {
 
     /// Trust that was withdrawn cuts what rests on it: an anchor that is gone, an address that is somebody else's now.
     pub(super) fn withdraw(&mut self, before: &Snapshot) {
-        let anchors = |snapshot: &Snapshot| snapshot.mesh().map(|mesh| mesh.trust_anchors.clone());
-        let retired = match (anchors(before), anchors(&self.snapshot)) {
-            (Some(before), Some(now)) => before.iter().any(|anchor| !now.contains(anchor)),
-            _ => false,
+        self.retire_anchors(before);
+        let anchors = self.meshes.anchors.as_ref();
+        let is_cut = |id: &MeshId| {
+            let mesh = self.meshes.get(*id);
+            mesh.is_some_and(|mesh| self.is_somebody_else(mesh) || mesh.is_disbelieved(anchors))
         };
-        let cut: Vec<_> = self
-            .meshes
-            .table
-            .ids()
-            .filter(|id| {
-                retired
-                    || self
-                        .meshes
-                        .get(*id)
-                        .is_some_and(|mesh| self.is_somebody_else(mesh))
-            })
-            .collect();
-        for id in cut {
-            self.mesh_end(id, Failure::PeerIdentity);
+        for id in self.meshes.table.ids().filter(is_cut).collect::<Vec<_>>() {
+            self.mesh_cut(id);
+        }
+    }
+
+    /// Ends a connection to somebody whom we do not take for whom we took it: what was not said yet never is.
+    fn mesh_cut(&mut self, id: MeshId) {
+        if let Some(mesh) = self.meshes.table.get_mut(id) {
+            mesh.out.clear();
+        }
+        self.mesh_end(id, Failure::PeerIdentity);
+    }
+
+    /// From the first retired anchor on what is believed is what control says, whatever older credentials believe.
+    fn retire_anchors(&mut self, before: &Snapshot) {
+        let (Some(before), Some(now)) = (before.mesh(), self.snapshot.mesh()) else {
+            return;
+        };
+        let (before, now) = (&before.trust_anchors, &now.trust_anchors);
+        let retired = before.iter().any(|anchor| !now.contains(anchor));
+        if before != now && (retired || self.meshes.anchors.is_some()) {
+            match Anchors::new(now) {
+                Ok(anchors) => self.meshes.anchors = Some(anchors),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(
+                        error,
+                        "control's trust anchors cannot be used, the last good ones hold"
+                    );
+                }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use maille_engine::hpack::List;
 use maille_engine::mesh::{Connection, Event, Settings};
 use maille_engine::route::Hop;
-use maille_identity::{Credentials, Session};
+use maille_identity::{Anchors, Credentials, PeerError, Session, SessionError};
 use maille_model::Identity;
 
 use super::Core;
@@ -61,6 +61,8 @@ pub(super) struct Meshes {
     pub(super) table: Table<Mesh, Link>,
     pub(super) pool: MeshPool<MeshId>,
     pub(super) credentials: Option<Credentials>,
+    /// Whom we believe since an anchor was retired: credentials may be older than that, and believe more.
+    pub(super) anchors: Option<Anchors>,
     pub(super) dirty: Vec<MeshId>,
     sealing: Vec<MeshId>,
     plain: Vec<u8>,
@@ -88,6 +90,12 @@ impl Meshes {
 // === impl Mesh ===
 
 impl Mesh {
+    /// Whether its peer rests on nobody in `anchors`, where they are known better than by the credentials that it was made with.
+    /// A session that is not established yet is judged when it is.
+    pub(super) fn is_disbelieved(&self, anchors: Option<&Anchors>) -> bool {
+        self.tls.is_established() && anchors.is_some_and(|anchors| !self.tls.rests_on(anchors))
+    }
+
     /// At which end of an exchange its streams are.
     pub(super) fn end(&self) -> End {
         match self.dialled {
@@ -242,6 +250,14 @@ impl Core {
         match fed {
             None => {}
             Some(Err(error)) => self.session_failed(id, &error),
+            Some(Ok(progress))
+                if progress.established
+                    && mesh.peer.is_none()
+                    && mesh.is_disbelieved(self.meshes.anchors.as_ref()) =>
+            {
+                let error = SessionError::Certificate(PeerError::UnknownCa);
+                self.session_failed(id, &error);
+            }
             Some(Ok(progress)) => {
                 if progress.established && mesh.peer.is_none() {
                     mesh.peer = mesh.tls.peer().cloned().map(Arc::new);

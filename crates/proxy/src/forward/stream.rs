@@ -38,6 +38,7 @@ impl Core {
             direction: Direction::Inbound,
             client,
             destination: fields.authority,
+            claimed: fields.source,
             dialled: fields.dialled,
             protocol: fields.protocol.map_or(Protocol::Undeclared, protocol_of),
             peer,

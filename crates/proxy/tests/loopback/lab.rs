@@ -107,13 +107,15 @@ impl Lab {
     }
 
     pub(crate) fn credentials_as(&self, identity: &Identity) -> Credentials {
-        let key = PrivateKey::generate().unwrap();
-        let hour = Duration::from_secs(3600);
-        let signed = self
-            .authority
-            .sign(&key.csr(), identity, hour, SystemTime::now())
-            .unwrap();
-        Credentials::new(key, signed.chain, &self.authority.trust_anchors()).unwrap()
+        signed(&self.authority, identity, &self.authority.trust_anchors())
+    }
+
+    /// The mesh, as it is after a change of its anchors.
+    pub(crate) fn believing(&self, anchors: &[Vec<u8>]) -> Mesh {
+        Mesh {
+            trust_anchors: anchors.to_vec(),
+            ..self.mesh.clone()
+        }
     }
 
     /// What `pod` knows of itself: its application speaks `protocol` on every port that is asked for.
@@ -282,4 +284,18 @@ pub(crate) fn trust_domain() -> TrustDomain {
 
 pub(crate) fn authority() -> Authority {
     Authority::create(&trust_domain(), SystemTime::now()).unwrap()
+}
+
+/// Credentials of `identity` by `authority`, whose owner believes `anchors`.
+pub(crate) fn signed(
+    authority: &Authority,
+    identity: &Identity,
+    anchors: &[Vec<u8>],
+) -> Credentials {
+    let key = PrivateKey::generate().unwrap();
+    let hour = Duration::from_secs(3600);
+    let signed = authority
+        .sign(&key.csr(), identity, hour, SystemTime::now())
+        .unwrap();
+    Credentials::new(key, signed.chain, anchors).unwrap()
 }

@@ -12,3 +12,4 @@ mod lab;
 mod mesh;
 mod origin;
 mod tcp;
+mod trust;

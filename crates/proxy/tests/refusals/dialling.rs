@@ -7,9 +7,9 @@ use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
 use crate::pki::{self, CLIENT, HOUR, Leaf, Signer};
-use crate::refused_for;
-use crate::talk::{Codec, Heard, bytes, peer, records, stranger};
-use crate::world::{App, Proxy, World};
+use crate::talk::{CLAIM, Codec, Heard, bytes, peer, records, stranger};
+use crate::world::{App, Proxy, QUIETLY, World};
+use crate::{refused_for, wait_for};
 
 const MAILLE: Option<&str> = Some("maille/1");
 
@@ -27,7 +27,7 @@ impl Scene {
         let signer = Signer::open(&world.state.path().join("ca"));
         Self {
             app: App::start(world.app()),
-            proxy: world.server_proxy(),
+            proxy: world.server_proxy(QUIETLY),
             signer,
             world,
         }
@@ -129,6 +129,27 @@ fn a_peer_that_asks_for_somebody_elses_address_is_misdirected() {
     let heard = peer(&own, at, scene.world.app());
     assert_eq!(heard.answer, Some((200, String::new())));
     assert_eq!((foreign_app.accepted(), scene.app.accepted()), (0, 1));
+}
+
+#[test]
+fn what_a_peer_claims_of_its_client_is_reported_as_a_claim() {
+    let world = World::new(HOUR);
+    let signer = Signer::open(&world.state.path().join("ca"));
+    let _app = App::start(world.app());
+    let proxy = world.server_proxy("info");
+    let heard = peer(
+        &signer.credentials(CLIENT),
+        world.server_mesh(),
+        world.app(),
+    );
+    assert_eq!(heard.answer, Some((200, String::new())));
+    let line = wait_for("the access log", || proxy.said("access").pop());
+    assert_eq!(line["src.claimed"], CLAIM, "{line}");
+    // What the connection itself says is another fact, and the one that counts.
+    let from = line["src.addr"].as_str().unwrap();
+    let from: SocketAddr = from.parse().unwrap();
+    assert!(from.ip().is_loopback(), "{line}");
+    assert_eq!(line["peer.id"], CLIENT, "{line}");
 }
 
 /// A ClientHello as TLS 1.2 has it (RFC 5246, 7.4.1.2): ECDHE-ECDSA with AES-128-GCM, P-256, no supported_versions.

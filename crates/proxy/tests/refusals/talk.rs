@@ -12,6 +12,9 @@ use maille_identity::{Credentials, Session};
 use crate::pki::SERVER;
 use crate::world::PATIENCE;
 
+/// The client's address, as every request here claims it.
+pub(crate) const CLAIM: &str = "203.0.113.9";
+
 /// What a conversation left behind.
 #[derive(Debug, Default)]
 pub(crate) struct Heard {
@@ -43,6 +46,7 @@ impl Codec {
             (":method", "GET"),
             (":path", "/"),
             (":authority", authority.as_str()),
+            (":m-src", CLAIM),
             ("Host", "web"),
         ];
         let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
