@@ -1,41 +1,171 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A small HTTP/1.1 server on a unix socket of mode 0600, for metrics and questions to one process.
+//! A small HTTP/1.1 server for metrics and questions to one process: on a unix socket of mode 0600, or on a TCP port for whoever can reach it.
 //!
-//! It answers GET only, keeps at most 16 connections, waits 10 seconds for a request and ends every connection after a minute.
+//! It answers GET only, keeps few connections, of one address fewer still, waits 10 seconds for a request and ends every connection
+//! after a while. What it answers must be bounded, or come in pages: it is written no faster than it is read.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use futures_util::stream;
+use http_body_util::{Either, Full, StreamBody};
+use hyper::body::{Body as HttpBody, Frame};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::UnixListener;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::drain::{Phase, Watch};
 use crate::tasks::Tasks;
 
-const CONNECTIONS: usize = 16;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection's whole life: who does not read its answers must not keep the place for ever.
-const LIFETIME: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How many connections are kept, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bounds {
+    all: usize,
+    /// Of one foreign address.
+    each: usize,
+    /// Of the own machine, on which everybody whose connection was forwarded here seems to be.
+    own: usize,
+    /// A connection's whole life: who does not read its answers must not keep the place for ever.
+    lifetime: Duration,
+}
+
 /// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Reply {
     /// HTTP status code.
     pub status: http::StatusCode,
     /// `Content-Type`.
     pub content_type: &'static str,
     /// The body.
-    pub body: Vec<u8>,
+    pub body: Body,
+}
+
+/// The body of an answer.
+pub enum Body {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Made as it is read: what would be large as a whole.
+    Pages(Box<dyn Iterator<Item = Vec<u8>> + Send>),
+}
+
+/// Where connections come from.
+trait Door: Send + 'static {
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    const BOUNDS: Bounds;
+
+    /// The next connection, with its address where it has one.
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<IpAddr>)>> + Send;
+}
+
+impl Door for UnixListener {
+    type Stream = UnixStream;
+
+    const BOUNDS: Bounds = Bounds {
+        all: 16,
+        each: 16,
+        own: 16,
+        lifetime: Duration::from_secs(60),
+    };
+
+    async fn next(&self) -> io::Result<(UnixStream, Option<IpAddr>)> {
+        Ok((self.accept().await?.0, None))
+    }
+}
+
+impl Door for TcpListener {
+    type Stream = TcpStream;
+
+    const BOUNDS: Bounds = Bounds {
+        all: 32,
+        each: 4,
+        own: 16,
+        lifetime: Duration::from_secs(20),
+    };
+
+    async fn next(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        let (stream, client) = self.accept().await?;
+        Ok((stream, Some(client.ip().to_canonical())))
+    }
+}
+
+/// Connections by address. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+struct Guests(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them.
+struct Guest {
+    guests: Guests,
+    address: Option<IpAddr>,
+}
+
+impl Guests {
+    /// Lets one more in, unless there are enough of its address.
+    fn admit(&self, address: Option<IpAddr>, bounds: &Bounds) -> Option<Guest> {
+        if let Some(address) = address {
+            let mut known = self.0.lock();
+            let here = known.get(&address).copied().unwrap_or(0);
+            let most = if address.is_loopback() {
+                bounds.own
+            } else {
+                bounds.each
+            };
+            if here >= most {
+                return None;
+            }
+            known.insert(address, here + 1);
+        }
+        Some(Guest {
+            guests: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let Some(address) = self.address else { return };
+        let mut known = self.guests.0.lock();
+        match known.get_mut(&address) {
+            Some(here) if *here > 1 => *here -= 1,
+            _ => drop(known.remove(&address)),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(f, "Whole({:?})", String::from_utf8_lossy(bytes)),
+            Self::Pages(_) => f.write_str("Pages"),
+        }
+    }
+}
+
+impl Body {
+    /// All bytes.
+    pub fn read(self) -> Vec<u8> {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Pages(pages) => pages.flatten().collect(),
+        }
+    }
 }
 
 /// Answers a question: path, and query without the question mark.
@@ -82,7 +212,19 @@ impl Reply {
         Self {
             status,
             content_type,
-            body: body.into_bytes(),
+            body: Body::Whole(body.into_bytes()),
+        }
+    }
+
+    /// 200 with what is made while it is read.
+    pub fn pages(
+        content_type: &'static str,
+        pages: impl Iterator<Item = Vec<u8>> + Send + 'static,
+    ) -> Self {
+        Self {
+            status: http::StatusCode::OK,
+            content_type,
+            body: Body::Pages(Box::new(pages)),
         }
     }
 }
@@ -106,22 +248,32 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves until the drain begins.
-pub async fn serve(
-    listener: UnixListener,
+/// Serves a local socket until the drain begins.
+pub async fn serve(listener: UnixListener, answer: Arc<dyn Answer>, tasks: Tasks, drain: Watch) {
+    serve_on(listener, answer, tasks, drain).await;
+}
+
+/// Serves a TCP port until the drain begins: anybody who can reach it may ask.
+pub async fn serve_port(
+    listener: TcpListener,
     answer: Arc<dyn Answer>,
     tasks: Tasks,
-    mut drain: Watch,
+    drain: Watch,
 ) {
+    serve_on(listener, answer, tasks, drain).await;
+}
+
+async fn serve_on<D: Door>(door: D, answer: Arc<dyn Answer>, tasks: Tasks, mut drain: Watch) {
     let clock = Clock::start();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(D::BOUNDS.all));
+    let guests = Guests::default();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
         };
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+        let (stream, address) = tokio::select! {
+            accepted = door.next() => match accepted {
+                Ok(accepted) => accepted,
                 // Out of descriptors, say, which does not change at once.
                 Err(error) => {
                     crate::limited!(warn, %error, "admin connection not accepted");
@@ -130,6 +282,10 @@ pub async fn serve(
                 }
             },
             () = drain.reached(Phase::Graceful) => return,
+        };
+        let Some(guest) = guests.admit(address, &D::BOUNDS) else {
+            crate::limited!(warn, client = ?address, "admin connection refused: its address has enough");
+            continue;
         };
         let answer = Arc::clone(&answer);
         tasks.spawn("admin connection", async move {
@@ -142,17 +298,21 @@ pub async fn serve(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT);
             let served = server.serve_connection(TokioIo::new(stream), service);
-            match tokio::time::timeout(LIFETIME, served).await {
+            match tokio::time::timeout(D::BOUNDS.lifetime, served).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "admin connection ended"),
                 Err(_) => tracing::debug!("admin connection closed for its age"),
             }
-            drop(place);
+            drop((place, guest));
         });
     }
 }
 
-fn respond<B>(answer: &dyn Answer, request: &http::Request<B>) -> http::Response<Full<Bytes>> {
+fn respond<B>(
+    answer: &dyn Answer,
+    request: &http::Request<B>,
+) -> http::Response<impl HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + use<B>>
+{
     let reply = if request.method() == http::Method::GET {
         answer.answer(
             request.uri().path(),
@@ -165,7 +325,15 @@ fn respond<B>(answer: &dyn Answer, request: &http::Request<B>) -> http::Response
             "GET only\n".into(),
         )
     };
-    let mut response = http::Response::new(Full::new(Bytes::from(reply.body)));
+    let body = match reply.body {
+        Body::Whole(bytes) => Either::Left(Full::new(Bytes::from(bytes))),
+        Body::Pages(pages) => {
+            let pages = pages.filter(|page| !page.is_empty());
+            let frames = pages.map(|page| Ok::<_, Infallible>(Frame::data(Bytes::from(page))));
+            Either::Right(StreamBody::new(stream::iter(frames)))
+        }
+    };
+    let mut response = http::Response::new(body);
     *response.status_mut() = reply.status;
     response.headers_mut().insert(
         http::header::CONTENT_TYPE,
@@ -177,7 +345,6 @@ fn respond<B>(answer: &dyn Answer, request: &http::Request<B>) -> http::Response
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::UnixStream;
 
     use super::*;
     use crate::drain::Drain;
@@ -237,5 +404,52 @@ mod tests {
                 .await
                 .starts_with("HTTP/1.1 405")
         );
+    }
+
+    #[tokio::test]
+    async fn a_port_keeps_room_for_others_and_pages_come_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (tasks, drain) = (Tasks::new(), Drain::new());
+        let answer = |_: &str, _: &str| {
+            Reply::pages(
+                "text/plain",
+                (0..1000).map(|n| format!("{n}\n").into_bytes()),
+            )
+        };
+        tasks.spawn(
+            "admin",
+            serve_port(listener, Arc::new(answer), tasks.clone(), drain.watch()),
+        );
+        let mut silent = Vec::new();
+        for _ in 0..<TcpListener as Door>::BOUNDS.own {
+            silent.push(TcpStream::connect(at).await.unwrap());
+        }
+        let mut one_more = TcpStream::connect(at).await.unwrap();
+        assert_eq!(one_more.read(&mut [0]).await.unwrap(), 0, "closed at once");
+        let mut first = silent.swap_remove(0);
+        let ask = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        first.write_all(ask).await.unwrap();
+        let mut text = String::new();
+        first.read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("\n999\n"), "{text}");
+        assert!(
+            text.ends_with("\r\n0\r\n\r\n"),
+            "chunked, to its end: {text}"
+        );
+    }
+
+    #[test]
+    fn one_address_leaves_room_for_another() {
+        let guests = Guests::default();
+        let bounds = <TcpListener as Door>::BOUNDS;
+        let (a, b) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
+        let mut all: Vec<_> = (0..bounds.each).map(|_| guests.admit(a, &bounds)).collect();
+        assert!(all.iter().all(Option::is_some) && guests.admit(a, &bounds).is_none());
+        assert!(guests.admit(b, &bounds).is_some());
+        drop(all.pop());
+        assert!(guests.admit(a, &bounds).is_some());
+        all.clear();
+        assert!(guests.0.lock().is_empty());
     }
 }

@@ -18,9 +18,11 @@ pub mod grpc;
 pub mod listen;
 /// Logs that never block and cannot be flooded.
 pub mod log;
-/// Metrics registry and text encoding.
+/// How metrics are declared and written.
 pub mod metrics;
 /// Telling a supervisor that the process is ready.
 pub mod notify;
+/// Panics, counted.
+pub mod panics;
 /// Tasks with a name and an owner.
 pub mod tasks;

@@ -4,12 +4,13 @@
 //! Lines go through a bounded queue to one writer thread; when the queue is full they are dropped and counted. What a
 //! peer can trigger goes through a [`Limiter`]: a token bucket for each place in the code, which says how many it held back.
 
-use std::io::{self, Write as _};
+use std::fmt;
+use std::io;
 use std::str::FromStr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
@@ -48,10 +49,13 @@ pub enum LogError {
     Twice,
 }
 
-/// Lines that wait for the writer, at most.
+/// Lines that wait for the writer, at most: so many of the access log, and as many others.
 const QUEUE: usize = 1024;
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+static HELD_BACK: AtomicU64 = AtomicU64::new(0);
+static ACCESS_DROPPED: AtomicU64 = AtomicU64::new(0);
+static ACCESS_WAITING: AtomicUsize = AtomicUsize::new(0);
 static WRITER: OnceLock<SyncSender<Message>> = OnceLock::new();
 
 /// Lines dropped so far because the writer was behind.
@@ -59,22 +63,62 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
+/// Lines of the access log dropped so far for the same reason.
+pub fn access_dropped() -> u64 {
+    ACCESS_DROPPED.load(Ordering::Relaxed)
+}
+
+/// Lines that [`Limiter`]s held back so far.
+pub fn held_back() -> u64 {
+    HELD_BACK.load(Ordering::Relaxed)
+}
+
+/// Writes a line of the access log, without waiting: `fields` as `format` has them, to which the time is added. Without room it is
+/// dropped and counted; whatever its number, room for the process's own lines is left.
+pub fn access(format: Format, fields: Vec<u8>) {
+    let Some(lines) = WRITER.get() else {
+        return;
+    };
+    let line = Message::Access {
+        at: SystemTime::now(),
+        format,
+        fields,
+    };
+    let room = ACCESS_WAITING.fetch_add(1, Ordering::Relaxed) < QUEUE;
+    if !(room && lines.try_send(line).is_ok()) {
+        ACCESS_WAITING.fetch_sub(1, Ordering::Relaxed);
+        ACCESS_DROPPED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Sets up the process's log on standard error. Call once, first.
 pub fn init(filter: &str, format: Format) -> Result<(), LogError> {
+    init_to(filter, format, io::stderr())
+}
+
+/// The same on `out`, which may block: it has a thread of its own.
+pub fn init_to(
+    filter: &str,
+    format: Format,
+    mut out: impl io::Write + Send + 'static,
+) -> Result<(), LogError> {
     let parsed = EnvFilter::try_new(filter).map_err(|source| LogError::Filter {
         filter: filter.to_owned(),
         source,
     })?;
-    let (lines, queue) = sync_channel::<Message>(QUEUE);
+    let (lines, queue) = sync_channel::<Message>(2 * QUEUE);
     std::thread::Builder::new()
         .name("log".into())
         .stack_size(128 * 1024)
         .spawn(move || {
-            let mut out = io::stderr();
             while let Ok(message) = queue.recv() {
                 match message {
                     // A log that cannot be written has nowhere to say so.
                     Message::Line(line) => drop(out.write_all(&line)),
+                    Message::Access { at, format, fields } => {
+                        ACCESS_WAITING.fetch_sub(1, Ordering::Relaxed);
+                        drop(out.write_all(&timed(at, format, &fields)));
+                    }
                     // Nobody waits any more, then.
                     Message::Flush(done) => drop(done.send(())),
                 }
@@ -108,11 +152,58 @@ pub fn flush() {
     }
 }
 
+/// The whole line.
+fn timed(at: SystemTime, format: Format, fields: &[u8]) -> Vec<u8> {
+    let time = Utc(at);
+    let (before, after) = match format {
+        Format::Text => (format!("{time} access "), "\n"),
+        Format::Json => (format!("{{\"time\":\"{time}\","), "}\n"),
+    };
+    [before.as_bytes(), fields, after.as_bytes()].concat()
+}
+
+/// A time as RFC 3339 has it, to the microsecond.
+struct Utc(SystemTime);
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.0.duration_since(SystemTime::UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+        // Years that begin in March, in eras of 400 of them.
+        let shifted = days + 719_468;
+        let (era, day) = (shifted / 146_097, shifted % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let date = day - (153 * month + 2) / 5 + 1;
+        let (month, later) = if month < 10 {
+            (month + 3, 0)
+        } else {
+            (month - 9, 1)
+        };
+        write!(
+            f,
+            "{:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}.{:06}Z",
+            year + era * 400 + later,
+            second / 3_600,
+            second / 60 % 60,
+            second % 60,
+            since.subsec_micros()
+        )
+    }
+}
+
 #[derive(Clone)]
 struct Queue(SyncSender<Message>);
 
 enum Message {
     Line(Vec<u8>),
+    Access {
+        at: SystemTime,
+        format: Format,
+        fields: Vec<u8>,
+    },
     Flush(SyncSender<()>),
 }
 
@@ -206,6 +297,7 @@ impl Limiter {
         bucket.tokens = bucket.tokens.saturating_add(passed).min(BURST);
         if bucket.tokens == 0 {
             bucket.held_back += 1;
+            HELD_BACK.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         bucket.tokens -= 1;
@@ -214,8 +306,8 @@ impl Limiter {
 
     /// [`Limiter::admit`] by the wall clock.
     pub fn admit_now(&self) -> Option<u64> {
-        let since = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
+        let since = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         self.admit(since.as_secs())
     }
@@ -252,6 +344,20 @@ mod tests {
         assert_eq!(limit.admit(6), Some(90));
         assert_eq!(limit.admit(6), None);
         assert_eq!((0..100).filter(|_| limit.admit(1000).is_some()).count(), 10);
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        let text = |seconds| Utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
+        assert_eq!(text(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(text(951_782_400), "2000-02-29T00:00:00.000000Z");
+        assert_eq!(text(4_107_542_399), "2100-02-28T23:59:59.000000Z");
+        assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00.000000Z");
+        let json = timed(SystemTime::UNIX_EPOCH, Format::Json, b"\"a\":1");
+        assert_eq!(
+            json,
+            b"{\"time\":\"1970-01-01T00:00:00.000000Z\",\"a\":1}\n"
+        );
     }
 
     #[test]

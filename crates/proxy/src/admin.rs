@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use maille_chassis::admin::{Answer, Reply};
+use maille_chassis::metrics::{CONTENT_TYPE, Text};
 use maille_engine::route::{self, Decision, Direction, Facts, Hint, Hop, Plan};
 use maille_engine::snapshot::{Candidate, Key, Known, Snapshot};
 use maille_model::{AddressOwner, Membership};
@@ -50,20 +51,16 @@ impl Answer for Admin {
 
 impl Admin {
     fn metrics(&self) -> Reply {
-        let mut out = String::new();
+        let mut text = Text::default();
         let credentials = self.credentials.borrow().clone();
-        metrics::write(
-            &mut out,
+        metrics::process::write(
+            &mut text,
             self.started,
             &self.snapshots.borrow(),
             credentials.as_ref(),
         );
-        self.counted.write(&mut out);
-        Reply::of(
-            http::StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
-            out,
-        )
+        let first = std::iter::once(text.into_string().into_bytes());
+        Reply::pages(CONTENT_TYPE, first.chain(self.counted.pages()))
     }
 
     fn ready(&self) -> Reply {

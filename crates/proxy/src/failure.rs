@@ -6,7 +6,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 /// Why an exchange got no answer from the application, or a broken one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Failure {
     /// The application, or its proxy, refused the connection.
     #[error("the connection was refused")]
@@ -95,6 +95,35 @@ pub enum Level {
     Warn,
     /// One exchange.
     Debug,
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// The metric label and the log field.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Detect => "detect",
+            Self::Route => "route",
+            Self::Balance => "balance",
+            Self::Connect => "connect",
+            Self::Forward => "forward",
+        }
+    }
+}
+
+// === impl Blame ===
+
+impl Blame {
+    /// The metric label and the log field.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Mesh => "mesh",
+            Self::Upstream => "upstream",
+        }
+    }
 }
 
 // === impl Failure ===

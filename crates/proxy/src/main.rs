@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use maille_chassis::config::Env;
-use maille_chassis::log;
+use maille_chassis::{log, panics};
 use maille_proxy::config::Config;
 use maille_proxy::process;
 
@@ -25,6 +25,7 @@ fn run() -> anyhow::Result<()> {
     let environment = Env::process();
     let config = Config::read(&environment)?;
     log::init(&config.log, config.log_format)?;
+    panics::install();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         workload = %config.workload,

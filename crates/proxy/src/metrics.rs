@@ -1,100 +1,247 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What this process says about itself, beside what passed through it (`telemetry/totals.rs`): start, memory, certificate, snapshot.
+//! Every metric of a proxy, declared once: `docs/reference/metrics.md` is made of this file, and nothing else is ever written.
+//!
+//! Names and labels are Linkerd's where Linkerd has the thing; the rest begins with `maille_`. Next: `metrics/process.rs` (what the
+//! process says about itself) and `telemetry/totals.rs` (what passed through it).
 
-use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use maille_chassis::metrics::Metric;
 
-use maille_engine::snapshot::Snapshot;
-use maille_identity::Credentials;
+/// What the process says about itself.
+pub mod process;
 
-/// Writes Prometheus text about the process.
-pub fn write(
-    out: &mut String,
-    started: SystemTime,
-    snapshot: &Snapshot,
-    credentials: Option<&Credentials>,
-) {
-    gauge(
-        out,
-        "process_start_time_seconds",
-        "When the process began",
-        seconds(started),
-    );
-    if let Some(bytes) = resident() {
-        gauge(
-            out,
-            "process_resident_memory_bytes",
-            "Resident memory",
-            bytes,
-        );
-    }
-    let expires = credentials.map_or(0, |held| seconds(held.not_after()));
-    gauge(
-        out,
-        "identity_cert_expiration_timestamp_seconds",
-        "When the own certificate ends; 0 without one",
-        expires,
-    );
-    let generation = credentials.map_or(0, Credentials::generation);
-    gauge(
-        out,
-        "identity_cert_generation",
-        "Rises with each certificate",
-        generation,
-    );
-    let entries =
-        snapshot.addresses().count() + snapshot.services().count() + snapshot.groups().count();
-    gauge(
-        out,
-        "snapshot_entries",
-        "Answers of control that are held",
-        u64::try_from(entries).unwrap_or(u64::MAX),
-    );
-    gauge(
-        out,
-        "snapshot_complete",
-        "Whether enough is known to admit anything",
-        u64::from(snapshot.is_complete()),
-    );
+/// What tells edges apart. Labels without a value are left out.
+const EDGE: &[&str] = &[
+    "direction",
+    "tls",
+    "dst_port",
+    "dst_namespace",
+    "dst_service",
+    "dst_pod",
+    "dst_KIND",
+    "dst_serviceaccount",
+    "server_id",
+    "client_id",
+    "src_namespace",
+    "src_serviceaccount",
+];
+
+macro_rules! edge_and {
+    ($($label:literal),+) => {
+        &[
+            "direction", "tls", "dst_port", "dst_namespace", "dst_service", "dst_pod", "dst_KIND", "dst_serviceaccount",
+            "server_id", "client_id", "src_namespace", "src_serviceaccount", $($label),+
+        ]
+    };
 }
 
-fn gauge(out: &mut String, name: &str, help: &str, value: u64) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(
-        out,
-        "# HELP {name} {help}.\n# TYPE {name} gauge\n{name} {value}"
-    );
-}
+// --- HTTP, by edge ---
 
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
-}
+/// Linkerd's.
+pub const REQUESTS: Metric = Metric::counter("request_total", EDGE, "HTTP requests that ended");
+/// Linkerd's.
+pub const RESPONSES: Metric = Metric::counter(
+    "response_total",
+    edge_and!("classification", "status_code", "grpc_status"),
+    "HTTP responses. `classification` is `failure` for 5xx, for no answer (`status_code` 0, which also stands for what did not fit \
+     among 32 codes of one edge), and for gRPC statuses that blame the server (2, 4, 7, 13, 14, 15)",
+);
+/// Linkerd's, without its `status_code`: that label multiplies the most expensive family by the number of codes.
+pub const LATENCY: Metric = Metric::histogram(
+    "response_latency_ms",
+    EDGE,
+    "Milliseconds from the first byte of a request to the first byte of its response. Counted in buckets a sixteenth wide, so that \
+     a latency within 6.25 % above a bound may count below it",
+);
 
-/// VmRSS of `/proc/self/status`, which is in kB whatever the page size.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim()
-        .strip_suffix(" kB")?
-        .parse::<u64>()
-        .ok()
-        .map(|kb| kb * 1024)
-}
+// --- TCP, by edge ---
+
+/// Linkerd's.
+pub const TCP_OPEN: Metric = Metric::counter(
+    "tcp_open_total",
+    edge_and!("peer"),
+    "TCP connections that began: those that applications see, however many share one mesh connection; HTTP is counted by request. \
+     `peer` is the side that the other labels speak of: `dst` outbound, `src` inbound",
+);
+/// Linkerd's.
+pub const TCP_CLOSE: Metric = Metric::counter(
+    "tcp_close_total",
+    edge_and!("peer", "classification"),
+    "TCP connections that ended; `classification` is `failure` where the mesh or a broken connection ended them",
+);
+/// Linkerd's.
+pub const TCP_CONNECTIONS: Metric = Metric::gauge(
+    "tcp_open_connections",
+    edge_and!("peer"),
+    "TCP connections that are open",
+);
+/// Linkerd's.
+pub const TCP_WRITE: Metric = Metric::counter(
+    "tcp_write_bytes_total",
+    edge_and!("peer", "carries"),
+    "Bytes written towards the other side, of TCP connections and of HTTP messages with their heads",
+);
+/// Linkerd's.
+pub const TCP_READ: Metric = Metric::counter(
+    "tcp_read_bytes_total",
+    edge_and!("peer", "carries"),
+    "Bytes read from the other side, of TCP connections and of HTTP messages with their heads",
+);
+/// Linkerd's.
+pub const TCP_DURATION: Metric = Metric::histogram(
+    "tcp_connection_duration_ms",
+    edge_and!("peer"),
+    "Milliseconds that TCP connections lasted which have ended",
+);
+
+// --- ours, by edge ---
+
+/// By flag.
+pub const FAILURES: Metric = Metric::counter(
+    "maille_failure_total",
+    edge_and!("carries", "flag", "stage", "blame", "status_code"),
+    "Requests and connections that the mesh refused, or that failed: by flag (`docs/wire.md` section 5), the stage that failed, \
+     who is to blame (`client`, `mesh`, `upstream`), and the status that an HTTP client gets",
+);
+
+// --- ours, of the worker ---
+
+/// Handshakes.
+pub const HANDSHAKES: Metric = Metric::counter(
+    "maille_mesh_handshake_total",
+    &["direction", "result"],
+    "Handshakes with other proxies: `ok`, `refused` (by identity or TLS, either side), `timeout`, `lost`",
+);
+/// Mesh connections.
+pub const MESH_CONNECTIONS: Metric = Metric::gauge(
+    "maille_mesh_connections",
+    &[],
+    "Connections to and from other proxies, handshakes included",
+);
+/// Sockets.
+pub const SOCKETS: Metric = Metric::gauge(
+    "maille_sockets",
+    &[],
+    "Sockets of the data plane: clients, servers, idle ones, mesh connections",
+);
+/// Exchanges.
+pub const EXCHANGES: Metric = Metric::gauge(
+    "maille_exchanges",
+    &[],
+    "Requests and TCP connections that are under way",
+);
+/// The cap.
+pub const EDGES: Metric = Metric::gauge(
+    "maille_edges",
+    &[],
+    "Edges that are told apart here: at most 4,096, and 8 with `dst_port=\"other\"` for what did not fit",
+);
+/// What did not fit.
+pub const OVERFLOW: Metric = Metric::counter(
+    "maille_edges_overflow_total",
+    &[],
+    "Events that were counted for an edge with `dst_port=\"other\"`, because all places were taken",
+);
+/// What was lost.
+pub const DROPPED: Metric = Metric::counter(
+    "maille_edges_dropped_total",
+    &[],
+    "Events that were counted for no edge, because theirs had given its place away",
+);
+
+// --- the process ---
+
+/// Everybody's.
+pub const START: Metric = Metric::gauge(
+    "process_start_time_seconds",
+    &[],
+    "When the process began, since 1970",
+);
+/// Everybody's.
+pub const RESIDENT: Metric = Metric::gauge("process_resident_memory_bytes", &[], "Resident memory");
+/// Everybody's.
+pub const CPU: Metric = Metric::counter(
+    "process_cpu_seconds_total",
+    &[],
+    "CPU time, user and system",
+);
+/// Everybody's.
+pub const OPEN_FDS: Metric = Metric::gauge("process_open_fds", &[], "Open descriptors");
+/// Everybody's.
+pub const MAX_FDS: Metric = Metric::gauge("process_max_fds", &[], "Descriptors that may be open");
+/// Linkerd's.
+pub const BUILD: Metric = Metric::gauge("proxy_build_info", &["version"], "Always 1");
+/// Linkerd's.
+pub const CERTIFICATE: Metric = Metric::gauge(
+    "identity_cert_expiration_timestamp_seconds",
+    &[],
+    "When the own certificate ends, since 1970; 0 without one",
+);
+/// Linkerd's.
+pub const REFRESHES: Metric = Metric::counter(
+    "identity_cert_refreshes_total",
+    &[],
+    "Certificates that were taken into use",
+);
+/// Ours.
+pub const SNAPSHOT: Metric = Metric::gauge(
+    "maille_snapshot_entries",
+    &[],
+    "Answers of control that are held",
+);
+/// Ours.
+pub const COMPLETE: Metric = Metric::gauge(
+    "maille_snapshot_complete",
+    &[],
+    "1 once enough is known to admit anything",
+);
+/// Ours.
+pub const PANICS: Metric = Metric::counter("maille_panic_total", &[], "Panics that were survived");
+/// Ours.
+pub const LINES_DROPPED: Metric = Metric::counter(
+    "maille_log_lines_dropped_total",
+    &["log"],
+    "Log lines that found the writer behind: of the `process` log and of the `access` log",
+);
+/// Ours.
+pub const LINES_HELD_BACK: Metric = Metric::counter(
+    "maille_log_lines_held_back_total",
+    &[],
+    "Log lines that peers triggered too often",
+);
+
+/// Everything that is ever written.
+pub const ALL: [Metric; 30] = [
+    REQUESTS,
+    RESPONSES,
+    LATENCY,
+    TCP_OPEN,
+    TCP_CLOSE,
+    TCP_CONNECTIONS,
+    TCP_WRITE,
+    TCP_READ,
+    TCP_DURATION,
+    FAILURES,
+    HANDSHAKES,
+    MESH_CONNECTIONS,
+    SOCKETS,
+    EXCHANGES,
+    EDGES,
+    OVERFLOW,
+    DROPPED,
+    START,
+    RESIDENT,
+    CPU,
+    OPEN_FDS,
+    MAX_FDS,
+    BUILD,
+    CERTIFICATE,
+    REFRESHES,
+    SNAPSHOT,
+    COMPLETE,
+    PANICS,
+    LINES_DROPPED,
+    LINES_HELD_BACK,
+];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_about_a_process_that_knows_nothing() {
-        let mut out = String::new();
-        write(&mut out, UNIX_EPOCH, &Snapshot::new(), None);
-        assert!(out.contains("\nprocess_start_time_seconds 0\n"), "{out}");
-        assert!(out.contains("\nsnapshot_complete 0\n"), "{out}");
-        assert!(resident().is_some_and(|bytes| bytes > 1 << 20));
-    }
-}
+mod tests;

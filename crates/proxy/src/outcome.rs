@@ -3,14 +3,16 @@
 //!
 //! Must be called exactly once for each exchange, and must never block. Next: `telemetry.rs`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use maille_engine::route::{Direction, Hop, Plan};
+use maille_engine::snapshot::Snapshot;
+use maille_model::{AddressOwner, Workload, WorkloadUid};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Level};
 use crate::route::Facts;
-use crate::telemetry::{Carries, EdgeId, EdgeKey, Ended, Recorder};
+use crate::telemetry::{Carries, EdgeId, EdgeKey, Ended, PeerWorkload, Recorder, Response};
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -21,8 +23,8 @@ pub(crate) struct Outcome<'a> {
     pub(crate) hop: Option<&'a Hop>,
     /// The hop to the other side is mutual TLS.
     pub(crate) protected: bool,
-    /// 0 where the client got none.
-    pub(crate) status: u16,
+    /// What the client got.
+    pub(crate) response: Response,
     pub(crate) failure: Option<Failure>,
     /// To the first byte of the answer; the whole time for TCP.
     pub(crate) latency: Duration,
@@ -31,7 +33,7 @@ pub(crate) struct Outcome<'a> {
 }
 
 /// The edge on which an exchange counts.
-pub(crate) fn edge(recorder: &mut Recorder, outcome: &Outcome<'_>) -> EdgeId {
+pub(crate) fn edge(recorder: &mut Recorder, snapshot: &Snapshot, outcome: &Outcome<'_>) -> EdgeId {
     let facts = outcome.facts;
     let service = outcome.plan.and_then(Plan::service);
     let (peer_uid, peer) = match (facts.direction, outcome.hop) {
@@ -41,15 +43,47 @@ pub(crate) fn edge(recorder: &mut Recorder, outcome: &Outcome<'_>) -> EdgeId {
     };
     recorder.edge(&EdgeKey {
         direction: facts.direction,
+        workload: peer_uid
+            .as_ref()
+            .and_then(|uid| called(uid, snapshot, outcome)),
         peer_uid,
-        peer_address: (facts.direction == Direction::Inbound && peer.is_none())
-            .then(|| facts.client.ip()),
+        peer_address: stranger(facts, snapshot),
         peer,
         service: service.map(|(id, _)| id.clone()),
         port: facts.destination.port(),
         carries: outcome.carries,
         protected: outcome.protected,
     })
+}
+
+/// What the other workload is called.
+fn called(uid: &WorkloadUid, snapshot: &Snapshot, outcome: &Outcome<'_>) -> Option<PeerWorkload> {
+    let named = |workload: &Workload| PeerWorkload {
+        namespace: workload.namespace.clone(),
+        name: workload.name.clone(),
+        owner: workload.owner.clone(),
+    };
+    if let Some(Plan::Service(backends)) = outcome.plan {
+        let candidates = backends.candidates().iter();
+        let mut workloads = candidates.map(|candidate| candidate.workload());
+        return workloads.find(|known| known.uid == *uid).map(named);
+    }
+    match snapshot
+        .address(outcome.hop?.target().ip())
+        .present()?
+        .as_ref()
+    {
+        AddressOwner::Workload(workload) if workload.uid == *uid => Some(named(workload)),
+        AddressOwner::Workload(_) | AddressOwner::Service(_) => None,
+    }
+}
+
+/// The address of a client without an identity, if it is one of the cluster: of the others there are too many to tell apart.
+pub(crate) fn stranger(facts: &Facts, snapshot: &Snapshot) -> Option<IpAddr> {
+    let client = facts.client.ip();
+    let unknown = facts.direction == Direction::Inbound && facts.peer.is_none();
+    let inside = unknown && snapshot.mesh()?.cluster_ranges.contains(client);
+    inside.then_some(client)
 }
 
 /// Whom the other end of a mesh hop has proved to be: nobody else gets an answer through.
@@ -79,14 +113,33 @@ pub(crate) fn report(recorder: &mut Recorder, edge: EdgeId, outcome: &Outcome<'_
         Carries::Http => recorder.request(
             edge,
             &Ended {
-                status: outcome.status,
+                response: outcome.response,
                 failure: outcome.failure,
                 latency: outcome.latency,
             },
         ),
-        Carries::Tcp => recorder.closed(edge, outcome.failure),
+        Carries::Tcp => recorder.closed(edge, outcome.failure, outcome.latency),
+    }
+    if let Some(failure) = outcome.failure {
+        tell(failure, outcome.facts);
     }
     log(outcome);
+}
+
+/// A failure of the mesh is told, others only to those who look closely: they are the application's, and it knows.
+fn tell(failure: Failure, facts: &Facts) {
+    let (flag, stage, blame) = (failure.flag(), failure.stage(), failure.blame());
+    let (stage, blame) = (stage.name(), blame.name());
+    let (src, dst) = (facts.client, facts.destination);
+    let peer = facts.peer.as_deref().map(tracing::field::display);
+    match failure.level() {
+        Level::Warn => {
+            maille_chassis::limited!(warn, flag, stage, blame, src.addr = %src, dst.addr = %dst, peer.id = peer, "{failure}");
+        }
+        Level::Debug => {
+            tracing::debug!(flag, stage, blame, src.addr = %src, dst.addr = %dst, peer.id = peer, "{failure}");
+        }
+    }
 }
 
 fn log(outcome: &Outcome<'_>) {
@@ -109,7 +162,7 @@ fn log(outcome: &Outcome<'_>) {
         dst.endpoint = %target,
         peer.id = facts.peer.as_deref().map(tracing::field::display),
         protected = outcome.protected,
-        status = outcome.status,
+        status = outcome.response.status,
         flag = outcome.failure.map(Failure::flag),
         dur.us = u64::try_from(outcome.latency.as_micros()).unwrap_or(u64::MAX),
         bytes.request = outcome.request_bytes,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maille_engine::route::Direction;
-use maille_model::{Identity, ServiceId, WorkloadUid, latency};
+use maille_model::{Identity, Name, Owner, ServiceId, WorkloadUid, latency};
 use tokio::sync::mpsc;
 
 use crate::failure::Failure;
@@ -23,8 +23,12 @@ pub mod totals;
 
 /// Edges that are counted apart at the same time.
 pub const EDGES: usize = 4_096;
-/// Different status codes of one edge that are counted apart.
-const STATUSES: usize = 32;
+/// Edges of what did not fit: by direction, protocol and protection.
+pub const OTHERS: usize = 8;
+/// Different responses of one edge that are counted apart.
+const RESPONSES: usize = 32;
+/// Ways in which a handshake ends.
+pub const HANDSHAKES: usize = Handshake::ALL.len();
 /// An edge that was quiet for so many flushes gives its place to a new one.
 const QUIET_FLUSHES: u64 = 60;
 
@@ -44,9 +48,11 @@ pub struct EdgeKey {
     pub direction: Direction,
     /// The other workload, where it is known.
     pub peer_uid: Option<WorkloadUid>,
+    /// What it is called.
+    pub workload: Option<PeerWorkload>,
     /// The identity that the other side proved.
     pub peer: Option<Identity>,
-    /// Where a client that proved none came from.
+    /// Where a client of the cluster that proved none came from.
     pub peer_address: Option<IpAddr>,
     /// The service that was addressed, where it was one.
     pub service: Option<ServiceId>,
@@ -56,6 +62,50 @@ pub struct EdgeKey {
     pub carries: Carries,
     /// The hop was mutual TLS.
     pub protected: bool,
+}
+
+/// Names of the other workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerWorkload {
+    /// Its namespace.
+    pub namespace: Name,
+    /// The pod's name.
+    pub name: Name,
+    /// What made it.
+    pub owner: Option<Owner>,
+}
+
+/// How a handshake with another proxy ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Both sides took each other.
+    Done,
+    /// One refused the other.
+    Refused,
+    /// It took too long.
+    Late,
+    /// The connection was lost meanwhile.
+    Lost,
+}
+
+/// How things stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// Sockets of the data plane.
+    pub sockets: usize,
+    /// Connections with other proxies.
+    pub mesh_connections: usize,
+    /// Exchanges under way.
+    pub exchanges: usize,
+}
+
+/// What an HTTP client was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Response {
+    /// The status code; 0 stands for none and for what did not fit.
+    pub status: u16,
+    /// `grpc-status`, where it was gRPC.
+    pub grpc: Option<u8>,
 }
 
 /// An edge's place in its recorder. What is counted for an edge that lost its place counts as dropped.
@@ -68,8 +118,8 @@ pub struct EdgeId {
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// The status that the client got; 0 where it got none.
-    pub status: u16,
+    /// What the client got.
+    pub response: Response,
     /// Why the mesh answered, or nobody did.
     pub failure: Option<Failure>,
     /// From the first byte of the request to the first byte of its answer.
@@ -83,12 +133,21 @@ pub struct Recorder {
     slots: Vec<Slot>,
     touched: Vec<usize>,
     flushes: u64,
+    /// The flush in which no edge was quiet enough to give its place away: it is not looked for again.
+    packed: Option<u64>,
+    overflow: u64,
     dropped: u64,
+    handshakes: [[u64; HANDSHAKES]; 2],
+    gauges: Gauges,
+    /// Something of the last three differs from what was handed over.
+    stirred: bool,
 }
 
 #[derive(Debug)]
 struct Slot {
     key: Arc<EdgeKey>,
+    /// It is that of what did not fit.
+    other: bool,
     generation: u32,
     /// The flush after which it was last counted for.
     seen: u64,
@@ -96,7 +155,7 @@ struct Slot {
     open: u64,
     touched: bool,
     counts: Increment,
-    /// Made with the first request: TCP edges need none.
+    /// Latencies of requests, or lengths of connections; made with the first.
     latency: Option<Box<[u32; latency::BUCKETS]>>,
 }
 
@@ -111,16 +170,18 @@ pub struct Increment {
     pub opened: u64,
     /// Connections that ended.
     pub closed: u64,
+    /// Those of them that failed.
+    pub broken: u64,
     /// Bytes towards the other side.
     pub sent: u64,
     /// Bytes from the other side.
     pub received: u64,
-    /// Sum of latencies in microseconds.
+    /// Sum of latencies, or of lengths of connections, in microseconds.
     pub latency_micros: u64,
-    /// Failure flag and count.
-    pub flags: Vec<(&'static str, u64)>,
-    /// Status code and count; 0 stands for none and for what did not fit.
-    pub statuses: Vec<(u16, u64)>,
+    /// Failure and count.
+    pub failed: Vec<(Failure, u64)>,
+    /// Response and count.
+    pub responses: Vec<(Response, u64)>,
     /// Bucket of [`maille_model::latency`] and count, rising.
     pub latency: Vec<(u16, u64)>,
 }
@@ -130,8 +191,72 @@ pub struct Increment {
 pub struct Batch {
     /// Only edges with something to add.
     pub edges: Vec<(Arc<EdgeKey>, Increment)>,
+    /// Things that were counted for [`EdgeKey::other`].
+    pub overflow: u64,
     /// Things that could not be counted for an edge.
     pub dropped: u64,
+    /// Handshakes that ended: outbound, inbound.
+    pub handshakes: [[u64; HANDSHAKES]; 2],
+    /// How things stand.
+    pub gauges: Gauges,
+}
+
+// === impl EdgeKey ===
+
+impl EdgeKey {
+    /// The edge of everything that is like this and finds no place of its own.
+    pub fn other(&self) -> Self {
+        Self {
+            direction: self.direction,
+            peer_uid: None,
+            workload: None,
+            peer: None,
+            peer_address: None,
+            service: None,
+            // Nobody listens there.
+            port: 0,
+            carries: self.carries,
+            protected: self.protected,
+        }
+    }
+
+    /// Whether it is one of those.
+    pub fn is_other(&self) -> bool {
+        self.port == 0 && self.peer_uid.is_none() && self.peer.is_none() && self.service.is_none()
+    }
+}
+
+// === impl Handshake ===
+
+impl Handshake {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Done, Self::Refused, Self::Late, Self::Lost];
+
+    /// As it is called in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "ok",
+            Self::Refused => "refused",
+            Self::Late => "timeout",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+// === impl Response ===
+
+impl Response {
+    /// The status code of HTTP alone.
+    pub const fn http(status: u16) -> Self {
+        Self { status, grpc: None }
+    }
+
+    /// Whether the server did its part: no 5xx, and no gRPC status that says it did not.
+    pub const fn is_success(self) -> bool {
+        // UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+        let grpc = !matches!(self.grpc, Some(2 | 4 | 7 | 13 | 14 | 15));
+        grpc && 0 < self.status && self.status < 500
+    }
 }
 
 // === impl Recorder ===
@@ -150,12 +275,17 @@ impl Recorder {
             slots: Vec::new(),
             touched: Vec::new(),
             flushes: 0,
+            packed: None,
+            overflow: 0,
             dropped: 0,
+            handshakes: [[0; HANDSHAKES]; 2],
+            gauges: Gauges::default(),
+            stirred: false,
         }
     }
 
     /// The place of an edge; a new one where it has none. With all places taken it is that of the edge that was quiet for the
-    /// longest time, if that is a minute; else what is counted for it is dropped.
+    /// longest time, if that is a minute; else it counts for [`EdgeKey::other`].
     pub fn edge(&mut self, key: &EdgeKey) -> EdgeId {
         if let Some(place) = self.places.get(key).copied() {
             return EdgeId {
@@ -164,7 +294,7 @@ impl Recorder {
             };
         }
         let key = Arc::new(key.clone());
-        let place = if self.slots.len() < EDGES {
+        let place = if self.slots.len() < EDGES || key.is_other() {
             self.slots.push(Slot::new(Arc::clone(&key), self.flushes));
             self.slots.len() - 1
         } else if let Some(place) = self.quietest() {
@@ -177,11 +307,7 @@ impl Recorder {
             };
             place
         } else {
-            // No slot has this place, so everything counted there is dropped.
-            return EdgeId {
-                place: EDGES,
-                generation: 0,
-            };
+            return self.edge(&key.other());
         };
         self.places.insert(key, place);
         EdgeId {
@@ -190,38 +316,40 @@ impl Recorder {
         }
     }
 
-    fn quietest(&self) -> Option<usize> {
+    fn quietest(&mut self) -> Option<usize> {
+        if self.packed == Some(self.flushes) {
+            return None;
+        }
         let quiet = |slot: &Slot| {
-            !slot.touched && slot.open == 0 && self.flushes - slot.seen >= QUIET_FLUSHES
+            let idle = !slot.touched && slot.open == 0 && !slot.key.is_other();
+            idle && self.flushes - slot.seen >= QUIET_FLUSHES
         };
         let candidates = self
             .slots
             .iter()
             .enumerate()
             .filter(|(_, slot)| quiet(slot));
-        candidates
+        let found = candidates
             .min_by_key(|(_, slot)| slot.seen)
-            .map(|(place, _)| place)
+            .map(|(place, _)| place);
+        if found.is_none() {
+            self.packed = Some(self.flushes);
+        }
+        found
     }
 
     /// A request ended.
     pub fn request(&mut self, edge: EdgeId, ended: &Ended) {
         let Some(slot) = self.slot(edge) else { return };
         slot.counts.requests += 1;
-        if ended.failure.is_some() || ended.status >= 500 || ended.status == 0 {
+        if ended.failure.is_some() || !ended.response.is_success() {
             slot.counts.failures += 1;
         }
         if let Some(failure) = ended.failure {
-            add(&mut slot.counts.flags, failure.flag(), 1);
+            add(&mut slot.counts.failed, failure, 1);
         }
-        add_status(&mut slot.counts.statuses, ended.status, 1);
-        let micros = u64::try_from(ended.latency.as_micros()).unwrap_or(u64::MAX);
-        slot.counts.latency_micros = slot.counts.latency_micros.saturating_add(micros);
-        let latency = slot
-            .latency
-            .get_or_insert_with(|| Box::new([0; latency::BUCKETS]));
-        let count = &mut latency[latency::bucket(micros)];
-        *count = count.saturating_add(1);
+        add_response(&mut slot.counts.responses, ended.response, 1);
+        slot.took(ended.latency);
     }
 
     /// A connection began.
@@ -231,14 +359,32 @@ impl Recorder {
         slot.open += 1;
     }
 
-    /// A connection ended, with the reason where there is one.
-    pub fn closed(&mut self, edge: EdgeId, failure: Option<Failure>) {
+    /// A connection ended after so long, with the reason where there is one.
+    pub fn closed(&mut self, edge: EdgeId, failure: Option<Failure>, lasted: Duration) {
         let Some(slot) = self.slot(edge) else { return };
         slot.counts.closed += 1;
         slot.open = slot.open.saturating_sub(1);
         if let Some(failure) = failure {
-            add(&mut slot.counts.flags, failure.flag(), 1);
+            slot.counts.broken += 1;
+            add(&mut slot.counts.failed, failure, 1);
         }
+        slot.took(lasted);
+    }
+
+    /// A handshake with another proxy ended.
+    pub fn handshake(&mut self, direction: Direction, ended: Handshake) {
+        let way = match direction {
+            Direction::Outbound => 0,
+            Direction::Inbound => 1,
+        };
+        self.handshakes[way][ended as usize] += 1;
+        self.stirred = true;
+    }
+
+    /// How things stand now.
+    pub fn gauge(&mut self, gauges: Gauges) {
+        self.stirred |= self.gauges != gauges;
+        self.gauges = gauges;
     }
 
     /// Bytes passed: `sent` towards the other side, `received` from it.
@@ -259,13 +405,16 @@ impl Recorder {
             slot.touched = true;
             self.touched.push(edge.place);
         }
+        if slot.other {
+            self.overflow += 1;
+        }
         Some(slot)
     }
 
     /// Hands over what was added, unless the control thread has not taken the batches before: then it goes with the next. Call it once a second.
     pub fn flush(&mut self, to: &mpsc::Sender<Batch>) {
         self.flushes += 1;
-        if self.touched.is_empty() && self.dropped == 0 {
+        if self.touched.is_empty() && self.dropped == 0 && !self.stirred {
             return;
         }
         if let Ok(place) = to.try_reserve() {
@@ -281,9 +430,13 @@ impl Recorder {
             .drain(..)
             .map(|place| slots[place].take())
             .collect();
+        self.stirred = false;
         Batch {
             edges,
+            overflow: std::mem::take(&mut self.overflow),
             dropped: std::mem::take(&mut self.dropped),
+            handshakes: std::mem::take(&mut self.handshakes),
+            gauges: self.gauges,
         }
     }
 }
@@ -293,6 +446,7 @@ impl Recorder {
 impl Slot {
     fn new(key: Arc<EdgeKey>, seen: u64) -> Self {
         Self {
+            other: key.is_other(),
             key,
             generation: 0,
             seen,
@@ -301,6 +455,16 @@ impl Slot {
             counts: Increment::default(),
             latency: None,
         }
+    }
+
+    fn took(&mut self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.counts.latency_micros = self.counts.latency_micros.saturating_add(micros);
+        let latency = self
+            .latency
+            .get_or_insert_with(|| Box::new([0; latency::BUCKETS]));
+        let count = &mut latency[latency::bucket(micros)];
+        *count = count.saturating_add(1);
     }
 
     fn take(&mut self) -> (Arc<EdgeKey>, Increment) {
@@ -322,21 +486,9 @@ impl Slot {
 // === impl Increment ===
 
 impl Increment {
-    /// Adds `other`. The order in which increments are added never matters, as long as no edge has more than 32 status codes.
+    /// Adds `other`. The order in which increments are added never matters, as long as no edge has more than 32 responses.
     pub fn merge(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.failures += other.failures;
-        self.opened += other.opened;
-        self.closed += other.closed;
-        self.sent += other.sent;
-        self.received += other.received;
-        self.latency_micros = self.latency_micros.saturating_add(other.latency_micros);
-        for (flag, count) in &other.flags {
-            add(&mut self.flags, flag, *count);
-        }
-        for (status, count) in &other.statuses {
-            add_status(&mut self.statuses, *status, *count);
-        }
+        self.merge_without_latency(other);
         for (bucket, count) in &other.latency {
             match self
                 .latency
@@ -345,6 +497,24 @@ impl Increment {
                 Ok(place) => self.latency[place].1 += count,
                 Err(place) => self.latency.insert(place, (*bucket, *count)),
             }
+        }
+    }
+
+    /// The same, but for the distribution of latencies.
+    pub fn merge_without_latency(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.failures += other.failures;
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.broken += other.broken;
+        self.sent += other.sent;
+        self.received += other.received;
+        self.latency_micros = self.latency_micros.saturating_add(other.latency_micros);
+        for (failure, count) in &other.failed {
+            add(&mut self.failed, *failure, *count);
+        }
+        for (response, count) in &other.responses {
+            add_response(&mut self.responses, *response, *count);
         }
     }
 }
@@ -356,14 +526,14 @@ fn add<K: PartialEq + Copy>(counts: &mut Vec<(K, u64)>, key: K, more: u64) {
     }
 }
 
-fn add_status(counts: &mut Vec<(u16, u64)>, status: u16, more: u64) {
-    let known = counts.iter().any(|(known, _)| *known == status);
-    let status = if known || counts.len() + 1 < STATUSES {
-        status
+fn add_response(counts: &mut Vec<(Response, u64)>, response: Response, more: u64) {
+    let known = counts.iter().any(|(known, _)| *known == response);
+    let response = if known || counts.len() + 1 < RESPONSES {
+        response
     } else {
-        0
+        Response::default()
     };
-    add(counts, status, more);
+    add(counts, response, more);
 }
 
 #[cfg(test)]

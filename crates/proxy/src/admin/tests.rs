@@ -48,7 +48,7 @@ fn read(admin: &Admin, path: &str, query: &str) -> (u16, String) {
     let reply = admin.answer(path, query);
     (
         reply.status.as_u16(),
-        String::from_utf8(reply.body).unwrap(),
+        String::from_utf8(reply.body.read()).unwrap(),
     )
 }
 
@@ -144,5 +144,5 @@ fn metrics_are_prometheus_text() {
             .is_some_and(|(_, value)| value.parse::<f64>().is_ok());
         assert!(comment || sample, "{line}");
     }
-    assert!(text.contains("\nsnapshot_entries 6\n"), "{text}");
+    assert!(text.contains("\nmaille_snapshot_entries 6\n"), "{text}");
 }

@@ -113,6 +113,8 @@ pub(super) struct Exchange {
     pub(super) began: Instant,
     pub(super) answered_at: Option<Instant>,
     pub(super) status: u16,
+    /// What the answer said, where it was gRPC.
+    pub(super) grpc_status: Option<u8>,
     pub(super) failure: Option<Failure>,
     /// The server left before the request had ended.
     pub(super) cut: bool,
@@ -171,6 +173,7 @@ impl Exchange {
             began: now,
             answered_at: None,
             status: 0,
+            grpc_status: None,
             failure: None,
             cut: false,
             protected: false,

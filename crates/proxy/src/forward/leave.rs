@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use maille_engine::mesh::Code;
+use maille_engine::route::Direction;
 use maille_engine::snapshot::{Known, Snapshot};
 use maille_identity::{Anchors, Credentials, SessionError};
 use maille_model::AddressOwner;
@@ -15,6 +16,7 @@ use super::Core;
 use super::mesh::Mesh;
 use crate::failure::Failure;
 use crate::table::MeshId;
+use crate::telemetry::Handshake;
 
 /// `docs/wire.md`, limits and windows.
 const QUIET: Duration = Duration::from_secs(30);
@@ -23,7 +25,32 @@ const UNUSED: Duration = Duration::from_secs(300);
 /// How long a peer may take to close a connection that was left.
 const LEFT: Duration = Duration::from_secs(5);
 
+/// How a handshake ended that the connection's end has cut short.
+fn unmade(failure: Failure) -> Handshake {
+    match failure {
+        Failure::PeerIdentity => Handshake::Refused,
+        Failure::ConnectTimeout => Handshake::Late,
+        _ => Handshake::Lost,
+    }
+}
+
 impl Mesh {
+    /// Who began it.
+    pub(super) fn direction(&self) -> Direction {
+        match self.dialled {
+            Some(_) => Direction::Outbound,
+            None => Direction::Inbound,
+        }
+    }
+
+    /// Both sides have taken each other: who dialled knows it only by the peer's first word.
+    fn made(&self) -> bool {
+        match self.dialled {
+            Some(_) => self.proved,
+            None => self.tls.is_established(),
+        }
+    }
+
     /// How long it may be without streams.
     fn patience(&self) -> Duration {
         if self.leaving { LEFT } else { UNUSED }
@@ -68,6 +95,9 @@ impl Core {
             .conns
             .get(mesh.conn)
             .is_some_and(|conn| conn.connecting);
+        if !connecting && !mesh.made() {
+            self.recorder.handshake(mesh.direction(), unmade(failure));
+        }
         if !connecting {
             let (tls, out) = (&mut mesh.tls, &mesh.out);
             self.conns.put_with(mesh.conn, |sealed| {

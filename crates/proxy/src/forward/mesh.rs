@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use maille_engine::hpack::List;
 use maille_engine::mesh::{Connection, Event, Settings};
-use maille_engine::route::Hop;
+use maille_engine::route::{Direction, Hop};
 use maille_identity::{Anchors, Credentials, PeerError, Session, SessionError};
 use maille_model::Identity;
 
@@ -24,6 +24,7 @@ use crate::connect::mesh::{MeshKey, MeshPool};
 use crate::connect::tcp::ConnectSpec;
 use crate::failure::Failure;
 use crate::table::{ConnId, Id, Link, MeshId, Table};
+use crate::telemetry::Handshake;
 
 /// `docs/wire.md`, limits and windows.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -261,6 +262,9 @@ impl Core {
             Some(Ok(progress)) => {
                 if progress.established && mesh.peer.is_none() {
                     mesh.peer = mesh.tls.peer().cloned().map(Arc::new);
+                    if mesh.dialled.is_none() {
+                        self.recorder.handshake(Direction::Inbound, Handshake::Done);
+                    }
                     self.mesh_mark(id);
                 }
                 if !plain.is_empty() {
@@ -384,6 +388,8 @@ impl Core {
         if std::mem::replace(&mut mesh.proved, true) || mesh.dialled.is_none() {
             return;
         }
+        self.recorder
+            .handshake(Direction::Outbound, Handshake::Done);
         for exchange in self.mesh_exchanges(id) {
             let http = self
                 .exchanges

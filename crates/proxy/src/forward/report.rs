@@ -3,7 +3,7 @@
 //!
 //! Must never report an exchange twice. Next: `../outcome.rs`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use maille_engine::route::Direction;
@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::outcome::{self, Outcome};
 use crate::route::Facts;
 use crate::table::{ConnId, Id};
-use crate::telemetry::{self, Batch, EdgeId};
+use crate::telemetry::{self, Batch, EdgeId, Gauges, Response};
 
 /// Edges that are found without building their key.
 const RECENT: usize = 64;
@@ -41,6 +41,7 @@ struct Cheap {
     unproven: bool,
     uid: Option<WorkloadUid>,
     peer: Option<Arc<Identity>>,
+    stranger: Option<IpAddr>,
 }
 
 // === impl Recent ===
@@ -74,6 +75,11 @@ impl Core {
         for id in self.exchanges.ids().collect::<Vec<_>>() {
             self.count_bytes(id);
         }
+        self.recorder.gauge(Gauges {
+            sockets: self.conns.len(),
+            mesh_connections: self.meshes.table.len(),
+            exchanges: self.exchanges.len(),
+        });
         self.recorder.flush(to);
         // An edge keeps its place while it is used: what was found in the last second still holds.
         self.recent = Recent::default();
@@ -100,7 +106,7 @@ impl Core {
             return;
         }
         let outcome = outcome_of(exchange, self.now);
-        let edge = outcome::edge(&mut self.recorder, &outcome);
+        let edge = outcome::edge(&mut self.recorder, &self.snapshot, &outcome);
         self.recorder.opened(edge);
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.edge = Some(edge);
@@ -135,6 +141,7 @@ impl Core {
             unproven: exchange.failure == Some(Failure::PeerIdentity),
             uid: hop.and_then(|hop| hop.uid().cloned()),
             peer: exchange.facts.peer.clone(),
+            stranger: outcome::stranger(&exchange.facts, &self.snapshot),
         };
         let place = &mut self.recent.0[Recent::place(&facts)];
         if let Some(entry) = place
@@ -143,7 +150,7 @@ impl Core {
             return entry.edge;
         }
         let outcome = outcome_of(exchange, self.now);
-        let edge = outcome::edge(&mut self.recorder, &outcome);
+        let edge = outcome::edge(&mut self.recorder, &self.snapshot, &outcome);
         *place = Some(Entry { facts, edge });
         edge
     }
@@ -182,7 +189,10 @@ fn outcome_of(exchange: &Exchange, now: std::time::Instant) -> Outcome<'_> {
         plan: exchange.plan.as_ref(),
         hop: exchange.picked.as_ref().map(|picked| picked.hop()),
         protected: exchange.protected,
-        status: exchange.status,
+        response: Response {
+            status: exchange.status,
+            grpc: exchange.grpc_status,
+        },
         failure: exchange.failure,
         latency: exchange
             .answered_at

@@ -4,7 +4,7 @@
 //! What control has not taken yet stays here and is merged, so that an absent control costs nothing but detail in time. A report that
 //! was handed to the transport is not sent again: a lost stream loses at most that one, and nothing is ever counted twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::stream::{Stream, unfold};
 use maille_chassis::clock::Clock;
 use maille_chassis::drain::{Phase, Watch};
+use maille_chassis::metrics::Text;
 use maille_engine::route::Direction;
 use maille_wire::v1::telemetry_client::TelemetryClient;
 use maille_wire::v1::{self, ReportRequest};
@@ -21,14 +22,17 @@ use tokio::time::Instant;
 use tonic::Request;
 use tonic::transport::Channel;
 
-use super::totals::Totals;
+use super::totals::{Place, Totals};
 use super::{Batch, Carries, EDGES, EdgeKey, Increment};
 use crate::control::{Backoff, Caller};
+use crate::failure::Failure;
 
 /// How often is reported.
 const EVERY: Duration = Duration::from_secs(1);
 /// Without anything to say, every so many times an empty report says that the proxy is there.
 const HEARTBEAT: u32 = 10;
+/// A page of Prometheus text is written out once it is so long.
+const PAGE: usize = 64 * 1024;
 /// Batches between the worker and this thread; the worker keeps what does not fit.
 pub const QUEUE: usize = 4;
 
@@ -40,7 +44,7 @@ pub struct Counted(Arc<Mutex<State>>);
 struct State {
     totals: Totals,
     pending: HashMap<Arc<EdgeKey>, Increment>,
-    /// What did not fit into `pending` since the last report, in edges, with what the worker dropped.
+    /// What lost its place in `pending` to the edges of others since the last report, with what the worker could not tell apart.
     dropped: u64,
 }
 
@@ -61,12 +65,15 @@ impl Counted {
     pub fn add(&self, batch: &Batch) {
         let mut state = self.0.lock();
         state.totals.add(batch);
-        state.dropped += batch.dropped;
+        state.dropped += batch.dropped + batch.overflow;
         for (key, increment) in &batch.edges {
-            if state.pending.len() >= EDGES && !state.pending.contains_key(key) {
+            let full = state.pending.len() >= EDGES && !state.pending.contains_key(key);
+            let key = if full && !key.is_other() {
                 state.dropped += 1;
-                continue;
-            }
+                &Arc::new(key.other())
+            } else {
+                key
+            };
             state
                 .pending
                 .entry(Arc::clone(key))
@@ -75,9 +82,37 @@ impl Counted {
         }
     }
 
-    /// Prometheus text of everything since the start.
-    pub fn write(&self, out: &mut String) {
-        self.0.lock().totals.write(out);
+    /// Prometheus text of everything since the start, in pages of which none is large.
+    pub fn pages(&self) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
+        let counted = self.clone();
+        let keys = self.0.lock().totals.keys();
+        let mut next = Some(Place::default());
+        std::iter::from_fn(move || {
+            let mut place = next?;
+            let mut text = Text::default();
+            let state = counted.0.lock();
+            while text.len() < PAGE {
+                match state.totals.page(&mut text, &keys, place, PAGE) {
+                    Some(after) => place = after,
+                    None => {
+                        state.totals.write(&mut text);
+                        next = None;
+                        return Some(text.into_string().into_bytes());
+                    }
+                }
+            }
+            next = Some(place);
+            Some(text.into_string().into_bytes())
+        })
+    }
+
+    /// What was counted before.
+    #[cfg(test)]
+    pub(super) fn of(totals: Totals) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            totals,
+            ..State::default()
+        })))
     }
 
     /// Runs `look` on the totals.
@@ -197,21 +232,27 @@ fn edge(key: &EdgeKey, increment: Increment) -> v1::Edge {
         protected: key.protected,
         requests: increment.requests,
         failures: increment.failures,
-        flags: increment
-            .flags
-            .into_iter()
-            .map(|(flag, count)| (flag.to_owned(), count))
-            .collect(),
+        flags: flags(&increment.failed),
         connections_opened: increment.opened,
         connections_closed: increment.closed,
         bytes_sent: increment.sent,
         bytes_received: increment.received,
+        // Connections have none: theirs is how long they lasted.
         latency: increment
             .latency
             .into_iter()
+            .filter(|_| key.carries == Carries::Http)
             .map(|(bucket, count)| (u32::from(bucket), count))
             .collect(),
     }
+}
+
+fn flags(failed: &[(Failure, u64)]) -> BTreeMap<String, u64> {
+    let mut flags = BTreeMap::new();
+    for (failure, count) in failed {
+        *flags.entry(failure.flag().to_owned()).or_default() += count;
+    }
+    flags
 }
 
 #[cfg(test)]

@@ -3,13 +3,23 @@
 
 use proptest::prelude::*;
 
-use super::totals::Totals;
+use maille_chassis::metrics::Text;
+
+use super::totals::{Place, Totals};
 use super::*;
 
 fn key(port: u16) -> EdgeKey {
     EdgeKey {
         direction: Direction::Outbound,
         peer_uid: WorkloadUid::new("uid-2"),
+        workload: Some(PeerWorkload {
+            namespace: "shop".parse().unwrap(),
+            name: "cart-1".parse().unwrap(),
+            owner: Some(Owner {
+                kind: "Deployment".to_owned(),
+                name: "cart".parse().unwrap(),
+            }),
+        }),
         peer_address: None,
         peer: Some("spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap()),
         service: Some("shop/cart".parse().unwrap()),
@@ -21,7 +31,7 @@ fn key(port: u16) -> EdgeKey {
 
 fn ended(status: u16, millis: u64) -> Ended {
     Ended {
-        status,
+        response: Response::http(status),
         failure: None,
         latency: Duration::from_millis(millis),
     }
@@ -62,7 +72,10 @@ fn requests_are_counted_once_with_their_failures() {
     );
     assert_eq!(sum.latency_micros, 10_000);
     assert_eq!(sum.latency.iter().map(|(_, count)| count).sum::<u64>(), 6);
-    assert_eq!(sum.flags, [("no-endpoint", 1), ("misdirected", 1)]);
+    assert_eq!(
+        sum.failed,
+        [(Failure::NoEndpoint, 1), (Failure::Misdirected, 1)]
+    );
     assert_eq!(recorder.take(), Batch::default(), "nothing is taken twice");
 }
 
@@ -75,27 +88,40 @@ fn connections_are_open_until_they_are_closed() {
     });
     recorder.opened(edge);
     recorder.opened(edge);
-    recorder.closed(edge, Some(Failure::ConnectRefused));
+    recorder.closed(
+        edge,
+        Some(Failure::ConnectRefused),
+        Duration::from_millis(1),
+    );
     let sum = &recorder.take().edges[0].1;
-    assert_eq!((sum.opened, sum.closed, sum.requests), (2, 1, 0));
-    assert_eq!(sum.flags, [("connect-refused", 1)]);
-    assert!(sum.latency.is_empty());
+    assert_eq!(
+        (sum.opened, sum.closed, sum.broken, sum.requests),
+        (2, 1, 1, 0)
+    );
+    assert_eq!(sum.failed, [(Failure::ConnectRefused, 1)]);
+    assert_eq!(sum.latency_micros, 1_000);
 }
 
 #[test]
 fn edges_are_bounded_and_quiet_ones_give_way() {
     let mut recorder = Recorder::new();
     let (send, mut batches) = mpsc::channel(1_000);
-    let ids: Vec<_> = (0..u16::try_from(EDGES).unwrap())
+    let ids: Vec<_> = (1..=u16::try_from(EDGES).unwrap())
         .map(|port| recorder.edge(&key(port)))
         .collect();
     let open = recorder.edge(&key(7));
     recorder.opened(open);
-    let late = recorder.edge(&key(60_000));
-    recorder.request(late, &ended(200, 1));
+    for port in 50_000..60_000 {
+        let late = recorder.edge(&key(port));
+        recorder.request(late, &ended(200, 1));
+    }
+    assert_eq!(recorder.slots.len(), EDGES + 1);
     recorder.flush(&send);
     let first = batches.try_recv().unwrap();
-    assert_eq!(first.dropped, 1);
+    assert_eq!((first.dropped, first.overflow), (0, 10_000));
+    let (other, sum) = &first.edges[1];
+    assert!(other.is_other() && other.protected, "{other:?}");
+    assert_eq!(sum.requests, 10_000, "what does not fit is counted");
     for _ in 0..QUIET_FLUSHES {
         recorder.request(ids[1], &ended(200, 1));
         recorder.flush(&send);
@@ -109,7 +135,7 @@ fn edges_are_bounded_and_quiet_ones_give_way() {
         "what is counted for the edge that gave way is not counted for its successor"
     );
     assert_eq!(batch.edges[0].0.port, 60_000);
-    recorder.closed(open, None);
+    recorder.closed(open, None, Duration::ZERO);
     recorder.request(ids[1], &ended(200, 1));
     assert_eq!(recorder.take().edges.len(), 2, "busy and open ones stay");
 }
@@ -136,18 +162,37 @@ fn status_codes_are_bounded() {
         recorder.request(edge, &ended(status, 1));
     }
     let sum = recorder.take().edges.remove(0).1;
-    assert!(sum.statuses.len() <= STATUSES, "{}", sum.statuses.len());
+    assert!(sum.responses.len() <= RESPONSES, "{}", sum.responses.len());
     assert_eq!(
-        sum.statuses.iter().map(|(_, count)| count).sum::<u64>(),
+        sum.responses.iter().map(|(_, count)| count).sum::<u64>(),
         900
     );
 }
 
-#[test]
-fn prometheus_text_has_the_names_that_people_know() {
+fn text(totals: &Totals) -> String {
+    let mut text = Text::default();
+    let keys = totals.keys();
+    let mut place = Place::default();
+    while let Some(next) = totals.page(&mut text, &keys, place, 0) {
+        place = next;
+    }
+    totals.write(&mut text);
+    text.into_string()
+}
+
+/// One of everything.
+fn various() -> Recorder {
     let mut recorder = Recorder::new();
     let http = recorder.edge(&key(80));
     recorder.request(http, &ended(200, 7));
+    let grpc = Ended {
+        response: Response {
+            status: 200,
+            grpc: Some(14),
+        },
+        ..ended(200, 7)
+    };
+    recorder.request(http, &grpc);
     recorder.request(
         http,
         &Ended {
@@ -162,36 +207,72 @@ fn prometheus_text_has_the_names_that_people_know() {
         protected: false,
         peer: None,
         peer_uid: None,
-        peer_address: None,
+        workload: None,
+        peer_address: Some([10, 0, 0, 9].into()),
         port: 5432,
     };
-    let tcp = recorder.edge(&tcp);
-    recorder.opened(tcp);
-    recorder.bytes(tcp, 11, 22);
+    let other = EdgeKey {
+        peer_address: Some([10, 0, 0, 10].into()),
+        ..tcp.clone()
+    };
+    for client in [tcp, other] {
+        let tcp = recorder.edge(&client);
+        recorder.opened(tcp);
+        recorder.opened(tcp);
+        recorder.closed(
+            tcp,
+            Some(Failure::UpstreamClosed),
+            Duration::from_millis(15),
+        );
+        recorder.bytes(tcp, 11, 22);
+    }
+    recorder.handshake(Direction::Inbound, Handshake::Refused);
+    recorder.gauge(Gauges {
+        sockets: 3,
+        mesh_connections: 2,
+        exchanges: 1,
+    });
+    recorder
+}
+
+#[test]
+fn prometheus_text_has_the_names_that_people_know() {
     let mut totals = Totals::default();
-    totals.add(&recorder.take());
-    let mut text = String::new();
-    totals.write(&mut text);
-    let labels = "direction=\"outbound\",peer=\"dst\",tls=\"true\",dst_port=\"80\",dst_namespace=\"shop\",dst_service=\"cart\",\
-                  peer_id=\"spiffe://cluster.local/ns/shop/sa/cart\",peer_uid=\"uid-2\"";
-    let inbound = "direction=\"inbound\",peer=\"src\",tls=\"false\",dst_port=\"5432\"";
+    totals.add(&various().take());
+    let text = text(&totals);
+    let labels = "direction=\"outbound\",tls=\"true\",dst_port=\"80\",dst_namespace=\"shop\",dst_service=\"cart\",\
+                  dst_pod=\"cart-1\",dst_deployment=\"cart\",dst_serviceaccount=\"cart\",\
+                  server_id=\"spiffe://cluster.local/ns/shop/sa/cart\"";
+    let inbound = "direction=\"inbound\",tls=\"no_identity\",dst_port=\"5432\",peer=\"src\"";
+    let failure =
+        "flag=\"connect-timeout\",stage=\"connect\",blame=\"upstream\",status_code=\"504\"";
     for line in [
-        format!("request_total{{{labels}}} 2"),
+        format!("request_total{{{labels}}} 3"),
         format!("response_total{{{labels},classification=\"success\",status_code=\"200\"}} 1"),
+        format!(
+            "response_total{{{labels},classification=\"failure\",status_code=\"200\",grpc_status=\"14\"}} 1"
+        ),
         format!("response_total{{{labels},classification=\"failure\",status_code=\"504\"}} 1"),
         format!("response_latency_ms_bucket{{{labels},le=\"5\"}} 0"),
-        format!("response_latency_ms_bucket{{{labels},le=\"10\"}} 1"),
-        format!("response_latency_ms_bucket{{{labels},le=\"50000\"}} 1"),
-        format!("response_latency_ms_bucket{{{labels},le=\"+Inf\"}} 2"),
-        format!("response_latency_ms_sum{{{labels}}} 120007"),
-        format!("response_latency_ms_count{{{labels}}} 2"),
-        format!("mesh_refusal_total{{{labels},flag=\"connect-timeout\"}} 1"),
-        format!("tcp_open_total{{{inbound}}} 1"),
-        format!("tcp_open_connections{{{inbound}}} 1"),
-        format!("tcp_write_bytes_total{{{inbound}}} 11"),
-        format!("tcp_read_bytes_total{{{inbound}}} 22"),
+        format!("response_latency_ms_bucket{{{labels},le=\"10\"}} 2"),
+        format!("response_latency_ms_bucket{{{labels},le=\"50000\"}} 2"),
+        format!("response_latency_ms_bucket{{{labels},le=\"+Inf\"}} 3"),
+        format!("response_latency_ms_sum{{{labels}}} 120014"),
+        format!("response_latency_ms_count{{{labels}}} 3"),
+        format!("maille_failure_total{{{labels},carries=\"http\",{failure}}} 1"),
+        format!("tcp_open_total{{{inbound}}} 4"),
+        format!("tcp_open_connections{{{inbound}}} 2"),
+        format!("tcp_close_total{{{inbound},classification=\"failure\"}} 2"),
+        format!("tcp_connection_duration_ms_bucket{{{inbound},le=\"20\"}} 2"),
+        format!("tcp_write_bytes_total{{{inbound},carries=\"tcp\"}} 22"),
+        format!("tcp_read_bytes_total{{{inbound},carries=\"tcp\"}} 44"),
+        "maille_mesh_handshake_total{direction=\"inbound\",result=\"refused\"} 1".to_owned(),
+        "maille_mesh_connections 2".to_owned(),
+        "maille_sockets 3".to_owned(),
+        "maille_exchanges 1".to_owned(),
+        "maille_edges 2".to_owned(),
         "# TYPE response_latency_ms histogram".to_owned(),
-        "telemetry_dropped_total 0".to_owned(),
+        "maille_edges_dropped_total 0".to_owned(),
     ] {
         assert!(
             text.lines().any(|found| found == line),
@@ -199,29 +280,51 @@ fn prometheus_text_has_the_names_that_people_know() {
         );
     }
     assert!(
-        !text.contains(&format!("tcp_open_total{{{labels}}}")),
+        !text.contains(&format!("tcp_open_total{{{labels}")),
         "HTTP exchanges are no connections"
     );
+    assert!(!text.contains("10.0.0.9"), "clients are not told apart");
 }
 
 #[test]
 fn totals_are_bounded() {
     let mut totals = Totals::default();
-    let ports = 0..u16::try_from(EDGES).unwrap() + 200;
+    let ports = 1..=u16::try_from(EDGES).unwrap() + 200;
     for port in ports.clone() {
         totals.add(&Batch {
             edges: vec![(Arc::new(key(port)), Increment::default())],
-            dropped: 0,
+            ..Batch::default()
         });
     }
-    assert_eq!(
-        ports
-            .clone()
-            .filter(|port| totals.of(&key(*port)).is_some())
-            .count(),
-        EDGES
-    );
-    assert!(totals.of(&key(ports.end - 1)).is_some(), "the newest stay");
+    let known = ports
+        .clone()
+        .filter(|port| totals.of(&key(*port)).is_some());
+    assert_eq!(known.count(), EDGES + OTHERS);
+    assert!(totals.of(&key(*ports.end())).is_some(), "the newest stay");
+}
+
+#[test]
+fn a_text_of_many_edges_comes_in_small_pages() {
+    let mut totals = Totals::default();
+    let edges = (1..=u16::try_from(EDGES).unwrap()).map(|port| {
+        let increment = Increment {
+            requests: u64::from(port),
+            ..Increment::default()
+        };
+        (Arc::new(key(port)), increment)
+    });
+    let edges = edges.collect();
+    totals.add(&Batch {
+        edges,
+        ..Batch::default()
+    });
+    let whole = text(&totals);
+    let counted = report::Counted::of(totals);
+    let pages: Vec<_> = counted.pages().collect();
+    let largest = pages.iter().map(Vec::len).max().unwrap();
+    assert!(largest < 100_000, "{largest}");
+    assert!(pages.len() > 100, "{}", pages.len());
+    assert_eq!(String::from_utf8(pages.concat()).unwrap(), whole);
 }
 
 fn increments() -> impl Strategy<Value = Vec<Increment>> {
@@ -229,13 +332,13 @@ fn increments() -> impl Strategy<Value = Vec<Increment>> {
         |(requests, sent, status, bucket)| Increment {
             requests,
             sent,
-            statuses: vec![(status, requests)],
+            responses: vec![(Response::http(status), requests)],
             latency: vec![(bucket, requests)],
-            flags: vec![(
+            failed: vec![(
                 if status % 2 == 0 {
-                    "draining"
+                    Failure::Draining
                 } else {
-                    "overloaded"
+                    Failure::Overloaded
                 },
                 requests,
             )],
@@ -248,8 +351,8 @@ fn increments() -> impl Strategy<Value = Vec<Increment>> {
 fn sum(all: &[Increment]) -> Increment {
     let mut sum = Increment::default();
     all.iter().for_each(|one| sum.merge(one));
-    sum.flags.sort_unstable();
-    sum.statuses.sort_unstable();
+    sum.failed.sort_unstable();
+    sum.responses.sort_unstable();
     sum
 }
 

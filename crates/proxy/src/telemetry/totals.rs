@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sums since the start, and their Prometheus text: the names that people know from Conduit and Linkerd.
 //!
-//! Must never hold more edges than a recorder counts: the one that was quiet longest goes first. Read `report.rs` next.
+//! Must never hold more edges than a recorder counts (the one that was quiet longest goes first), nor write them all at once: a
+//! text of all edges is large, so it is made in pages. Read `report.rs` next.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
+use maille_chassis::metrics::{Kind, Labels, Metric, Text};
 use maille_engine::route::Direction;
 use maille_model::latency;
 
-use super::{Batch, Carries, EDGES, EdgeKey, Increment};
+use super::{Batch, Carries, EDGES, EdgeKey, Gauges, HANDSHAKES, Handshake, Increment, OTHERS};
+use crate::metrics;
 
-/// Upper bounds of `response_latency_ms`, in milliseconds.
+/// Upper bounds of `response_latency_ms` and `tcp_connection_duration_ms`, in milliseconds.
 const BOUNDS_MS: [u64; 25] = [
     1, 2, 3, 4, 5, 10, 20, 30, 40, 50, 100, 200, 300, 400, 500, 1_000, 2_000, 3_000, 4_000, 5_000,
     10_000, 20_000, 30_000, 40_000, 50_000,
@@ -22,96 +24,89 @@ const BOUNDS_MS: [u64; 25] = [
 #[derive(Debug, Default)]
 pub struct Totals {
     edges: HashMap<Arc<EdgeKey>, Total>,
+    handshakes: [[u64; HANDSHAKES]; 2],
+    gauges: Gauges,
     batches: u64,
+    overflow: u64,
     dropped: u64,
 }
 
 #[derive(Debug, Default)]
 struct Total {
+    /// Without latencies.
     sum: Increment,
+    /// Counts by [`BOUNDS_MS`], and what is above.
+    latency: [u64; BOUNDS_MS.len() + 1],
     /// The batch that last added something.
     seen: u64,
 }
 
-/// One metric: its name, type and help, and what it says about an edge.
-struct Family {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    carries: Carries,
-    write: fn(&mut String, &'static str, &str, &Increment),
-}
+/// Writes what one metric says about an edge.
+type Write = fn(&mut Text, &Metric, &EdgeKey, &Total);
 
-const FAMILIES: [Family; 8] = [
-    Family {
-        name: "request_total",
-        kind: "counter",
-        help: "HTTP requests that ended",
-        carries: Carries::Http,
-        write: |out, name, labels, sum| line(out, name, labels, sum.requests),
-    },
-    Family {
-        name: "response_total",
-        kind: "counter",
-        help: "HTTP responses, by status code; code 0 is no answer",
-        carries: Carries::Http,
-        write: |out, name, labels, sum| {
-            for (status, count) in &sum.statuses {
-                let class = if (1..500).contains(status) {
-                    "success"
-                } else {
-                    "failure"
-                };
-                let labels =
-                    format!("{labels},classification=\"{class}\",status_code=\"{status}\"");
-                line(out, name, &labels, *count);
+/// The families that have a sample, or several, for each edge.
+const FAMILIES: [(Metric, Write); 10] = [
+    (metrics::REQUESTS, |text, metric, key, total| {
+        if key.carries == Carries::Http {
+            text.sample(metric, &labels(key), total.sum.requests);
+        }
+    }),
+    (metrics::RESPONSES, write_responses),
+    (metrics::LATENCY, |text, metric, key, total| {
+        if key.carries == Carries::Http {
+            write_latency(text, metric, &labels(key), total);
+        }
+    }),
+    (metrics::TCP_OPEN, |text, metric, key, total| {
+        if key.carries == Carries::Tcp {
+            text.sample(metric, &transport(key), total.sum.opened);
+        }
+    }),
+    (metrics::TCP_CLOSE, |text, metric, key, total| {
+        if key.carries == Carries::Tcp {
+            let (closed, broken) = (total.sum.closed, total.sum.broken);
+            for (class, count) in [("success", closed - broken), ("failure", broken)] {
+                text.sample(metric, &transport(key).with("classification", class), count);
             }
-        },
-    },
-    Family {
-        name: "response_latency_ms",
-        kind: "histogram",
-        help: "Milliseconds to the first byte of the response",
-        carries: Carries::Http,
-        write: write_latency,
-    },
-    Family {
-        name: "tcp_open_total",
-        kind: "counter",
-        help: "Connections that began",
-        carries: Carries::Tcp,
-        write: |out, name, labels, sum| line(out, name, labels, sum.opened),
-    },
-    Family {
-        name: "tcp_close_total",
-        kind: "counter",
-        help: "Connections that ended",
-        carries: Carries::Tcp,
-        write: |out, name, labels, sum| line(out, name, labels, sum.closed),
-    },
-    Family {
-        name: "tcp_open_connections",
-        kind: "gauge",
-        help: "Connections that are open",
-        carries: Carries::Tcp,
-        write: |out, name, labels, sum| {
-            line(out, name, labels, sum.opened.saturating_sub(sum.closed));
-        },
-    },
-    Family {
-        name: "tcp_write_bytes_total",
-        kind: "counter",
-        help: "Bytes towards the other side",
-        carries: Carries::Tcp,
-        write: |out, name, labels, sum| line(out, name, labels, sum.sent),
-    },
-    Family {
-        name: "tcp_read_bytes_total",
-        kind: "counter",
-        help: "Bytes from the other side",
-        carries: Carries::Tcp,
-        write: |out, name, labels, sum| line(out, name, labels, sum.received),
-    },
+        }
+    }),
+    (metrics::TCP_CONNECTIONS, |text, metric, key, total| {
+        if key.carries == Carries::Tcp {
+            let open = total.sum.opened.saturating_sub(total.sum.closed);
+            text.sample(metric, &transport(key), open);
+        }
+    }),
+    (metrics::TCP_WRITE, |text, metric, key, total| {
+        // HTTP and TCP of the same destination are two edges, and one sample.
+        text.sample(
+            metric,
+            &transport(key).with("carries", carries(key)),
+            total.sum.sent,
+        );
+    }),
+    (metrics::TCP_READ, |text, metric, key, total| {
+        text.sample(
+            metric,
+            &transport(key).with("carries", carries(key)),
+            total.sum.received,
+        );
+    }),
+    (metrics::TCP_DURATION, |text, metric, key, total| {
+        if key.carries == Carries::Tcp {
+            write_latency(text, metric, &transport(key), total);
+        }
+    }),
+    (metrics::FAILURES, |text, metric, key, total| {
+        for (failure, count) in &total.sum.failed {
+            let labels = labels(key)
+                .with("carries", carries(key))
+                .with("flag", failure.flag())
+                .with("stage", failure.stage().name())
+                .with("blame", failure.blame().name())
+                .with("status_code", failure.http_status());
+            text.sample(metric, &labels, count);
+        }
+    }),
 ];
 
 // === impl Totals ===
@@ -121,13 +116,21 @@ impl Totals {
     pub fn add(&mut self, batch: &Batch) {
         self.batches += 1;
         self.dropped += batch.dropped;
+        self.overflow += batch.overflow;
+        self.gauges = batch.gauges;
+        for (sums, more) in self.handshakes.iter_mut().zip(&batch.handshakes) {
+            for (sum, more) in sums.iter_mut().zip(more) {
+                *sum += more;
+            }
+        }
         for (key, increment) in &batch.edges {
-            if !self.edges.contains_key(key) && self.edges.len() >= EDGES {
+            let key = public(key);
+            if !self.edges.contains_key(&key) && self.edges.len() >= EDGES + OTHERS {
                 self.drop_quietest();
             }
-            let total = self.edges.entry(Arc::clone(key)).or_default();
-            total.sum.merge(increment);
+            let total = self.edges.entry(key).or_default();
             total.seen = self.batches;
+            total.add(increment);
         }
     }
 
@@ -138,131 +141,189 @@ impl Totals {
         }
     }
 
-    /// What was counted for an edge.
+    /// What was counted for an edge, but for latencies.
     pub fn of(&self, key: &EdgeKey) -> Option<&Increment> {
         self.edges.get(key).map(|total| &total.sum)
     }
 
-    /// Prometheus text, in a stable order.
-    pub fn write(&self, out: &mut String) {
-        let mut edges: Vec<_> = self
-            .edges
-            .iter()
-            .map(|(key, total)| (&**key, &total.sum))
-            .collect();
-        edges.sort_by_key(|(key, _)| *key);
-        let edges: Vec<_> = edges
-            .into_iter()
-            .map(|(key, sum)| (key.carries, labels(key), sum))
-            .collect();
-        for family in &FAMILIES {
-            head(out, family.name, family.kind, family.help);
-            // Bytes are counted for HTTP too.
-            let bytes = family.name.ends_with("_bytes_total");
-            for (carries, labels, sum) in &edges {
-                if *carries == family.carries || bytes {
-                    (family.write)(out, family.name, labels, sum);
+    /// Every edge, in a stable order: what [`Self::page`] goes through.
+    pub fn keys(&self) -> Vec<Arc<EdgeKey>> {
+        let mut keys: Vec<_> = self.edges.keys().cloned().collect();
+        keys.sort();
+        keys
+    }
+
+    /// Writes what belongs to no edge.
+    pub fn write(&self, text: &mut Text) {
+        text.family(&metrics::HANDSHAKES);
+        for (direction, counts) in ["outbound", "inbound"].iter().zip(&self.handshakes) {
+            for (result, count) in Handshake::ALL.iter().zip(counts) {
+                let labels = Labels::new()
+                    .with("direction", direction)
+                    .with("result", result.name());
+                text.sample(&metrics::HANDSHAKES, &labels, count);
+            }
+        }
+        let Gauges {
+            sockets,
+            mesh_connections,
+            exchanges,
+        } = self.gauges;
+        text.single(&metrics::MESH_CONNECTIONS, mesh_connections);
+        text.single(&metrics::SOCKETS, sockets);
+        text.single(&metrics::EXCHANGES, exchanges);
+        text.single(&metrics::EDGES, self.edges.len());
+        text.single(&metrics::OVERFLOW, self.overflow);
+        text.single(&metrics::DROPPED, self.dropped);
+    }
+
+    /// Writes what belongs to edges, from `place` on, until `text` is `enough` bytes long. Where to go on: `None` at the end.
+    pub fn page(
+        &self,
+        text: &mut Text,
+        keys: &[Arc<EdgeKey>],
+        place: Place,
+        enough: usize,
+    ) -> Option<Place> {
+        let Place { family, edge } = place;
+        let (metric, write) = FAMILIES.get(family)?;
+        if edge == 0 {
+            text.family(metric);
+        }
+        for (at, key) in keys.iter().enumerate().skip(edge) {
+            // One that was forgotten meanwhile has nothing to say.
+            if let Some(total) = self.edges.get(key) {
+                write(text, metric, key, total);
+            }
+            if text.len() >= enough && at + 1 < keys.len() {
+                let edge = at + 1;
+                return Some(Place { family, edge });
+            }
+        }
+        Some(Place {
+            family: family + 1,
+            edge: 0,
+        })
+    }
+}
+
+/// How far a text has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    family: usize,
+    edge: usize,
+}
+
+// === impl Total ===
+
+impl Total {
+    fn add(&mut self, more: &Increment) {
+        for (bucket, count) in &more.latency {
+            let micros = latency::floor(usize::from(*bucket));
+            let above = BOUNDS_MS.partition_point(|bound| bound * 1_000 <= micros);
+            self.latency[above] += count;
+        }
+        self.sum.merge_without_latency(more);
+    }
+}
+
+/// The edge as Prometheus sees it: clients without an identity are not told apart by their addresses, which are without number.
+fn public(key: &Arc<EdgeKey>) -> Arc<EdgeKey> {
+    if key.peer_address.is_none() {
+        return Arc::clone(key);
+    }
+    Arc::new(EdgeKey {
+        peer_address: None,
+        ..(**key).clone()
+    })
+}
+
+fn carries(key: &EdgeKey) -> &'static str {
+    match key.carries {
+        Carries::Http => "http",
+        Carries::Tcp => "tcp",
+    }
+}
+
+fn labels(key: &EdgeKey) -> Labels {
+    let direction = match key.direction {
+        Direction::Outbound => "outbound",
+        Direction::Inbound => "inbound",
+    };
+    let mut out = Labels::new()
+        .with("direction", direction)
+        .with("tls", if key.protected { "true" } else { "no_identity" });
+    out = if key.is_other() {
+        out.with("dst_port", "other")
+    } else {
+        out.with("dst_port", key.port)
+    };
+    let place = key.workload.as_ref().map(|workload| &workload.namespace);
+    let service = key.service.as_ref();
+    match key.direction {
+        Direction::Outbound => {
+            if let Some(namespace) = service.map(|service| &service.namespace).or(place) {
+                out = out.with("dst_namespace", namespace);
+            }
+            if let Some(service) = service {
+                out = out.with("dst_service", &service.name);
+            }
+            if let Some(workload) = &key.workload {
+                out = out.with("dst_pod", &workload.name);
+                if let Some(owner) = &workload.owner {
+                    let kind = format!("dst_{}", owner.kind.to_ascii_lowercase());
+                    out = out.with(&kind, &owner.name);
                 }
             }
-        }
-        head(
-            out,
-            "mesh_refusal_total",
-            "counter",
-            "Requests and connections that the mesh refused, or that failed, by flag",
-        );
-        for (_, labels, sum) in &edges {
-            for (flag, count) in &sum.flags {
-                line(
-                    out,
-                    "mesh_refusal_total",
-                    &format!("{labels},flag=\"{flag}\""),
-                    *count,
-                );
+            if let Some(identity) = &key.peer {
+                out = out
+                    .with("dst_serviceaccount", &identity.service_account)
+                    .with("server_id", identity);
             }
         }
-        head(
-            out,
-            "telemetry_dropped_total",
-            "counter",
-            "Events that were not counted for an edge, because all places were taken",
-        );
-        line(out, "telemetry_dropped_total", "", self.dropped);
-    }
-}
-
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(out, "# HELP {name} {help}.\n# TYPE {name} {kind}");
-}
-
-fn line(out: &mut String, name: &str, labels: &str, value: impl std::fmt::Display) {
-    let _ = if labels.is_empty() {
-        writeln!(out, "{name} {value}")
-    } else {
-        writeln!(out, "{name}{{{labels}}} {value}")
-    };
-}
-
-/// Every value is of an alphabet without quotes and backslashes.
-fn labels(key: &EdgeKey) -> String {
-    let (direction, peer) = match key.direction {
-        Direction::Outbound => ("outbound", "dst"),
-        Direction::Inbound => ("inbound", "src"),
-    };
-    let mut out = format!(
-        "direction=\"{direction}\",peer=\"{peer}\",tls=\"{}\",dst_port=\"{}\"",
-        key.protected, key.port
-    );
-    if let Some(service) = &key.service {
-        let _ = write!(
-            out,
-            ",dst_namespace=\"{}\",dst_service=\"{}\"",
-            service.namespace, service.name
-        );
-    }
-    if let Some(identity) = &key.peer {
-        let _ = write!(out, ",peer_id=\"{identity}\"");
-    }
-    if let Some(address) = key.peer_address {
-        let _ = write!(out, ",peer_address=\"{address}\"");
-    }
-    if let Some(uid) = &key.peer_uid {
-        // A uid is visible ASCII, quotes included.
-        let uid = uid.as_str().replace('\\', "\\\\").replace('"', "\\\"");
-        let _ = write!(out, ",peer_uid=\"{uid}\"");
+        Direction::Inbound => {
+            if let Some(identity) = &key.peer {
+                out = out
+                    .with("client_id", identity)
+                    .with("src_namespace", &identity.namespace)
+                    .with("src_serviceaccount", &identity.service_account);
+            }
+        }
     }
     out
 }
 
-fn write_latency(out: &mut String, name: &'static str, labels: &str, sum: &Increment) {
-    let mut buckets = sum.latency.iter().peekable();
-    let mut below = 0;
-    for bound in BOUNDS_MS {
-        while let Some((_, count)) =
-            buckets.next_if(|(bucket, _)| latency::floor(usize::from(*bucket)) < bound * 1_000)
-        {
-            below += count;
-        }
-        line(
-            out,
-            &format!("{name}_bucket"),
-            &format!("{labels},le=\"{bound}\""),
-            below,
-        );
+/// Labels of what is counted by connection.
+fn transport(key: &EdgeKey) -> Labels {
+    let peer = match key.direction {
+        Direction::Outbound => "dst",
+        Direction::Inbound => "src",
+    };
+    labels(key).with("peer", peer)
+}
+
+fn write_responses(text: &mut Text, metric: &Metric, key: &EdgeKey, total: &Total) {
+    if key.carries != Carries::Http {
+        return;
     }
-    let all = below + buckets.map(|(_, count)| count).sum::<u64>();
-    line(
-        out,
-        &format!("{name}_bucket"),
-        &format!("{labels},le=\"+Inf\""),
-        all,
-    );
-    line(
-        out,
-        &format!("{name}_sum"),
-        labels,
-        sum.latency_micros as f64 / 1_000.0,
-    );
-    line(out, &format!("{name}_count"), labels, all);
+    for (response, count) in &total.sum.responses {
+        let class = if response.is_success() {
+            "success"
+        } else {
+            "failure"
+        };
+        let mut labels = labels(key)
+            .with("classification", class)
+            .with("status_code", response.status);
+        if let Some(grpc) = response.grpc {
+            labels = labels.with("grpc_status", grpc);
+        }
+        text.sample(metric, &labels, count);
+    }
+}
+
+fn write_latency(text: &mut Text, metric: &Metric, labels: &Labels, total: &Total) {
+    debug_assert!(metric.kind == Kind::Histogram);
+    let sum = total.sum.latency_micros as f64 / 1_000.0;
+    text.histogram(metric, labels, (&BOUNDS_MS, &total.latency), sum);
 }

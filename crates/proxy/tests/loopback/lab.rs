@@ -237,6 +237,14 @@ impl Proxy {
         self.counted()
     }
 
+    /// Drains, and gives everything that was counted, as it came.
+    pub(crate) fn batches(mut self, mut take: impl FnMut(&Batch)) {
+        assert_eq!(self.drain(Duration::from_secs(10)), Ended::Gracefully);
+        while let Ok(batch) = self.counts.try_recv() {
+            take(&batch);
+        }
+    }
+
     pub(crate) fn drain(&mut self, deadline: Duration) -> Ended {
         let drain = &mut self.drain;
         let ended = tokio::runtime::Builder::new_current_thread()

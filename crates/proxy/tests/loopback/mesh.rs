@@ -7,6 +7,7 @@ use std::time::Duration;
 use maille_chassis::drain::Ended;
 use maille_engine::snapshot::{Key, Known};
 use maille_model::{AddressOwner, Membership, Protocol};
+use maille_proxy::failure::Failure;
 
 use crate::http::Pair;
 use crate::lab::{Lab, Proxy, authority};
@@ -97,7 +98,7 @@ fn nobody_left_is_said() {
     let counted = client.stop();
     let (edge, sum) = counted.only();
     assert!(edge.protected, "it was never tried in plain text");
-    assert_eq!(sum.flags, [("connect-refused", 1)]);
+    assert_eq!(sum.failed, [(Failure::ConnectRefused, 1)]);
 }
 
 #[test]
