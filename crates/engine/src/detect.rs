@@ -2,14 +2,20 @@
 //! What a client speaks: by declaration, else by its first bytes, of which at most [`LONGEST`] are looked at.
 //!
 //! More bytes must never change an answer. A server that speaks first is not found here: the caller gives up by the clock.
+//! Read `client_hello.rs` next.
 
 use maille_model::Protocol;
 
+use crate::client_hello::{self, Hello};
+
 /// With this many bytes the answer is never [`Detected::NeedMore`].
-pub const LONGEST: usize = PREFACE.len();
+pub const LONGEST: usize = client_hello::LONGEST;
 
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// RFC 8446, section 5.1: with one byte more it is known whether a handshake begins.
+const RECORD_HEADER: usize = 5;
 
 /// The longest method looked for: IANA's longest is UPDATEREDIRECTREF with 17 bytes.
 const METHOD: usize = 18;
@@ -26,15 +32,28 @@ pub enum Detected {
 }
 
 /// What a client speaks whose first bytes are `first` and whose destination was declared to speak `declared`.
-/// A declared protocol is answered without any bytes.
+/// A declaration is enough without any bytes, but for TLS: there the whole ClientHello is waited for, since it has a name in it.
 pub fn detect(first: &[u8], declared: Protocol) -> Detected {
     match declared {
         Protocol::Http1 => Detected::Http1,
-        Protocol::Http2 | Protocol::Grpc | Protocol::Tls | Protocol::Tcp => {
-            Detected::Opaque(declared)
-        }
+        Protocol::Http2 | Protocol::Grpc | Protocol::Tcp => Detected::Opaque(declared),
+        Protocol::Tls => by_client_hello(first),
         Protocol::Undeclared => by_bytes(first),
     }
+}
+
+/// What it is taken for when `first` is all that comes for now.
+pub fn given_up(first: &[u8], declared: Protocol) -> Protocol {
+    match detect(first, declared) {
+        Detected::Opaque(protocol) => protocol,
+        Detected::NeedMore if is_half_hello(first) => Protocol::Tls,
+        Detected::NeedMore | Detected::Http1 => Protocol::Undeclared,
+    }
+}
+
+/// TLS for certain, of which more has to come before anybody else can speak.
+pub fn is_half_hello(first: &[u8]) -> bool {
+    first.len() > RECORD_HEADER && client_hello::read(first) == Hello::Partial
 }
 
 fn by_bytes(first: &[u8]) -> Detected {
@@ -47,16 +66,11 @@ fn by_bytes(first: &[u8]) -> Detected {
     }
 }
 
-/// A TLS record that begins a handshake (RFC 8446, sections 4 and 5.1): type 22, version 3.0 to 3.4, length, ClientHello.
 fn by_client_hello(first: &[u8]) -> Detected {
-    const UNKNOWN: Detected = Detected::Opaque(Protocol::Undeclared);
-    match first {
-        [_, major, ..] if *major != 3 => UNKNOWN,
-        [_, _, minor, ..] if *minor > 4 => UNKNOWN,
-        [_, _, _, high, ..] if *high > 0x40 => UNKNOWN,
-        [_, _, _, _, _, kind, ..] if *kind != 1 => UNKNOWN,
-        [_, _, _, _, _, _, ..] => Detected::Opaque(Protocol::Tls),
-        _ => Detected::NeedMore,
+    match client_hello::read(first) {
+        Hello::Partial => Detected::NeedMore,
+        Hello::No => Detected::Opaque(Protocol::Undeclared),
+        Hello::Whole(_) => Detected::Opaque(Protocol::Tls),
     }
 }
 

@@ -6,6 +6,8 @@
 
 /// Which endpoint takes the next request.
 pub mod balance;
+/// The name in a TLS ClientHello.
+pub mod client_hello;
 /// What a client speaks.
 pub mod detect;
 /// Field compression (RFC 7541).

@@ -13,6 +13,8 @@ pub mod latency;
 pub mod mesh;
 /// What a port speaks, as far as somebody declared it.
 pub mod protocol;
+/// Names that TLS clients ask for.
+pub mod server_name;
 /// Services: what clients address, and the endpoints behind.
 pub mod service;
 /// Pods and machines with an identity.
@@ -21,5 +23,6 @@ pub mod workload;
 pub use identity::{Identity, IdentityError, Name, NameError, TrustDomain};
 pub use mesh::{ClusterRanges, MESH_PORT, Mesh};
 pub use protocol::Protocol;
+pub use server_name::{NotServerName, ServerName};
 pub use service::{AddressOwner, Endpoint, Endpoints, Service, ServiceId, ServicePort};
 pub use workload::{Membership, Own, Owner, Workload, WorkloadUid};

@@ -57,6 +57,7 @@ pub(crate) async fn run(
                 };
                 // A socket that cannot be set is about to fail by itself.
                 let _ = stream.set_nodelay(true);
+                let _ = maille_sys::socket::set_keep_alive(&stream);
                 let accepted = Accepted {
                     door,
                     client: plain(client),

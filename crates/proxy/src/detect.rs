@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Stage 3, thin: what a client speaks, by declaration, by its first bytes, or by its silence.
+//! Stage 3, thin: what a client speaks, as far as a declaration says it. `forward/first.rs` looks at the first bytes.
 //!
-//! Must never wait long: a client that says nothing may be waiting for the server's first word. Next: `route.rs`.
+//! Must never let the first bytes overrule a declaration. Next: `route.rs`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use maille_model::Protocol;
 
 use crate::route::Facts;
 
-/// How long a client may be silent before the server is let speak first.
+/// How long a client may be silent before its upstream is opened, so that the server can speak first.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What can be said before the first byte.
@@ -20,8 +20,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(5);
 pub(crate) enum Early {
     /// HTTP/1, or bytes.
     Known(Detected),
-    /// The first bytes, or a moment's silence, will say.
-    Listen,
+    /// The first bytes of either side will say; this is what they are judged by.
+    Listen(Protocol),
     /// Control has to be asked before silence means anything.
     Wait(Key),
 }
@@ -30,12 +30,9 @@ pub(crate) enum Early {
 pub(crate) fn early(snapshot: &Snapshot, facts: &Facts) -> Early {
     match hint(snapshot, &facts.asked()) {
         Hint::Wait(key) => Early::Wait(key),
-        Hint::Declared(Protocol::Undeclared) => Early::Listen,
-        Hint::Declared(protocol) => Early::Known(detect(&[], protocol)),
+        Hint::Declared(protocol) => match detect(&[], protocol) {
+            Detected::NeedMore => Early::Listen(protocol),
+            detected => Early::Known(detected),
+        },
     }
-}
-
-/// What the first bytes say where nothing is declared.
-pub(crate) fn by_bytes(first: &[u8]) -> Detected {
-    detect(first, Protocol::Undeclared)
 }

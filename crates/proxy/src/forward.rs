@@ -4,7 +4,7 @@
 //! ```text
 //! driver (worker.rs)                       core
 //!   begin_turn(now)
-//!   input(conn, bytes), eof, reset  --->   who speaks what (raw.rs, client.rs, server.rs, mesh.rs)
+//!   input(conn, bytes), eof, reset  --->   who speaks what (first.rs, client.rs, server.rs, mesh.rs)
 //!   connected, connect_failed       --->   where to (attempt.rs), what goes on (flow.rs), how it ends (ends.rs)
 //!   finish_turn()                          deadlines, requests that waited
 //!   next_effect()                   <---   connect, close, reset, read on
@@ -20,6 +20,7 @@ mod client;
 mod conns;
 mod ends;
 mod exchange;
+mod first;
 mod flow;
 mod head;
 mod leave;
@@ -166,14 +167,7 @@ impl Core {
             Some(Role::Client) => self.client_eof(id),
             Some(Role::Server) => self.server_eof(id),
             Some(Role::Raw) => self.raw_eof(id),
-            Some(Role::Detect) => {
-                self.detect_quiet(id);
-                match self.conns.get(id).map(|conn| conn.role) {
-                    Some(Role::Client) => self.client_eof(id),
-                    Some(Role::Raw) => self.raw_eof(id),
-                    _ => {}
-                }
-            }
+            Some(Role::Detect) => self.detect_eof(id),
             Some(Role::Idle) => {
                 self.pool_forget(id);
                 self.conns.close(id);
@@ -344,7 +338,8 @@ impl Core {
 
     fn fire(&mut self, timer: Timer) {
         match timer {
-            Timer::Detect(conn) => self.detect_quiet(conn),
+            Timer::Detect(conn) => self.detect_late(conn),
+            Timer::Unknown(conn) => self.detect_unknown(conn),
             Timer::Head(conn) => self.head_late(conn),
             Timer::Connect(conn) => {
                 if self.conns.get(conn).is_some_and(|conn| conn.connecting) {

@@ -22,7 +22,7 @@ use crate::original_dst::OriginalDst;
 use crate::telemetry::Batch;
 use crate::worker::Worker;
 
-/// How often counts go to the control thread.
+/// How often counts go to the control thread, and sockets that nobody reads are looked at.
 const COUNTS: Duration = Duration::from_secs(1);
 
 /// A listening socket and how its connections tell where they wanted to go.
@@ -179,5 +179,6 @@ async fn counts(worker: &Worker, to: &mpsc::Sender<Batch>, clock: Clock) {
     loop {
         clock.wait(COUNTS).await;
         worker.tell(|core| core.counts(to));
+        worker.look();
     }
 }

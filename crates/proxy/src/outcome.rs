@@ -162,6 +162,8 @@ fn log(outcome: &Outcome<'_>) {
         dst.endpoint = %target,
         peer.id = facts.peer.as_deref().map(tracing::field::display),
         protected = outcome.protected,
+        protocol = ?facts.protocol,
+        tls.name = facts.server_name.as_ref().map(tracing::field::display),
         status = outcome.response.status,
         flag = outcome.failure.map(Failure::flag),
         dur.us = u64::try_from(outcome.latency.as_micros()).unwrap_or(u64::MAX),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use maille_engine::route::{self, Direction, Hop, Plan, Refusal};
 use maille_engine::snapshot::{Key, Snapshot};
-use maille_model::{Identity, Protocol};
+use maille_model::{Identity, Protocol, ServerName};
 
 use crate::accept::{Accepted, Door};
 use crate::connect::tcp::ConnectSpec;
@@ -28,6 +28,8 @@ pub(crate) struct Facts {
     pub(crate) dialled: Option<SocketAddr>,
     /// What the bytes are, where somebody knows it.
     pub(crate) protocol: Protocol,
+    /// Whom a TLS client asked for.
+    pub(crate) server_name: Option<ServerName>,
     /// The proven identity of a mesh peer.
     pub(crate) peer: Option<Arc<Identity>>,
 }
@@ -67,6 +69,7 @@ impl Facts {
             claimed: None,
             dialled: None,
             protocol: Protocol::Undeclared,
+            server_name: None,
             peer: None,
         }
     }

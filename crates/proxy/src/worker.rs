@@ -117,6 +117,23 @@ impl Worker {
         tell(&mut state.core)
     }
 
+    /// Looks for resets on sockets that nobody reads: their side has ended, or is held back. Call it once a second.
+    pub(crate) fn look(&self) {
+        let mut state = self.state.borrow_mut();
+        let State { core, sockets, .. } = &mut *state;
+        let unread = sockets.iter().flatten().filter(|socket| {
+            socket.phase == Phase::Open && (socket.ended || !core.wants_read(socket.id))
+        });
+        let broken = |socket: &&Socket| !matches!(socket.stream.take_error(), Ok(None));
+        let broken: Vec<ConnId> = unread.filter(broken).map(|socket| socket.id).collect();
+        if !broken.is_empty() {
+            state.touch();
+        }
+        for id in broken {
+            state.core.reset(id);
+        }
+    }
+
     /// Waits until no connection is left.
     pub(crate) async fn quiet(&self) {
         loop {

@@ -6,7 +6,14 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// A peer that said nothing for so long is asked,
+const ASKED_AFTER: Duration = Duration::from_secs(60);
+/// so often,
+const ASKED_EVERY: Duration = Duration::from_secs(10);
+/// and is gone when so many questions were not answered: after two minutes.
+const ASKED: u32 = 6;
 
 /// A connection to be begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +62,7 @@ pub fn connect(spec: &ConnectSpec) -> io::Result<Socket> {
     let domain = Domain::for_address(spec.to);
     let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    set_keep_alive(&socket)?;
     if let Some(mark) = spec.mark {
         socket.set_mark(mark)?;
     }
@@ -69,6 +77,15 @@ pub fn connect(spec: &ConnectSpec) -> io::Result<Socket> {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
         Err(error) => Err(error),
     }
+}
+
+/// Has the kernel ask a silent peer whether it is still there, so that a connection may be idle for ever, but not with nobody.
+pub fn set_keep_alive(socket: &impl AsFd) -> io::Result<()> {
+    let asking = TcpKeepalive::new()
+        .with_time(ASKED_AFTER)
+        .with_interval(ASKED_EVERY)
+        .with_retries(ASKED);
+    SockRef::from(socket).set_tcp_keepalive(&asking)
 }
 
 /// Closing `socket` sends RST instead of FIN.
@@ -225,6 +242,25 @@ mod tests {
         assert_eq!(socket.tcp_congestion().unwrap(), before);
         set_congestion_control(&socket, "reno");
         assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
+    }
+
+    #[test]
+    fn connections_ask_whether_the_peer_is_there() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let spec = ConnectSpec {
+            to: server.local_addr().unwrap(),
+            source: None,
+            mark: None,
+        };
+        let client = connect(&spec).unwrap();
+        let (accepted, _) = server.accept().unwrap();
+        set_keep_alive(&accepted).unwrap();
+        for socket in [SockRef::from(&client), SockRef::from(&accepted)] {
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), ASKED_AFTER);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), ASKED_EVERY);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), ASKED);
+        }
     }
 
     #[test]

@@ -11,6 +11,14 @@ fn undeclared(bytes: &[u8]) -> Detected {
     detect(bytes, Protocol::Undeclared)
 }
 
+/// The shortest ClientHello.
+fn hello() -> Vec<u8> {
+    let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0x13, 1, 1, 0]);
+    hello
+}
+
 #[test]
 fn first_words_of_http_1() {
     for bytes in [
@@ -37,8 +45,12 @@ fn first_words_of_http_1() {
 
 #[test]
 fn first_words_of_others() {
-    let hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+    let hello = hello();
     assert_eq!(undeclared(&hello), Detected::Opaque(Protocol::Tls));
+    assert_eq!(
+        detect(&hello, Protocol::Tls),
+        Detected::Opaque(Protocol::Tls)
+    );
     assert_eq!(undeclared(PREFACE), Detected::Opaque(Protocol::Http2));
     for bytes in [
         &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
@@ -79,6 +91,7 @@ fn half_words() {
         b"PRI ",
         &[0x16],
         &[0x16, 3, 3, 1, 0],
+        &hello()[..20],
     ] {
         assert_eq!(
             undeclared(bytes),
@@ -93,14 +106,33 @@ fn half_words() {
 fn a_declaration_needs_no_bytes() {
     for bytes in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1"] {
         assert_eq!(detect(bytes, Protocol::Http1), Detected::Http1);
-        for protocol in [
-            Protocol::Http2,
-            Protocol::Grpc,
-            Protocol::Tls,
-            Protocol::Tcp,
-        ] {
+        for protocol in [Protocol::Http2, Protocol::Grpc, Protocol::Tcp] {
             assert_eq!(detect(bytes, protocol), Detected::Opaque(protocol));
         }
+    }
+}
+
+#[test]
+fn declared_tls_is_looked_at_for_its_name() {
+    let hello = hello();
+    assert_eq!(detect(b"", Protocol::Tls), Detected::NeedMore);
+    assert_eq!(detect(&hello[..9], Protocol::Tls), Detected::NeedMore);
+    assert_eq!(detect(b"GET / HTTP/1.1", Protocol::Tls), OPAQUE);
+}
+
+#[test]
+fn what_stops_in_the_middle_of_a_word() {
+    let hello = hello();
+    assert!(is_half_hello(&hello[..6]) && is_half_hello(&hello[..hello.len() - 1]));
+    assert!(!is_half_hello(&hello[..5]) && !is_half_hello(&hello) && !is_half_hello(b"GET"));
+    for (bytes, protocol) in [
+        (&hello[..6], Protocol::Tls),
+        (&hello, Protocol::Tls),
+        (&hello[..5], Protocol::Undeclared),
+        (b"", Protocol::Undeclared),
+        (b"ruok", Protocol::Undeclared),
+    ] {
+        assert_eq!(given_up(bytes, Protocol::Undeclared), protocol);
     }
 }
 
@@ -113,6 +145,7 @@ fn beginnings() -> impl Strategy<Value = Vec<u8>> {
         Just(&b"OPTIONS * "[..]),
         Just(&b"GET http"[..]),
         Just(&[0x16, 3, 3, 1, 0, 1][..]),
+        Just(&[0x16, 3, 3, 0, 3, 1, 0, 0][..]),
     ];
     let rest = proptest::collection::vec(prop_oneof![any::<u8>(), b' '..=b'~'], 0..40);
     (start, 0usize..24, rest)
@@ -127,7 +160,7 @@ proptest! {
             let part = undeclared(&bytes[..length]);
             prop_assert!(part == Detected::NeedMore || part == whole, "{length} bytes of {:?}: {part:?}, all: {whole:?}", bytes);
         }
-        if bytes.len() >= LONGEST {
+        if bytes.len() >= PREFACE.len() && bytes[0] != 0x16 {
             prop_assert_ne!(whole, Detected::NeedMore);
         }
     }

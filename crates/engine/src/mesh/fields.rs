@@ -38,6 +38,8 @@ pub struct RequestFields<'a> {
     pub version: Version,
     /// `:m-protocol`: what the bytes of a TCP stream are.
     pub protocol: Option<&'a [u8]>,
+    /// `:m-sni`: the name that a TLS client asked for, as the peer claims.
+    pub server_name: Option<&'a [u8]>,
     /// What the application wrote.
     pub fields: Fields<'a>,
 }
@@ -67,6 +69,7 @@ pub(super) struct RequestShape {
     source: Option<IpAddr>,
     version: Version,
     protocol: Option<usize>,
+    server_name: Option<usize>,
     skip: usize,
 }
 
@@ -91,6 +94,7 @@ struct Places {
     source: Option<usize>,
     version: Option<usize>,
     protocol: Option<usize>,
+    server_name: Option<usize>,
     status: Option<usize>,
     reason: Option<usize>,
     flag: Option<usize>,
@@ -150,6 +154,7 @@ impl RequestShape {
             source: parse(list, places.source)?,
             version: version(list, places.version)?,
             protocol: places.protocol,
+            server_name: places.server_name,
             skip: places.count,
         })
     }
@@ -164,6 +169,7 @@ impl RequestShape {
             source: self.source,
             version: self.version,
             protocol: self.protocol.map(|place| list.get(place).1),
+            server_name: self.server_name.map(|place| list.get(place).1),
             fields: Fields {
                 list,
                 skip: self.skip,
@@ -199,6 +205,7 @@ impl ResponseShape {
             places.dialled,
             places.source,
             places.protocol,
+            places.server_name,
         ];
         if of_request.iter().any(Option::is_some) {
             return Err(Code::PROTOCOL_ERROR);
@@ -288,6 +295,7 @@ impl Places {
             b":m-src" => Some(&mut self.source),
             b":m-version" => Some(&mut self.version),
             b":m-protocol" => Some(&mut self.protocol),
+            b":m-sni" => Some(&mut self.server_name),
             b":status" => Some(&mut self.status),
             b":m-reason" => Some(&mut self.reason),
             b":m-flag" => Some(&mut self.flag),

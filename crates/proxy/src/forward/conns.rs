@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use maille_engine::http1::{RequestHead, ResponseHead};
+use maille_model::Protocol;
 
 use super::exchange::{End, Exchange};
 use crate::accept::Accepted;
@@ -106,7 +107,11 @@ pub(super) struct Conn {
     /// Received and not yet understood: a part of a head, or a pipelined request.
     pub(super) inbuf: Vec<u8>,
     pub(super) partial: Partial,
-    /// When the head that is partial has to be complete.
+    /// What its destination was declared to speak; `None` before control has said.
+    pub(super) declared: Option<Protocol>,
+    /// Waits, or has waited, for control to say so.
+    pub(super) parked: bool,
+    /// When the head, or the first word, that is partial has to be complete.
     pub(super) head_until: Option<Instant>,
     out: Vec<u8>,
     start: usize,
@@ -146,6 +151,8 @@ impl Conn {
             exchange: None,
             inbuf: Vec::new(),
             partial: Partial::None,
+            declared: None,
+            parked: false,
             head_until: None,
             out: Vec::new(),
             start: 0,

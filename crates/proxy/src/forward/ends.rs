@@ -161,10 +161,20 @@ impl Core {
         };
         server.exchange = None;
         server.owed = 0;
-        let reusable = whole
-            && !exchange.raw
-            && exchange.keep_up
-            && !server.input_ended
+        if whole && !exchange.raw && exchange.keep_up {
+            self.server_unused(conn);
+        } else {
+            self.close(conn);
+        }
+    }
+
+    /// A server's connection with nothing under way waits for the next request.
+    pub(super) fn server_unused(&mut self, conn: ConnId) {
+        let Some(server) = self.conns.get_mut(conn) else {
+            return;
+        };
+        server.exchange = None;
+        let reusable = !server.input_ended
             && !server.connecting
             && server.unsent() == 0
             && server.inbuf.is_empty()

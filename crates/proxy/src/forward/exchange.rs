@@ -92,6 +92,8 @@ pub(super) struct Exchange {
     pub(super) request_head: RequestFacts,
     /// Bytes flow by now without regard to messages: TCP, or after an upgrade.
     pub(super) raw: bool,
+    /// Opened before anybody said a byte: it may turn out to have been something else.
+    pub(super) silent: bool,
     /// The upstream has taken the connection, so that it can no longer fail to.
     pub(super) established: bool,
     /// A byte of the answer came.
@@ -159,6 +161,7 @@ impl Exchange {
                 idempotent: false,
             },
             raw: carries == Carries::Tcp,
+            silent: false,
             established: false,
             answered: false,
             interim: 0,

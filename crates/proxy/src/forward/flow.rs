@@ -177,6 +177,7 @@ impl Core {
 
     /// The source of the flow has said its last: END_STREAM or FIN follows what is queued, where the framing does not say it already.
     pub(super) fn end_flow(&mut self, id: Id<Exchange>, toward: End, last: Last) {
+        self.spoken(id);
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };

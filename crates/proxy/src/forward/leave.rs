@@ -220,6 +220,7 @@ impl Core {
     /// Once in a while: asks quiet peers for a sign of life, ends the dead and the unused.
     pub(super) fn mesh_sweep(&mut self) {
         for id in self.meshes.table.ids().collect::<Vec<_>>() {
+            self.stream_codes_later(id);
             let Some(mesh) = self.meshes.table.get_mut(id) else {
                 continue;
             };

@@ -18,6 +18,11 @@ use crate::table::{Id, MeshId};
 /// Heads that wait for a handshake, or for a slow peer, at most: then new streams are refused.
 const HEADS: usize = 4 * 1024 * 1024;
 
+/// Streams of one connection that are reset in a second, so that clients who leave do not spend what a peer bears
+/// (`docs/wire.md`, limits: frames without progress; a stream that ends both ways pays for one). One that waits hurts nobody: its
+/// exchange is over.
+const RESETS: usize = 80;
+
 // === impl Core ===
 
 impl Core {
@@ -94,6 +99,8 @@ impl Core {
             Carries::Tcp => {
                 let protocol = protocol_name(facts.protocol)
                     .map(|name| (&b":m-protocol"[..], name.as_bytes()));
+                let name = facts.server_name.as_ref();
+                let name = name.map(|name| (&b":m-sni"[..], name.as_str().as_bytes()));
                 let method = (&b":method"[..], &b"CONNECT"[..]);
                 let pseudo = [
                     Some(method),
@@ -101,6 +108,7 @@ impl Core {
                     dialled,
                     Some(source),
                     protocol,
+                    name,
                 ];
                 let fields = pseudo.into_iter().flatten();
                 mesh.link
@@ -154,7 +162,29 @@ impl Core {
     }
 
     pub(super) fn stream_code(&mut self, mesh: MeshId, stream: u32, code: Code) {
-        self.on_link(mesh, |mesh| mesh.link.reset(stream, code, &mut mesh.out));
+        self.on_link(mesh, |mesh| {
+            if mesh.resets < RESETS {
+                mesh.resets += 1;
+                mesh.link.reset(stream, code, &mut mesh.out);
+            } else {
+                mesh.resets_later.push_back((stream, code));
+            }
+        });
+    }
+
+    /// Once a second: resets that waited.
+    pub(super) fn stream_codes_later(&mut self, mesh: MeshId) {
+        let mut waited = false;
+        self.on_link(mesh, |mesh| {
+            mesh.resets = mesh.resets_later.len().min(RESETS);
+            for (stream, code) in mesh.resets_later.drain(..mesh.resets) {
+                waited = true;
+                mesh.link.reset(stream, code, &mut mesh.out);
+            }
+        });
+        if waited {
+            self.mesh_maybe_over(mesh);
+        }
     }
 
     /// The exchange broke: a stream towards the server is cancelled, one towards the client ends with an error, TCP is reset.
@@ -170,13 +200,22 @@ impl Core {
     /// The exchange is over. A request that had not ended need not go on.
     pub(super) fn stream_done(&mut self, mesh: MeshId, stream: u32, end: End, whole: bool) {
         self.stream_release(mesh, stream);
-        if !whole {
+        if whole {
+            self.on_link(mesh, |mesh| mesh.resets = mesh.resets.saturating_sub(1));
+        } else {
             let code = match end {
                 End::Up => Code::CANCEL,
                 End::Down => Code::NO_ERROR,
             };
             self.stream_code(mesh, stream, code);
         }
+        self.mesh_maybe_over(mesh);
+    }
+
+    /// Nobody has said anything on the stream, and nobody will.
+    pub(super) fn stream_take_back(&mut self, mesh: MeshId, stream: u32) {
+        self.stream_release(mesh, stream);
+        self.stream_code(mesh, stream, Code::NO_ERROR);
         self.mesh_maybe_over(mesh);
     }
 

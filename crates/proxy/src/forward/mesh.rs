@@ -5,12 +5,13 @@
 //! byte of the peer came out of the session: before that the peer has judged nobody, and every stream may go elsewhere.
 //! Must never seal more than a connection can write. Next: `leave.rs`, `link.rs`.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maille_engine::hpack::List;
-use maille_engine::mesh::{Connection, Event, Settings};
+use maille_engine::mesh::{Code, Connection, Event, Settings};
 use maille_engine::route::{Direction, Hop};
 use maille_identity::{Anchors, Credentials, PeerError, Session, SessionError};
 use maille_model::Identity;
@@ -51,6 +52,9 @@ pub(super) struct Mesh {
     pub(super) dirty: bool,
     /// Exchanges that wait until the unsealed bytes are fewer.
     pub(super) starved: Vec<Id<Exchange>>,
+    /// Resets since the last sweep, and those that wait for the next: the peer bears only so many.
+    pub(super) resets: usize,
+    pub(super) resets_later: VecDeque<(u32, Code)>,
     pub(super) heard: Instant,
     pub(super) used: Instant,
     pub(super) pinged: bool,
@@ -210,6 +214,8 @@ impl Core {
             leaving: false,
             dirty: false,
             starved: Vec::new(),
+            resets: 0,
+            resets_later: VecDeque::new(),
             heard: self.now,
             used: self.now,
             pinged: false,

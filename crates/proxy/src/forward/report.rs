@@ -102,7 +102,7 @@ impl Core {
         let Some(exchange) = self.exchanges.get(id) else {
             return;
         };
-        if exchange.carries != Carries::Tcp || exchange.edge.is_some() {
+        if exchange.carries != Carries::Tcp || exchange.silent || exchange.edge.is_some() {
             return;
         }
         let outcome = outcome_of(exchange, self.now);

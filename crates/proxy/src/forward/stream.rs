@@ -7,7 +7,7 @@
 use maille_engine::http1;
 use maille_engine::mesh::{Code, RequestFields, ResponseFields};
 use maille_engine::route::Direction;
-use maille_model::Protocol;
+use maille_model::{Protocol, ServerName};
 
 use super::Core;
 use super::exchange::{Carries, End, Exchange, Last, Side};
@@ -41,6 +41,10 @@ impl Core {
             claimed: fields.source,
             dialled: fields.dialled,
             protocol: fields.protocol.map_or(Protocol::Undeclared, protocol_of),
+            // What is no name says nothing.
+            server_name: fields
+                .server_name
+                .and_then(|name| ServerName::from_bytes(name).ok()),
             peer,
         };
         let carries = match fields.path {
@@ -50,6 +54,8 @@ impl Core {
         let mut exchange = self.new_exchange(carries, facts);
         exchange.protected = true;
         exchange.down = Side::Stream { mesh, stream };
+        exchange.silent =
+            carries == Carries::Tcp && exchange.facts.protocol == Protocol::Undeclared;
         if let Some(path) = fields.path {
             let mut text = self.conns.spare();
             let all = fields.fields.iter();
@@ -65,6 +71,7 @@ impl Core {
             }
         }
         exchange.request.ended |= end;
+        exchange.silent &= !end;
         let id = self.exchanges.insert(exchange);
         self.stream_bind(mesh, stream, id);
         self.decide(id);
@@ -235,6 +242,7 @@ impl Core {
             End::Up => exchange.up = Side::None,
         }
         match from {
+            End::Down if exchange.silent && code == Code::NO_ERROR => self.take_back(id),
             End::Down => self.broken(id, End::Down),
             End::Up if code == Code::REFUSED_STREAM => {
                 self.upstream_failed(id, Failure::Overloaded)

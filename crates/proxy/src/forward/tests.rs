@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use sim::{App, Sim, patterned};
 
+use crate::telemetry::Carries;
+
 const SEEDS: u64 = 40;
 
 /// TCP both ways: random lengths, half closes at random times.
@@ -63,11 +65,61 @@ fn requests_and_answers_keep_their_order() {
     }
 }
 
+/// Nobody declared anything, and clients take their time: HTTP is HTTP however late, in however many pieces.
+#[test]
+fn a_late_request_is_a_request() {
+    for seed in 0..SEEDS {
+        let mut sim = Sim::undeclared(seed, true);
+        let clients = sim.random.usize(1..6);
+        for _ in 0..clients {
+            let body = patterned(sim.length() / 8);
+            let mut client = App::new(sim::post(body.len()), false);
+            client.starts = Some(sim.soon(Duration::from_millis(80)));
+            sim.request(client, sim::answer(&body));
+        }
+        sim.pass(Duration::from_millis(100));
+        sim.run(seed);
+        for client in sim.clients() {
+            assert!(client.received == client.wanted, "seed {seed}");
+        }
+        for (edge, sum) in sim.counted() {
+            assert_eq!(edge.carries, Carries::Http, "seed {seed}");
+            assert_eq!((sum.requests, sum.failures), (clients as u64, 0));
+        }
+    }
+}
+
+/// The server speaks first, and what the client answers is no request even if it looks like one.
+#[test]
+fn a_server_may_speak_first() {
+    for seed in 0..SEEDS {
+        let mut sim = Sim::undeclared(seed, false);
+        for _ in 0..sim.random.usize(1..6) {
+            let (up, down) = (sim.length() / 8, sim.length() / 8 + 1);
+            let mut client = App::new(sim::post(up), true);
+            client.after = 1;
+            sim.dial(client, App::new(patterned(down), true));
+        }
+        sim.pass(Duration::from_millis(20));
+        sim.run(seed);
+        for (client, server) in sim.pairs() {
+            assert!(server.received == client.sent(), "seed {seed}");
+            assert!(client.received == server.sent(), "seed {seed}");
+        }
+        assert!(sim.settled(), "seed {seed}: {:?}", sim.left());
+        for (edge, sum) in sim.counted() {
+            assert_eq!(edge.carries, Carries::Tcp, "seed {seed}");
+            assert_eq!(sum.opened, sum.closed);
+        }
+    }
+}
+
 /// Connections and peers that break at any moment leave nothing behind: no exchange, no stream, no socket.
 #[test]
 fn whatever_breaks_nothing_is_left() {
     for seed in 0..SEEDS {
-        for mut sim in [Sim::tcp(seed), Sim::http(seed)] {
+        let undeclared = Sim::undeclared(seed, seed % 2 == 0);
+        for mut sim in [Sim::tcp(seed), Sim::http(seed), undeclared] {
             for _ in 0..sim.random.usize(1..8) {
                 let (up, down) = (sim.length(), sim.length());
                 if sim.http {
@@ -82,6 +134,8 @@ fn whatever_breaks_nothing_is_left() {
             for _ in 0..sim.random.usize(10..400) {
                 sim.step();
             }
+            let silence = sim.soon(Duration::from_millis(10));
+            sim.pass_until(silence);
             sim.break_everything();
             // A handshake that can never end is given up, and then so are the bytes that nobody takes.
             sim.quiet(Duration::from_secs(60));

@@ -13,8 +13,10 @@ use crate::table::{ConnId, Id, MeshId};
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// The client has not said a word: it waits for the server's.
+    /// The client has not said a word, or only half of one.
     Detect(ConnId),
+    /// Control has not said what a client's destination was declared to speak.
+    Unknown(ConnId),
     /// The head of a request is still not complete.
     Head(ConnId),
     /// A connect has not been answered.

@@ -8,6 +8,7 @@
 )]
 
 mod counted;
+mod first;
 mod http;
 mod lab;
 mod mesh;

@@ -198,7 +198,7 @@ pub(crate) fn field(head: &str, name: &str) -> Option<String> {
     })
 }
 
-fn serve_http(stream: TcpStream, report: &Sender<usize>) {
+pub(crate) fn serve_http(stream: TcpStream, report: &Sender<usize>) {
     let mut wire = Wire::new(stream);
     while let Some(head) = wire.head() {
         let target = head.split(' ').nth(1).unwrap().to_owned();

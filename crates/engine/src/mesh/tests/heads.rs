@@ -131,6 +131,7 @@ fn facts_of_a_request() {
         (":m-dst", "10.0.0.2:1"),
         (":m-version", "1.0"),
         (":m-protocol", "tls"),
+        (":m-sni", "a.example"),
         ("A", "b"),
     ];
     for (name, value) in bytes(&fields) {
@@ -141,6 +142,7 @@ fn facts_of_a_request() {
     assert_eq!(head.dialled, "10.0.0.2:1".parse().ok());
     assert_eq!(head.version, crate::http1::Version::Http10);
     assert_eq!(head.protocol, Some(&b"tls"[..]));
+    assert_eq!(head.server_name, Some(&b"a.example"[..]));
     assert_eq!((head.fields.len(), head.fields.is_empty()), (1, false));
 
     list.clear();

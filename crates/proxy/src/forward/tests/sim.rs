@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two cores and a network in memory. Sockets hold little, take part of a write, and deliver when the dice say so.
 
+mod app;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,26 +17,16 @@ use maille_model::{
     ServiceId, ServicePort, TrustDomain, Workload, WorkloadUid,
 };
 
+pub(super) use app::{App, answer, patterned, post};
+
 use crate::accept::{Accepted, Door};
 use crate::forward::{ConnId, Core, Effect, Settings};
+use crate::telemetry::{EdgeKey, Increment};
 
 const SERVICE: &str = "10.96.0.1:80";
 const ORIGIN: &str = "10.244.0.2:8080";
 /// What a socket holds in each direction.
 const SOCKET: usize = 40_000;
-
-/// A program at one end.
-pub(super) struct App {
-    script: Vec<u8>,
-    at: usize,
-    fin: bool,
-    fin_sent: bool,
-    pub(super) got_fin: bool,
-    pub(super) received: Vec<u8>,
-    pub(super) wanted: Vec<u8>,
-    /// Answers requests in place of a script.
-    answers: bool,
-}
 
 /// One direction of a connection.
 #[derive(Default)]
@@ -72,74 +64,21 @@ pub(super) struct Sim {
     pub(super) clients_read: bool,
 }
 
-pub(super) fn patterned(length: usize) -> Vec<u8> {
-    (0..length)
-        .map(|at| u8::try_from((at * 31 + at / 251) % 251).unwrap())
-        .collect()
-}
-
-/// A request with a body.
-pub(super) fn post(length: usize) -> Vec<u8> {
-    let mut post =
-        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").into_bytes();
-    post.extend(patterned(length));
-    post
-}
-
-pub(super) fn answer(body: &[u8]) -> Vec<u8> {
-    let mut answer =
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-    answer.extend_from_slice(body);
-    answer
-}
-
-impl App {
-    pub(super) fn new(script: Vec<u8>, fin: bool) -> Self {
-        Self {
-            script,
-            at: 0,
-            fin,
-            fin_sent: false,
-            got_fin: false,
-            received: Vec::new(),
-            wanted: Vec::new(),
-            answers: false,
-        }
-    }
-
-    pub(super) fn sent(&self) -> &[u8] {
-        &self.script
-    }
-
-    /// Puts answers to whole requests into the script.
-    fn answer(&mut self) {
-        while let Some(end) = self
-            .received
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-        {
-            let head = String::from_utf8(self.received[..end].to_vec()).unwrap();
-            let length: usize = head.rsplit(' ').next().unwrap().parse().unwrap();
-            let whole = end + 4 + length;
-            if self.received.len() < whole {
-                return;
-            }
-            let body: Vec<u8> = self.received.drain(..whole).skip(end + 4).collect();
-            self.script.extend(answer(&body));
-        }
-    }
-}
-
 impl Sim {
     pub(super) fn tcp(seed: u64) -> Self {
-        Self::new(seed, Protocol::Tcp)
+        Self::new(seed, Protocol::Tcp, false)
     }
 
     pub(super) fn http(seed: u64) -> Self {
-        Self::new(seed, Protocol::Http1)
+        Self::new(seed, Protocol::Http1, true)
     }
 
-    fn new(seed: u64, protocol: Protocol) -> Self {
+    /// Nobody has declared anything. `http`: what the servers speak.
+    pub(super) fn undeclared(seed: u64, http: bool) -> Self {
+        Self::new(seed, Protocol::Undeclared, http)
+    }
+
+    fn new(seed: u64, protocol: Protocol, http: bool) -> Self {
         let domain: TrustDomain = "cluster.local".parse().unwrap();
         let authority = Authority::create(&domain, SystemTime::now()).unwrap();
         let mesh = Mesh {
@@ -179,7 +118,7 @@ impl Sim {
             apps: Vec::new(),
             servers: VecDeque::new(),
             pairs: Vec::new(),
-            http: protocol == Protocol::Http1,
+            http,
             now,
             clients_read: true,
         }
@@ -271,6 +210,10 @@ impl Sim {
                 continue;
             };
             let app = &mut self.apps[app];
+            let early = app.starts.is_some_and(|starts| self.now < starts);
+            if early || app.received.len() < app.after {
+                continue;
+            }
             let pipe = &mut self.links[link].pipes[way];
             let room = SOCKET - pipe.bytes.len().min(SOCKET);
             let left = app.script.len() - app.at;
@@ -467,6 +410,32 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// A little of everything, over so much time.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.pass_until(self.now + time);
+    }
+
+    pub(super) fn pass_until(&mut self, until: Instant) {
+        while self.now < until {
+            self.now += Duration::from_micros(self.random.u64(0..2_000));
+            for _ in 0..100 {
+                self.step();
+            }
+        }
+    }
+
+    /// A moment that has not come yet.
+    pub(super) fn soon(&mut self, within: Duration) -> Instant {
+        let micros = u64::try_from(within.as_micros()).unwrap();
+        self.now + Duration::from_micros(self.random.u64(0..micros))
+    }
+
+    /// What was counted, on both sides.
+    pub(super) fn counted(&mut self) -> Vec<(Arc<EdgeKey>, Increment)> {
+        let batches = self.cores.iter_mut().map(|core| core.recorder.take());
+        batches.flat_map(|batch| batch.edges).collect()
     }
 
     /// Every client and server resets its connections.
