@@ -11,6 +11,7 @@ mod r#gen;
 mod machine;
 mod rings;
 mod shell;
+mod suite;
 mod test;
 mod tidy;
 

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The rings: what each runs, and how its tests are counted.
+//! The rings: what each runs.
 //!
-//! Must never count a ring as passed that did not run. Read `test.rs` for the order, CONTRIBUTING for the reasons.
+//! Must never count a ring as passed that did not run. Read `test.rs` for the order, `suite.rs` for how tests
+//! are counted, CONTRIBUTING for the reasons.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use nix::unistd::geteuid;
-use serde_json::Value;
 
 use crate::demo;
-use crate::shell::{Cmd, root, say, which};
+use crate::shell::{Cmd, root, say, which as which_program};
+use crate::suite::{self, Counts, Program, Watch};
 use crate::tidy;
 
 /// The ordinary user as whom root repeats the outer rings: `nobody`, who exists everywhere and owns nothing.
@@ -29,6 +31,9 @@ const NETNS: &[&str] = &["maille-tests-netns"];
 
 const E2E: &[&str] = &["maille-tests-e2e"];
 
+/// No test takes longer, not even at full length on a busy machine.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// The tests, from quick and narrow to slow and wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ring {
@@ -38,13 +43,6 @@ pub(crate) enum Ring {
     Netns,
     E2e,
     Bench,
-}
-
-/// Tests that ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) passed: usize,
-    pub(crate) failed: usize,
 }
 
 impl Ring {
@@ -75,14 +73,12 @@ impl Ring {
 pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
     match ring {
         Ring::Tidy => tidy_ring(full),
-        Ring::Pure => {
-            let packages = PURE.iter().flat_map(|package| ["--package", package]);
-            cargo_test(packages.collect(), filter)
-        }
+        Ring::Pure => inner(&named("--package", PURE), filter, full),
         Ring::Component => {
             let others = [PURE, NETNS, E2E].concat();
-            let exclude = others.iter().flat_map(|package| ["--exclude", package]);
-            cargo_test(["--workspace"].into_iter().chain(exclude).collect(), filter)
+            let mut which = vec!["--workspace"];
+            which.extend(named("--exclude", &others));
+            inner(&which, filter, full)
         }
         Ring::Netns => outer(NETNS, "debug", filter, full),
         Ring::E2e => {
@@ -124,12 +120,13 @@ fn tidy_ring(full: bool) -> anyhow::Result<Counts> {
     Ok(counts)
 }
 
-fn cargo_test(which: Vec<&str>, filter: Option<&str>) -> anyhow::Result<Counts> {
-    let command = Cmd::new("cargo").args(["test", "--quiet", "--no-fail-fast", "--locked"]);
-    let command = command.args(which).args(filter);
+/// Runs the tests of some packages, each program after the other.
+fn inner(which: &[&str], filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
     let mut counts = Counts::default();
-    let ok = command.follow(|line| counts.read(line))?;
-    counts.failed += usize::from(!ok && counts.failed == 0);
+    for program in suite::build(which)? {
+        let command = lengths(Cmd::new(&program.path), full);
+        counts.sum(suite::run(command, &program, watch(filter, None))?);
+    }
     Ok(counts)
 }
 
@@ -140,70 +137,74 @@ fn outer(
     filter: Option<&str>,
     full: bool,
 ) -> anyhow::Result<Counts> {
-    let tests = build_tests(packages, profile)?;
+    let mut which: Vec<_> = named("--package", packages);
+    which.extend((profile == "release").then_some("--release"));
+    let programs = suite::build(&which)?;
     let mut counts = Counts::default();
-    let mut run = |command: Cmd| -> anyhow::Result<()> {
-        let mut here = Counts::default();
-        // Each test brings whole machines up: side by side they would measure each other.
-        let command = command.args(["--test-threads=1"]).args(filter);
-        let command = command.env("MAILLE_TEST_SECONDS", if full { "60" } else { "10" });
-        let ok = command.follow(|line| here.read(line))?;
-        counts.passed += here.passed;
-        counts.failed += here.failed + usize::from(!ok && here.failed == 0);
-        Ok(())
-    };
-    for test in &tests {
-        run(Cmd::new(test))?;
+    // Each test brings whole machines up: side by side they would measure each other.
+    let watch = watch(filter, Some(1));
+    for program in &programs {
+        let command = lengths(Cmd::new(&program.path), full);
+        counts.sum(suite::run(command, program, watch)?);
     }
     if geteuid().is_root() {
-        let stage = Stage::new(&root().join("target").join(profile), &tests)?;
-        for test in &stage.tests {
+        let stage = Stage::new(&root().join("target").join(profile), &programs)?;
+        for program in &stage.programs {
             say("-- as an ordinary user");
             let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
             let also = ["--inh-caps=-all", "--"];
-            let setpriv = which("setpriv").context("setpriv is missing")?;
+            let setpriv = which_program("setpriv").context("setpriv is missing")?;
             let command = Cmd::new(setpriv).args(as_nobody).args(also);
             // The product makes its user namespace itself; tests of the kernel's parts are given one.
             let given = ["unshare", "--user", "--map-root-user", "--"];
-            run(command
+            let command = command
                 .args((packages == NETNS).then_some(given).into_iter().flatten())
-                .args([test]))?;
+                .args([&program.path]);
+            counts.sum(suite::run(lengths(command, full), program, watch)?);
         }
     }
     Ok(counts)
 }
 
-/// Builds the test programs of `packages` and says where they are.
-fn build_tests(packages: &[&str], profile: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let command = Cmd::new("cargo").args(["test", "--no-run", "--locked", "--message-format=json"]);
-    let command = command.args(packages.iter().flat_map(|package| ["--package", package]));
-    let command = command.args((profile == "release").then_some("--release"));
-    say(&format!("$ {}", command.text()));
-    let output = command.output()?;
-    let messages = output
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let tests = messages.filter(|message| message["profile"]["test"] == true);
-    let tests = tests.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    let tests: Vec<_> = tests.collect();
-    ensure!(!tests.is_empty(), "{} made no test", command.text());
-    Ok(tests)
+/// How long tests under load last: a few seconds, or as long as the record wants.
+fn lengths(command: Cmd, full: bool) -> Cmd {
+    if full {
+        command.env("MAILLE_TEST_SECONDS", "60")
+    } else {
+        command
+    }
+}
+
+const fn watch(filter: Option<&str>, threads: Option<usize>) -> Watch<'_> {
+    Watch {
+        filter,
+        threads,
+        limit: LONGEST,
+    }
+}
+
+/// `flag` before each of `packages`.
+fn named<'a>(flag: &'a str, packages: &[&'a str]) -> Vec<&'a str> {
+    packages
+        .iter()
+        .flat_map(|package| [flag, *package])
+        .collect()
 }
 
 /// A copy of programs and tests that every user may enter: a checkout often lies in a home that only its owner may.
 #[derive(Debug)]
 struct Stage {
     dir: PathBuf,
-    tests: Vec<PathBuf>,
+    programs: Vec<Program>,
 }
 
 impl Stage {
-    fn new(target: &Path, tests: &[PathBuf]) -> anyhow::Result<Self> {
+    fn new(target: &Path, programs: &[Program]) -> anyhow::Result<Self> {
         let dir = std::env::temp_dir().join(format!("maille-stage-{}", std::process::id()));
         fs::create_dir(&dir)?;
         let mut stage = Self {
             dir,
-            tests: Vec::new(),
+            programs: Vec::new(),
         };
         let deps = stage.dir.join("deps");
         fs::create_dir(&deps)?;
@@ -218,10 +219,13 @@ impl Stage {
                 fs::copy(&path, stage.dir.join(name))?;
             }
         }
-        for test in tests {
-            let copy = deps.join(test.file_name().unwrap_or_default());
-            fs::copy(test, &copy)?;
-            stage.tests.push(copy);
+        for program in programs {
+            let copy = deps.join(program.path.file_name().unwrap_or_default());
+            fs::copy(&program.path, &copy)?;
+            stage.programs.push(Program {
+                path: copy,
+                dir: stage.dir.clone(),
+            });
         }
         Ok(stage)
     }
@@ -231,53 +235,5 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // What cannot be removed lies in the directory for temporary files.
         let _ = fs::remove_dir_all(&self.dir);
-    }
-}
-
-impl Counts {
-    /// Reads libtest's `test result: ok. 3 passed; 0 failed; ...`.
-    fn read(&mut self, line: &str) {
-        let Some(rest) = line.trim().strip_prefix("test result: ") else {
-            return;
-        };
-        let number = |word: &str| {
-            let at = rest.find(word)?;
-            rest[..at]
-                .trim_end()
-                .rsplit(' ')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        };
-        self.passed += number("passed").unwrap_or(0);
-        self.failed += number("failed").unwrap_or(0);
-    }
-
-    fn add(&mut self, outcome: anyhow::Result<()>) {
-        match outcome {
-            Ok(()) => self.passed += 1,
-            Err(error) => {
-                say(&format!("{error:#}"));
-                self.failed += 1;
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn libtest_is_counted() {
-        let mut counts = Counts::default();
-        counts.read("running 3 tests");
-        counts.read("test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 1 filtered out");
-        counts.read("test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured");
-        let expected = Counts {
-            passed: 13,
-            failed: 2,
-        };
-        assert_eq!(counts, expected);
     }
 }

@@ -2,7 +2,7 @@
 //! Running programs: each command is shown before it runs, and its failure names it. Read `test.rs` for the users.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -37,7 +37,7 @@ pub(crate) fn which(program: &str) -> Option<PathBuf> {
 }
 
 /// One command.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cmd {
     program: OsString,
     args: Vec<OsString>,
@@ -99,8 +99,14 @@ impl Cmd {
 
     /// Runs it and gives its standard output.
     pub(crate) fn output(&self) -> anyhow::Result<String> {
+        self.output_in(Path::new("."))
+    }
+
+    /// The same, in a directory.
+    pub(crate) fn output_in(&self, dir: &Path) -> anyhow::Result<String> {
         let output = self
             .command()
+            .current_dir(dir)
             .stderr(Stdio::inherit())
             .output()
             .with_context(|| format!("failed to run {}", self.text()))?;
@@ -108,23 +114,5 @@ impl Cmd {
             bail!("{} failed: {}", self.text(), output.status);
         }
         Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Runs it, shows its standard output line by line and lets `see` read along. Whether it succeeded.
-    pub(crate) fn follow(&self, mut see: impl FnMut(&str)) -> anyhow::Result<bool> {
-        say(&format!("$ {}", self.text()));
-        let mut child = self
-            .command()
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("failed to run {}", self.text()))?;
-        let out = child.stdout.take().context("no standard output")?;
-        for line in BufReader::new(out).split(b'\n') {
-            let line = line?;
-            let line = String::from_utf8_lossy(&line);
-            print(&format!("{line}\n"))?;
-            see(&line);
-        }
-        Ok(child.wait()?.success())
     }
 }

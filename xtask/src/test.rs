@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail};
 
 use crate::machine;
-use crate::rings::{Counts, Ring, run as run_ring};
+use crate::rings::{Ring, run as run_ring};
 use crate::shell::{print, say};
+use crate::suite::Counts;
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
