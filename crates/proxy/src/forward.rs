@@ -38,7 +38,8 @@ mod world;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,8 @@ pub struct Core {
     timers: Timers,
     /// Exchanges that wait for control.
     waiting: Vec<Id<Exchange>>,
+    /// Destinations without an endpoint, waited for in vain since control spoke last.
+    barren: HashSet<SocketAddr>,
     /// Clients of whose destination nothing is known, not even what it speaks.
     undetected: Vec<ConnId>,
     questions: VecDeque<Key>,

@@ -20,9 +20,6 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// How long one request may take, connecting included.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long news of a new server may take to reach everybody who routes to it, once its name has an address.
-const NEWS: Duration = Duration::from_millis(500);
-
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
 
@@ -119,8 +116,8 @@ pub(crate) fn request(
         .context("failed to build the request")
 }
 
-/// Waits until something serves behind `to` (`host:port`): until the headless service `HOST-ready` has had an address for
-/// [`NEWS`]. So no request is sent that nobody could answer, whoever carries it.
+/// Waits until something serves behind `to` (`host:port`): until the headless service `HOST-ready` has an address, and `to`
+/// takes a connection. So no request is sent that nobody could answer, whoever carries it.
 pub(crate) async fn served(to: &str) {
     let (host, port) = to.rsplit_once(':').unwrap_or((to, "0"));
     if host.parse::<IpAddr>().is_ok() {
@@ -130,12 +127,12 @@ pub(crate) async fn served(to: &str) {
     let ready = format!("{host}-ready:{port}");
     let mut tick = interval(Duration::from_millis(50));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut since = None;
     loop {
-        let now = tick.tick().await;
-        if tokio::net::lookup_host(&ready).await.is_err() {
-            since = None;
-        } else if now.saturating_duration_since(*since.get_or_insert(now)) >= NEWS {
+        tick.tick().await;
+        let served = tokio::net::lookup_host(&ready).await.is_ok();
+        // Names are quicker than routes.
+        let connect = async { TcpStream::connect(to).await.is_ok() };
+        if served && timeout(DEADLINE, connect).await == Ok(true) {
             return;
         }
     }

@@ -19,6 +19,11 @@ use crate::table::Id;
 /// How long control may take to say whose an address is (`docs/wire.md`, section 6).
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a service may be without a ready endpoint: news of one that has just become ready is still on the way.
+const NEWS: Duration = Duration::from_secs(1);
+/// Destinations that are known to be without, and for which nobody waits until control says something.
+const BARREN: usize = 1_024;
+
 impl Core {
     /// Decides where the exchange goes, by the snapshot of this moment.
     pub(super) fn decide(&mut self, id: Id<Exchange>) {
@@ -30,20 +35,34 @@ impl Core {
                 exchange.plan = Some(plan);
                 self.attach_next(id, Failure::NoEndpoint);
             }
+            Decision::Refuse(Failure::NoEndpoint)
+                if !self.barren.contains(&exchange.facts.destination) =>
+            {
+                self.park(id, Failure::NoEndpoint, NEWS);
+            }
             Decision::Refuse(failure) => self.fail(id, failure),
             Decision::Wait(key) => {
-                if !std::mem::replace(&mut exchange.parked, true) {
-                    self.timers.set(self.now + PATIENCE, Timer::Wait(id));
-                }
                 self.ask(key);
-                self.waiting.push(id);
+                self.park(id, Failure::UnknownAddress, PATIENCE);
             }
         }
+    }
+
+    /// Waits for control to say something; what is set first for how long holds.
+    fn park(&mut self, id: Id<Exchange>, failure: Failure, patience: Duration) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if exchange.parked.replace(failure).is_none() {
+            self.timers.set(self.now + patience, Timer::Wait(id));
+        }
+        self.waiting.push(id);
     }
 
     /// Control said something: whoever waits is decided again.
     pub(super) fn decide_waiting(&mut self) {
         self.detect_again();
+        self.barren.clear();
         for id in std::mem::take(&mut self.waiting) {
             self.decide(id);
         }
@@ -51,14 +70,16 @@ impl Core {
 
     /// Control has not said in time.
     pub(super) fn waited(&mut self, id: Id<Exchange>) {
-        let undecided = self
-            .exchanges
-            .get(id)
-            .is_some_and(|exchange| exchange.plan.is_none());
-        if undecided {
-            self.waiting.retain(|waiting| *waiting != id);
-            self.fail(id, Failure::UnknownAddress);
+        let exchange = self.exchanges.get(id);
+        let Some(exchange) = exchange.filter(|exchange| exchange.plan.is_none()) else {
+            return;
+        };
+        let failure = exchange.parked.unwrap_or(Failure::UnknownAddress);
+        if failure == Failure::NoEndpoint && self.barren.len() < BARREN {
+            self.barren.insert(exchange.facts.destination);
         }
+        self.waiting.retain(|waiting| *waiting != id);
+        self.fail(id, failure);
     }
 
     /// An endpoint failed before it saw anything.

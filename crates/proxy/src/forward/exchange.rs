@@ -108,8 +108,8 @@ pub(super) struct Exchange {
     pub(super) plan: Option<Plan>,
     pub(super) picked: Option<Picked>,
     pub(super) tried: Tried,
-    /// Waits, or has waited, for control.
-    pub(super) parked: bool,
+    /// Waits, or has waited, for control; what it fails with if that does not help.
+    pub(super) parked: Option<Failure>,
     /// A used connection failed once: only a new one will do.
     pub(super) fresh: bool,
     pub(super) began: Instant,
@@ -171,7 +171,7 @@ impl Exchange {
             plan: None,
             picked: None,
             tried: Tried::default(),
-            parked: false,
+            parked: None,
             fresh: false,
             began: now,
             answered_at: None,

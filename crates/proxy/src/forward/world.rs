@@ -3,7 +3,7 @@
 //!
 //! Must never let a decision see half of a change. Next: `mesh.rs`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,7 @@ impl Core {
             recent: Recent::default(),
             timers: Timers::default(),
             waiting: Vec::new(),
+            barren: HashSet::new(),
             undetected: Vec::new(),
             questions: VecDeque::new(),
             request: RequestHead::default(),

@@ -212,6 +212,54 @@ fn an_address_nobody_has_spoken_of_is_waited_for() {
     assert_eq!(wire.response().1, patterned(5));
 }
 
+#[test]
+fn an_endpoint_that_is_on_its_way_is_waited_for() {
+    for protocol in [Protocol::Http1, Protocol::Tcp] {
+        let lab = Lab::new();
+        let web = lab.pod(2, Membership::Meshed);
+        let origin = Origin::http(SocketAddr::new(web.ip, 0));
+        let port = origin.address.port();
+        let _server = server(&lab, &web, &origin);
+        let client = client(&lab, protocol, &[]);
+        let mut wire = Wire::connect(client.outbound);
+        wire.send("GET /bytes/5 HTTP/1.1\r\nHost: web\r\n\r\n");
+        // News of something else helps nobody.
+        let app = client.pod.clone();
+        let mut said = lab.own(&app, 9, Protocol::Undeclared);
+        lab.add_service(&mut said, protocol, &[]);
+        said.set_address(lab.address(77), Known::Absent);
+        client.learn(said.clone());
+        lab.add_service(&mut said, protocol, &[(&web, port)]);
+        client.learn(said);
+        assert_eq!(wire.response().1, patterned(5), "{protocol:?}");
+        drop(wire);
+        let counted = client.stop();
+        assert_eq!(counted.only().1.flags, [], "{protocol:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_never_comes_is_waited_for_once() {
+    let lab = Lab::new();
+    let client = client(&lab, Protocol::Http1, &[]);
+    let mut wire = Wire::connect(client.outbound);
+    let clock = maille_chassis::clock::Clock::start();
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let begin = clock.elapsed();
+        let (head, body) = get(&mut wire, "/");
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        assert!(body.starts_with(b"maille: no-endpoint: "));
+        took.push(clock.elapsed() - begin);
+    }
+    assert!(took[0] >= Duration::from_millis(900), "{took:?}");
+    // As long as control says nothing new there is nothing to wait for.
+    assert!(
+        took[1..].iter().sum::<Duration>() < Duration::from_secs(10),
+        "{took:?}"
+    );
+}
+
 /// Stops the load, also when something else fails.
 struct Stop<'a>(&'a AtomicBool);
 
