@@ -62,6 +62,8 @@ pub struct Load {
     pub requests: u64,
     /// Those without a proper answer.
     pub failed: u64,
+    /// For how long.
+    pub seconds: f64,
     /// The longest time without a success.
     pub longest_gap: Duration,
     /// What the first different failures said.
@@ -252,7 +254,7 @@ impl Up {
         found.with_context(|| format!("no process {program} for {uid:?}"))
     }
 
-    /// A line of the load generator's log with this `event`.
+    /// The last line of the load generator's log with this `event`.
     async fn load_event(&self, event: &str) -> Option<Value> {
         let pod = self.pod_of("load").await.ok()?;
         let log = self
@@ -261,41 +263,39 @@ impl Up {
             .join(pod["uid"].as_str()?)
             .join("load.log");
         let text = fs::read_to_string(log).ok()?;
-        let mut lines = text
+        let lines = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.find(|line| line["event"] == event)
+        let mut lines = lines.filter(|line| line["event"] == event);
+        lines.next_back()
     }
 
     /// Waits until the load generator has begun.
     pub async fn load_began(&self) -> anyhow::Result<()> {
         until_async("the load to begin", READY, async || {
-            self.load_event("start").await
+            self.load_event("progress").await
         })
         .await
         .map(drop)
         .with_context(|| self.log())
     }
 
-    /// What the proxy in front of the load generator has counted so far.
+    /// What the load generator has sent and had answered so far, by its own count.
     pub async fn requests(&self) -> anyhow::Result<u64> {
-        let stat = self.api("/v1/stat?window=60s").await?;
-        let edges = stat["edges"].as_array().cloned().unwrap_or_default();
-        let of_load = edges.iter().filter(|edge| edge["from"]["name"] == "load");
-        Ok(of_load
-            .filter_map(|edge| edge["total"]["requests"].as_u64())
-            .sum())
+        let progress = self.load_event("progress").await;
+        progress
+            .and_then(|progress| progress["requests"].as_u64())
+            .with_context(|| format!("the load generator tells nothing\n{}", self.log()))
     }
 
-    /// Waits until `more` requests have been counted beyond those of now.
+    /// Waits until it has sent `more`.
     pub async fn more_requests(&self, more: u64) -> anyhow::Result<()> {
-        let begin = self.requests().await?;
+        let goal = self.requests().await? + more;
         until_async("more requests", READY, async || {
-            let now = self.requests().await.ok()?;
-            // Counters that control forgot in a restart begin again.
-            (now >= begin + more || now < begin).then_some(())
+            (self.requests().await.ok()? >= goal).then_some(())
         })
         .await
+        .with_context(|| self.log())
     }
 
     /// Tells the load generator that it was enough, so that it sums up.
@@ -324,6 +324,7 @@ impl Up {
         Ok(Load {
             requests: number("requests")?,
             failed: number("failed")?,
+            seconds: summary["seconds"].as_f64().unwrap_or(f64::INFINITY),
             longest_gap: Duration::from_secs_f64(
                 summary["longest_gap_ms"].as_f64().unwrap_or(0.0) / 1000.0,
             ),

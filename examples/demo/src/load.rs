@@ -128,6 +128,7 @@ pub(crate) async fn run(options: Options, mut stop: Stop) -> anyhow::Result<Exit
     }
     tokio::select! {
         () = async { while workers.join_next().await.is_some() {} } => {}
+        Err(error) = tell(&plan) => return Err(error),
         _ = enough.recv() => plan.tally().next = plan.count,
         () = stop.reached(Phase::Leaving) => plan.tally().next = plan.count,
     }
@@ -218,6 +219,19 @@ async fn connection(plan: Arc<Plan>) {
         let now = Instant::now();
         plan.tally()
             .count(outcome, now.saturating_duration_since(intended), now);
+    }
+}
+
+/// Says once a second how far it is, for ever.
+async fn tell(plan: &Plan) -> anyhow::Result<()> {
+    let mut tick = interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let (requests, failed) = {
+            let tally = plan.tally();
+            (tally.done, tally.failed)
+        };
+        say(&serde_json::json!({"event": "progress", "requests": requests, "failed": failed}))?;
     }
 }
 
