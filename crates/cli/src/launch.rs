@@ -91,9 +91,9 @@ impl Node {
 /// What the machine said, with the setting to change where it is known.
 fn refused(error: SpawnError) -> Expected {
     match error {
-        SpawnError::Forbidden { .. } => Expected::Machine {
-            what: error.to_string(),
-            hint: Some("allow it, or run this as root".into()),
+        SpawnError::Forbidden { setting, fix, .. } => Expected::Machine {
+            what: format!("this machine forbids namespaces: {setting}"),
+            hint: Some(format!("allow them (`{fix}`), or run this as root")),
         },
         SpawnError::Step { ref source, .. } => Expected::Machine {
             what: format!("{error}: {source}"),

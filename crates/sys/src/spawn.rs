@@ -16,6 +16,7 @@ use crate::caps::CapSet;
 use crate::netns::NetNs;
 
 mod child;
+mod forbidden;
 mod parent;
 mod plan;
 mod process;
@@ -36,8 +37,8 @@ pub struct Bind {
 /// Why a process was not started. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
-    /// The machine does not allow namespaces to this user.
-    #[error("this machine forbids namespaces to ordinary users: {setting} (to allow them: {fix})")]
+    /// The machine does not allow namespaces, to this user or to anybody.
+    #[error("this machine forbids namespaces: {setting} (to allow them: {fix})")]
     Forbidden {
         /// The sysctl that forbids it.
         setting: &'static str,

@@ -234,7 +234,7 @@ fn an_endpoint_that_is_on_its_way_is_waited_for() {
         assert_eq!(wire.response().1, patterned(5), "{protocol:?}");
         drop(wire);
         let counted = client.stop();
-        assert_eq!(counted.only().1.flags, [], "{protocol:?}");
+        assert_eq!(counted.only().1.failed, [], "{protocol:?}");
     }
 }
 

@@ -13,31 +13,10 @@ use nix::sched::CloneFlags;
 use nix::unistd::{getegid, geteuid, pipe2};
 
 use super::child::{self, Step};
+use super::forbidden::{self, Setting};
 use super::plan::Plan;
 use super::process::Child;
 use super::{Spawn, SpawnError};
-
-/// What may forbid namespaces to ordinary users: sysctl, forbidding value, remedy.
-const SETTINGS: [(&str, &str, &str, &str); 3] = [
-    (
-        "kernel.unprivileged_userns_clone=0",
-        "/proc/sys/kernel/unprivileged_userns_clone",
-        "0",
-        "sudo sysctl -w kernel.unprivileged_userns_clone=1",
-    ),
-    (
-        "user.max_user_namespaces=0",
-        "/proc/sys/user/max_user_namespaces",
-        "0",
-        "sudo sysctl -w user.max_user_namespaces=10000",
-    ),
-    (
-        "kernel.apparmor_restrict_unprivileged_userns=1",
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-    ),
-];
 
 pub(super) fn start(spawn: &Spawn) -> Result<Child, SpawnError> {
     let failed = |step| move |source: io::Error| failure(spawn, step, source);
@@ -153,26 +132,23 @@ fn map_own_user(pid: i32) -> io::Result<()> {
     write("uid_map", format!("0 {} 1", geteuid()))
 }
 
-/// Names the setting where the machine forbids namespaces to ordinary users.
+/// Names the setting where the machine forbids namespaces.
 fn failure(spawn: &Spawn, step: &'static str, source: io::Error) -> SpawnError {
-    let refused = matches!(
-        source.raw_os_error(),
-        Some(libc::EPERM | libc::EACCES | libc::ENOSPC | libc::EUSERS)
-    );
-    if refused && spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        for (setting, file, forbidding, fix) in SETTINGS {
-            if fs::read_to_string(file).is_ok_and(|value| value.trim() == forbidding) {
-                return SpawnError::Forbidden {
-                    setting,
-                    fix,
-                    source,
-                };
-            }
-        }
-    }
-    SpawnError::Step {
-        program: spawn.program.display().to_string(),
-        step,
-        source,
+    let ordinary = spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    let read = |file: &str| fs::read_to_string(file).ok();
+    let setting = source
+        .raw_os_error()
+        .and_then(|errno| forbidden::by(errno, ordinary, read));
+    match setting {
+        Some(Setting { name, fix }) => SpawnError::Forbidden {
+            setting: name,
+            fix,
+            source,
+        },
+        None => SpawnError::Step {
+            program: spawn.program.display().to_string(),
+            step,
+            source,
+        },
     }
 }
