@@ -21,7 +21,7 @@ pub mod service;
 pub mod workload;
 
 pub use identity::{Identity, IdentityError, Name, NameError, TrustDomain};
-pub use mesh::{ClusterRanges, MESH_PORT, Mesh};
+pub use mesh::{ClusterRanges, MESH_PORT, METRICS_PORT, Mesh};
 pub use protocol::Protocol;
 pub use server_name::{NotServerName, ServerName};
 pub use service::{AddressOwner, Endpoint, Endpoints, Service, ServiceId, ServicePort};

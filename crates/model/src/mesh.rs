@@ -10,6 +10,9 @@ use crate::identity::TrustDomain;
 /// The one port on which meshed workloads are reached, for HTTP and TCP alike.
 pub const MESH_PORT: u16 = 15008;
 
+/// The port on which a proxy itself answers: metrics and readiness, for whoever can reach its pod.
+pub const METRICS_PORT: u16 = 4191;
+
 /// What every proxy of a mesh shares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mesh {

@@ -34,6 +34,8 @@ pub const OUTBOUND_PORT: u16 = 15001;
 pub const INBOUND_PORT: u16 = 15006;
 /// Takes what comes from other proxies.
 pub const MESH_PORT: u16 = maille_model::MESH_PORT;
+/// Where the proxy answers for itself.
+pub const METRICS_PORT: u16 = maille_model::METRICS_PORT;
 /// `SO_MARK` of sockets towards the pod.
 pub const TO_POD: u32 = 2;
 /// The mark of packets that are delivered to a listener whatever their destination.
@@ -123,6 +125,8 @@ pub struct Listeners {
     pub inbound: OwnedFd,
     /// Takes what comes to port 15008.
     pub mesh: OwnedFd,
+    /// Takes what comes to port 4191: questions to the proxy itself.
+    pub metrics: OwnedFd,
 }
 
 /// A captured pod. The pod's network goes away with the last holder of `mesh`: this value, and processes inside.

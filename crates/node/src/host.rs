@@ -115,16 +115,19 @@ pub(crate) fn spawn_proxy(spec: ProxySpec<'_>) -> Result<Child, SpawnError> {
         })
         .capabilities(CapSet::PROXY)
         .no_new_privileges()
-        .env("LISTEN_FDS", "3")
-        .env("LISTEN_FDNAMES", "outbound:inbound:mesh");
+        .env("LISTEN_FDS", "4")
+        .env("LISTEN_FDNAMES", "outbound:inbound:mesh:metrics");
     for (name, value) in &spec.env {
         spawn = spawn.env(name, value);
     }
     let listeners = &spec.captured.listeners;
-    for (listener, number) in [&listeners.outbound, &listeners.inbound, &listeners.mesh]
-        .into_iter()
-        .zip(3..)
-    {
+    let all = [
+        &listeners.outbound,
+        &listeners.inbound,
+        &listeners.mesh,
+        &listeners.metrics,
+    ];
+    for (listener, number) in all.into_iter().zip(3..) {
         let fd = listener
             .try_clone()
             .map_err(|source| step(&spec.program, "duplicating a listening socket", source))?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Questions to one proxy, over its admin socket: metrics, readiness, what it knows, and what it would decide.
+//! Questions to one proxy, over its admin socket: metrics, readiness, what it knows, and what it would decide. On port 4191 of its pod
+//! anybody may ask for the first two.
 //!
 //! `/decide` calls the very function that connections are decided by. Must never change anything. Read `metrics.rs` and `telemetry/totals.rs` for numbers.
 
@@ -30,6 +31,22 @@ pub struct Admin {
     pub counted: Counted,
     /// When the process began.
     pub started: SystemTime,
+}
+
+/// The part of it that is for everybody who can reach the pod: numbers and readiness, and no word of what is known or decided.
+#[derive(Clone, Debug)]
+pub struct Public(pub Admin);
+
+impl Answer for Public {
+    fn answer(&self, path: &str, query: &str) -> Reply {
+        match path {
+            "/metrics" | "/ready" => self.0.answer(path, query),
+            // That there is an answer is the answer.
+            "/live" => Reply::text("live\n"),
+            "/" => Reply::text("/metrics /ready /live\n"),
+            _ => Reply::not_found(),
+        }
+    }
 }
 
 // === impl Admin ===

@@ -37,6 +37,10 @@ const MESH: Setting = Setting::new(
     "MAILLE_MESH",
     "where to take what other proxies send, such as 127.0.0.1:15008, when no sockets are passed",
 );
+const METRICS: Setting = Setting::new(
+    "MAILLE_METRICS",
+    "where to answer for metrics and readiness to whoever can reach it, such as 127.0.0.1:4191, when no sockets are passed",
+);
 const OUTBOUND_TO: Setting = Setting::new(
     "MAILLE_OUTBOUND_TO",
     "for tests: what every outbound connection meant to dial, such as 10.96.0.20:80",
@@ -80,6 +84,8 @@ pub struct Config {
     pub inbound: Door,
     /// For other proxies.
     pub mesh: Door,
+    /// For questions to the proxy itself.
+    pub metrics: Option<SocketAddr>,
     /// Sockets that a supervisor passed on.
     pub inherited: Vec<Inherited>,
     /// Whose address the application sees.
@@ -132,6 +138,7 @@ impl Config {
             outbound: door(OUTBOUND, Some(OUTBOUND_TO))?,
             inbound: door(INBOUND, Some(INBOUND_TO))?,
             mesh: door(MESH, None)?,
+            metrics: METRICS.optional(source)?,
             inherited: listen::inherited(source)?,
             source: SOURCE.or(source, SourceAddress::Own)?,
             mark: MARK.optional(source)?,

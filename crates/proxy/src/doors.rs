@@ -2,7 +2,7 @@
 //! Listening sockets: those that a supervisor passed on, else bound here. Read `listeners.rs` next.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
 
@@ -24,6 +24,8 @@ pub struct Doors {
     pub listeners: Vec<Listener>,
     /// For people, if it was passed on.
     pub admin: Option<UnixListener>,
+    /// For questions to the proxy itself.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Why there is no socket to listen on.
@@ -41,7 +43,7 @@ pub enum DoorError {
         source: io::Error,
     },
     /// A descriptor was passed under a name that means nothing here.
-    #[error("nothing is called {0:?}: outbound, inbound, mesh and admin are known")]
+    #[error("nothing is called {0:?}: outbound, inbound, mesh, metrics and admin are known")]
     Name(String),
     /// An address cannot be bound.
     #[error("{0} cannot be bound")]
@@ -58,6 +60,7 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
     let mut doors = Doors {
         listeners: Vec::new(),
         admin: None,
+        metrics: None,
     };
     let mut passed = Vec::new();
     for inherited in &config.inherited {
@@ -76,6 +79,10 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
         }
         let socket = TcpListener::from(fd);
         socket.set_nonblocking(true).map_err(failed)?;
+        if name == "metrics" {
+            doors.metrics = Some(socket);
+            continue;
+        }
         doors.listeners.push(match name {
             "outbound" => Listener::outbound(socket, config.outbound.to),
             "inbound" => Listener::inbound(socket, config.inbound.to),
@@ -102,6 +109,10 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
     let outbound = bind("outbound", config.outbound)?;
     let inbound = bind("inbound", config.inbound)?;
     let mesh = bind("mesh", config.mesh)?;
+    if let (None, Some(address)) = (&doors.metrics, config.metrics) {
+        let socket = listen(address).map_err(|error| DoorError::Bind(address, error))?;
+        doors.metrics = Some(socket);
+    }
     doors
         .listeners
         .extend(outbound.map(|socket| Listener::outbound(socket, config.outbound.to)));
@@ -129,13 +140,24 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Where the proxy's own port is reached from inside.
+fn metrics(listener: &TcpListener) -> Option<SocketAddr> {
+    let mut at = listener.local_addr().ok()?;
+    if at.ip().is_unspecified() {
+        // An IPv6 socket takes both.
+        at.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    Some(at)
+}
+
 /// What the data plane needs of the configuration.
-pub fn settings(config: &Config) -> Settings {
+pub fn settings(config: &Config, doors: &Doors) -> Settings {
     Settings {
         seed: fastrand::u64(..),
         dress: Dress {
             keep_source: config.source == SourceAddress::Keep,
             mark: config.mark,
+            metrics: doors.metrics.as_ref().and_then(metrics),
         },
         ..Settings::default()
     }

@@ -109,6 +109,7 @@ impl Default for Settings {
             dress: Dress {
                 keep_source: false,
                 mark: None,
+                metrics: None,
             },
             connect_timeout: Duration::from_secs(1),
             max_connections: 65_536,

@@ -15,11 +15,11 @@ use maille_chassis::clock::Clock;
 use maille_chassis::drain::{Drain, Signals};
 use maille_chassis::tasks::Tasks;
 use maille_chassis::{grpc, notify};
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Public};
 use crate::config::Config;
 use crate::control::Caller;
 use crate::listeners::Links;
@@ -30,6 +30,12 @@ use crate::{discovery, doors, identity_feed, listeners};
 const STACK: usize = 512 * 1024;
 /// How long the last counts may take.
 const LAST_COUNTS: Duration = Duration::from_secs(1);
+
+/// Where people ask, and where everybody does.
+type Questions = (
+    Option<std::os::unix::net::UnixListener>,
+    Option<std::net::TcpListener>,
+);
 
 /// Why the process cannot work.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +49,8 @@ pub enum ProcessError {
     /// Signals, or the runtime of the control thread.
     #[error("the control thread cannot work")]
     Control(#[source] io::Error),
-    /// The admin socket.
-    #[error("the admin socket cannot be bound")]
+    /// The sockets for questions.
+    #[error("the socket for questions cannot be used")]
     Admin(#[source] io::Error),
     /// The uid does not fit into metadata.
     #[error("the workload's uid cannot be said to control")]
@@ -63,9 +69,9 @@ pub fn run(
     environment: &dyn maille_chassis::config::Source,
 ) -> Result<(), ProcessError> {
     let doors = doors::open(&config)?;
-    let settings = doors::settings(&config);
+    let settings = doors::settings(&config, &doors);
     let (tell, ready) = oneshot::channel();
-    let control = start(config, doors.admin, tell)?;
+    let control = start(config, (doors.admin, doors.metrics), tell)?;
     // The control thread gives up its end without an answer when a signal, or a failure, came first.
     if let Ok(links) = ready.blocking_recv() {
         notify::ready(environment)?;
@@ -82,7 +88,7 @@ pub fn run(
 
 fn start(
     config: Config,
-    admin: Option<std::os::unix::net::UnixListener>,
+    questions: Questions,
     tell: oneshot::Sender<Links>,
 ) -> Result<JoinHandle<Result<(), ProcessError>>, ProcessError> {
     let body = move || {
@@ -90,7 +96,7 @@ fn start(
             .enable_all()
             .build()
             .map_err(ProcessError::Control)?;
-        runtime.block_on(control(config, admin, tell))
+        runtime.block_on(control(config, questions, tell))
     };
     std::thread::Builder::new()
         .name("control".into())
@@ -102,7 +108,7 @@ fn start(
 /// Everything that talks to control, until the drain has ended.
 async fn control(
     config: Config,
-    socket: Option<std::os::unix::net::UnixListener>,
+    (socket, port): Questions,
     tell: oneshot::Sender<Links>,
 ) -> Result<(), ProcessError> {
     let clock = Clock::start();
@@ -129,6 +135,12 @@ async fn control(
         counted,
         started,
     };
+    let public = Public(answer.clone());
+    if let Some(listener) = port {
+        let listener = TcpListener::from_std(listener).map_err(ProcessError::Admin)?;
+        let serve = admin::serve_port(listener, Arc::new(public), tasks.clone(), last.watch());
+        tasks.spawn("metrics", serve);
+    }
     if let Some(listener) = bind(&config, socket).map_err(ProcessError::Admin)? {
         let serve = admin::serve(listener, Arc::new(answer), tasks.clone(), last.watch());
         tasks.spawn("admin", serve);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use maille_engine::route::{self, Direction, Hop, Plan, Refusal};
 use maille_engine::snapshot::{Key, Snapshot};
-use maille_model::{Identity, Protocol, ServerName};
+use maille_model::{Identity, METRICS_PORT, Protocol, ServerName};
 
 use crate::accept::{Accepted, Door};
 use crate::connect::tcp::ConnectSpec;
@@ -52,6 +52,8 @@ pub struct Dress {
     pub keep_source: bool,
     /// `SO_MARK`.
     pub mark: Option<u32>,
+    /// Where the proxy itself answers what is sent to port 4191 of its workload.
+    pub metrics: Option<SocketAddr>,
 }
 
 // === impl Facts ===
@@ -77,6 +79,13 @@ impl Facts {
     /// What a mesh peer says of its client, where the connection does not say it too.
     pub(crate) fn claim(&self) -> Option<IpAddr> {
         self.claimed.filter(|claimed| *claimed != self.client.ip())
+    }
+
+    /// It is a question to the proxy itself.
+    pub(crate) fn is_own_question(&self, dress: &Dress) -> bool {
+        self.direction == Direction::Inbound
+            && self.destination.port() == METRICS_PORT
+            && dress.metrics.is_some()
     }
 
     /// The part that decisions read.
@@ -114,6 +123,13 @@ pub(crate) fn spec(hop: &Hop, facts: &Facts, own: &[IpAddr], dress: Dress) -> Op
             source: None,
             mark: None,
         }),
+        Hop::Local { to } if to.port() == METRICS_PORT && dress.metrics.is_some() => {
+            dress.metrics.map(|to| ConnectSpec {
+                to,
+                source: None,
+                mark: None,
+            })
+        }
         Hop::Local { to } => {
             let client = facts.client.ip();
             let bind = dress.keep_source

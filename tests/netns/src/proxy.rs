@@ -24,6 +24,8 @@ pub enum Way {
     Inbound,
     /// To the mesh port.
     Mesh,
+    /// To the proxy's own port.
+    Metrics,
 }
 
 /// A connection as the proxy saw it.
@@ -53,6 +55,7 @@ impl Proxy {
             (Way::Outbound, copy(&listeners.outbound)),
             (Way::Inbound, copy(&listeners.inbound)),
             (Way::Mesh, copy(&listeners.mesh)),
+            (Way::Metrics, copy(&listeners.metrics)),
         ];
         let (told, seen) = channel();
         let (stop, stopped) = oneshot::channel();
@@ -110,8 +113,8 @@ impl Drop for Proxy {
 }
 
 async fn relay(way: Way, mut client: TcpStream, peer: SocketAddr, to: SocketAddr) {
-    if way == Way::Mesh {
-        // Answers for itself: nothing else speaks on the mesh port here.
+    if matches!(way, Way::Mesh | Way::Metrics) {
+        // Answers for itself: nothing else speaks on these ports here.
         let mut heard = [0; 5];
         if client.read_exact(&mut heard).await.is_ok() {
             let _ = client.write_all(b"mesh\n").await;
@@ -124,7 +127,7 @@ async fn relay(way: Way, mut client: TcpStream, peer: SocketAddr, to: SocketAddr
             source: None,
             mark: None,
         },
-        Way::Inbound | Way::Mesh => ConnectSpec {
+        Way::Inbound | Way::Mesh | Way::Metrics => ConnectSpec {
             to,
             source: Some(peer.ip()),
             mark: Some(TO_POD),

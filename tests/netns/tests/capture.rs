@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use maille_node::capture::{self, Captured, MESH_PORT};
+use maille_node::capture::{self, Captured, MESH_PORT, METRICS_PORT};
 use maille_sys::NetNs;
 use maille_tests_netns::frames::icmp;
 use maille_tests_netns::lab::{Kind, Node, Pod, tracked};
@@ -134,17 +134,19 @@ fn both_sides_keep_their_addresses() {
 }
 
 #[test]
-fn the_mesh_port_is_the_proxys() {
+fn two_ports_are_the_proxys() {
     let node = Node::new(&[Kind::Meshed, Kind::Meshed, Kind::Plain]);
     let [a, b, c] = &node.pods[..] else {
         unreachable!()
     };
-    serve(&b.namespace, MESH_PORT);
     let proxy = Proxy::start(captured(b));
-    for from in [&c.namespace, &node.namespace, &captured(a).mesh] {
-        for to in b.addresses() {
-            assert_eq!(ask(from, SocketAddr::new(to, MESH_PORT)).unwrap(), "mesh\n");
-            assert_eq!(proxy.saw().way, Way::Mesh);
+    for (port, way) in [(MESH_PORT, Way::Mesh), (METRICS_PORT, Way::Metrics)] {
+        serve(&b.namespace, port);
+        for from in [&c.namespace, &node.namespace, &captured(a).mesh] {
+            for to in b.addresses() {
+                assert_eq!(ask(from, SocketAddr::new(to, port)).unwrap(), "mesh\n");
+                assert_eq!(proxy.saw().way, way);
+            }
         }
     }
 }

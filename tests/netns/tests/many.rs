@@ -78,7 +78,7 @@ fn blocking(stream: TcpStream) -> TcpStream {
 fn share(captured: &Captured, way: Way, all: &Arc<Meeting>) -> thread::JoinHandle<()> {
     let listener: &OwnedFd = match way {
         Way::Outbound => &captured.listeners.outbound,
-        Way::Inbound | Way::Mesh => &captured.listeners.inbound,
+        Way::Inbound | Way::Mesh | Way::Metrics => &captured.listeners.inbound,
     };
     let listener = TcpListener::from(listener.try_clone().unwrap());
     let all = all.clone();
@@ -94,7 +94,7 @@ fn share(captured: &Captured, way: Way, all: &Arc<Meeting>) -> thread::JoinHandl
                     source: None,
                     mark: None,
                 },
-                Way::Inbound | Way::Mesh => ConnectSpec {
+                Way::Inbound | Way::Mesh | Way::Metrics => ConnectSpec {
                     to,
                     source: Some(peer.ip().to_canonical()),
                     mark: Some(TO_POD),

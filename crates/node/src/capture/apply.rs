@@ -115,7 +115,7 @@ pub fn apply(plan: &Plan, kernel: &mut impl Kernel) -> Result<(), ApplyError> {
 pub struct Linux {
     pod: NetNs,
     mesh: NetNs,
-    listeners: [Option<OwnedFd>; 3],
+    listeners: [Option<OwnedFd>; 4],
 }
 
 impl Linux {
@@ -124,17 +124,18 @@ impl Linux {
         Self {
             pod,
             mesh,
-            listeners: [None, None, None],
+            listeners: [None, None, None, None],
         }
     }
 
     /// What was made.
     pub fn finish(self) -> Result<Captured, ApplyError> {
-        let [outbound, inbound, mesh] = self.listeners;
+        let [outbound, inbound, mesh, metrics] = self.listeners;
         let listeners = Listeners {
             outbound: outbound.ok_or(ApplyError::NoListener(Listener::Outbound))?,
             inbound: inbound.ok_or(ApplyError::NoListener(Listener::Inbound))?,
             mesh: mesh.ok_or(ApplyError::NoListener(Listener::Mesh))?,
+            metrics: metrics.ok_or(ApplyError::NoListener(Listener::Metrics))?,
         };
         Ok(Captured {
             mesh: self.mesh,

@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use maille_sys::link::{MAIN_TABLE, Mac, MarkRule, Route};
 
 use super::{
-    INBOUND_PORT, MESH_PORT, OUTBOUND_PORT, Options, POD, PodNet, TO_LISTENER, TO_POD, WIRE, rules,
+    INBOUND_PORT, MESH_PORT, METRICS_PORT, OUTBOUND_PORT, Options, POD, PodNet, TO_LISTENER,
+    TO_POD, WIRE, rules,
 };
 
 /// Which bits of a mark are ours.
@@ -30,7 +31,7 @@ pub enum Place {
     Mesh,
 }
 
-/// One listener of the three.
+/// One listener of the four.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Listener {
     /// For what the pod begins.
@@ -39,6 +40,8 @@ pub enum Listener {
     Inbound,
     /// For other proxies.
     Mesh,
+    /// For questions to the proxy itself.
+    Metrics,
 }
 
 /// One change, done by one call or not at all.
@@ -242,7 +245,7 @@ fn quiet_namespace() -> Vec<Step> {
     steps
 }
 
-fn listeners(options: &Options) -> [Step; 3] {
+fn listeners(options: &Options) -> [Step; 4] {
     let listen = |listener, port, mark| Step::Listen {
         listener,
         port,
@@ -254,6 +257,7 @@ fn listeners(options: &Options) -> [Step; 3] {
         listen(Listener::Outbound, OUTBOUND_PORT, Some(TO_POD)),
         listen(Listener::Inbound, INBOUND_PORT, None),
         listen(Listener::Mesh, MESH_PORT, None),
+        listen(Listener::Metrics, METRICS_PORT, None),
     ]
 }
 

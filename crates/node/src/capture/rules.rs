@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use maille_sys::link::Mac;
 
-use super::{INBOUND_PORT, MESH_PORT, OUTBOUND_PORT, POD, PodNet, TO_LISTENER, WIRE};
+use super::{INBOUND_PORT, MESH_PORT, METRICS_PORT, OUTBOUND_PORT, POD, PodNet, TO_LISTENER, WIRE};
 
 /// The counters of dropped frames, in the order of the rules. `nft list counters` shows them.
 const DROPS: [&str; 11] = [
@@ -328,8 +328,8 @@ fn tcp_from_wire(names: &Names) -> Vec<String> {
     vec![
         "meta l4proto != 6 accept".into(),
         "tcp flags & (syn | ack | rst) != syn accept".into(),
-        format!("ip daddr {v4} tcp dport {MESH_PORT} accept"),
-        format!("ip6 daddr {v6} tcp dport {MESH_PORT} accept"),
+        format!("ip daddr {v4} tcp dport {{ {METRICS_PORT}, {MESH_PORT} }} accept"),
+        format!("ip6 daddr {v6} tcp dport {{ {METRICS_PORT}, {MESH_PORT} }} accept"),
         format!("meta l4proto 6 ip daddr {v4} {to}"),
         format!("meta l4proto 6 ip6 daddr {v6} {to6}"),
         "counter name wire_tcp drop".into(),

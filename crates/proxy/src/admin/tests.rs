@@ -134,6 +134,15 @@ fn ready_is_said_when_it_is_true() {
 }
 
 #[test]
+fn strangers_are_told_numbers_and_readiness() {
+    let public = Public(admin(known()));
+    let status = |path| public.answer(path, "dst=10.96.0.1:80").status.as_u16();
+    assert_eq!((status("/metrics"), status("/live")), (200, 200));
+    assert_eq!(status("/ready"), 503);
+    assert_eq!((status("/snapshot"), status("/decide")), (404, 404));
+}
+
+#[test]
 fn metrics_are_prometheus_text() {
     let (status, text) = read(&admin(known()), "/metrics", "");
     assert_eq!(status, 200);

@@ -102,7 +102,8 @@ impl Core {
         let Some(exchange) = self.exchanges.get(id) else {
             return;
         };
-        if exchange.carries != Carries::Tcp || exchange.silent || exchange.edge.is_some() {
+        let own = exchange.facts.is_own_question(&self.settings.dress);
+        if exchange.carries != Carries::Tcp || exchange.silent || exchange.edge.is_some() || own {
             return;
         }
         let outcome = outcome_of(exchange, self.now);
@@ -115,6 +116,9 @@ impl Core {
 
     /// An exchange has ended.
     pub(super) fn report(&mut self, exchange: &mut Exchange) {
+        if exchange.facts.is_own_question(&self.settings.dress) {
+            return;
+        }
         let edge = match exchange.edge {
             Some(edge) => edge,
             None => {
