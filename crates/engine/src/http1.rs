@@ -9,12 +9,16 @@ mod body;
 mod chars;
 mod facts;
 mod head;
+mod target;
 mod write;
 
 pub use body::{Advance, Body};
 pub(crate) use chars::{is_text, is_token};
 pub use head::{parse_request, parse_response};
 pub use write::{canonical_reason, write_request, write_response};
+
+/// Lengths and chunk sizes above this are refused: they are what others read as negative numbers, or as small ones.
+pub const LONGEST_BODY: u64 = i64::MAX as u64;
 
 /// The bytes from `start` to `end` of the buffer that was parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,12 +84,21 @@ pub enum Malformed {
     /// There are more fields than [`Limits::fields`].
     #[error("too many fields")]
     TooManyFields,
+    /// The request line alone is longer than [`Limits::head`].
+    #[error("request target too long")]
+    TargetTooLong,
     /// The first line is not one of RFC 9112, sections 3 and 4.
     #[error("malformed start line")]
     StartLine,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
-    #[error("unsupported version")]
+    /// A target that is none of the four forms, or not the form that the method has (RFC 9112, section 3.2).
+    #[error("malformed request target")]
+    Target,
+    /// What stands in the place of the version is none.
+    #[error("malformed version")]
     Version,
+    /// A version, but neither HTTP/1.0 nor HTTP/1.1.
+    #[error("unsupported version")]
+    UnknownVersion,
     /// A line that does not end with CR LF, and with nothing else.
     #[error("malformed line end")]
     LineEnd,
@@ -98,12 +111,15 @@ pub enum Malformed {
     /// None where one is needed, more than one, or not `host[:port]`.
     #[error("missing, repeated or malformed Host")]
     Host,
-    /// More than one, not only digits, or too large.
+    /// More than one, not only digits, larger than [`LONGEST_BODY`], or where there can be no body.
     #[error("malformed Content-Length")]
     ContentLength,
-    /// Anything but one `chunked` in HTTP/1.1 where it is allowed, or beside Content-Length.
+    /// Anything but one `chunked`, at the end, in HTTP/1.1 where it is allowed; or beside Content-Length.
     #[error("unacceptable Transfer-Encoding")]
     TransferEncoding,
+    /// A request whose body ends as it should, but in a coding beside `chunked` that its reader may not know.
+    #[error("unknown transfer coding")]
+    UnknownCoding,
     /// A chunk without a proper size, extension or end.
     #[error("malformed chunk")]
     Chunk,
@@ -223,10 +239,13 @@ impl RequestKind {
 // === impl Malformed ===
 
 impl Malformed {
-    /// The status that a client is answered with: 431 for what is too large, else 400.
+    /// The status that a client is answered with: 400 where nothing says it better.
     pub fn status(self) -> u16 {
         match self {
             Self::HeadTooLarge | Self::TooManyFields => 431,
+            Self::TargetTooLong => 414,
+            Self::UnknownCoding => 501,
+            Self::UnknownVersion => 505,
             _ => 400,
         }
     }

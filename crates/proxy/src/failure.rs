@@ -35,6 +35,15 @@ pub enum Failure {
     /// The request's head is larger than allowed.
     #[error("the request head is too large")]
     HeadTooLarge,
+    /// The request's target is.
+    #[error("the request target is too long")]
+    TargetTooLong,
+    /// The request's body is in a transfer coding that its reader may not know.
+    #[error("the transfer coding of the request is not known")]
+    UnknownCoding,
+    /// The request is of another version of HTTP.
+    #[error("the version of HTTP is not supported")]
+    UnknownVersion,
     /// The response is no valid HTTP/1 message.
     #[error("the response is malformed")]
     MalformedResponse,
@@ -130,7 +139,7 @@ impl Blame {
 
 impl Failure {
     /// Every failure, in the order of the wire's table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
@@ -140,6 +149,9 @@ impl Failure {
         Self::Misdirected,
         Self::MalformedRequest,
         Self::HeadTooLarge,
+        Self::TargetTooLong,
+        Self::UnknownCoding,
+        Self::UnknownVersion,
         Self::MalformedResponse,
         Self::UpstreamClosed,
         Self::Draining,
@@ -156,7 +168,11 @@ impl Failure {
             Self::NoEndpoint => "no-endpoint",
             Self::UnknownAddress => "unknown-address",
             Self::Misdirected => "misdirected",
-            Self::MalformedRequest | Self::HeadTooLarge => "malformed-request",
+            Self::MalformedRequest
+            | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::UnknownCoding
+            | Self::UnknownVersion => "malformed-request",
             Self::MalformedResponse => "malformed-response",
             Self::UpstreamClosed => "upstream-closed",
             Self::Draining => "draining",
@@ -178,6 +194,9 @@ impl Failure {
             Self::Misdirected => 421,
             Self::MalformedRequest => 400,
             Self::HeadTooLarge => 431,
+            Self::TargetTooLong => 414,
+            Self::UnknownCoding => 501,
+            Self::UnknownVersion => 505,
             Self::MalformedResponse | Self::UpstreamClosed => 502,
         }
     }
@@ -194,7 +213,11 @@ impl Failure {
     pub const fn stage(self) -> Stage {
         match self {
             Self::Draining | Self::Overloaded => Stage::Accept,
-            Self::MalformedRequest | Self::HeadTooLarge => Stage::Detect,
+            Self::MalformedRequest
+            | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::UnknownCoding
+            | Self::UnknownVersion => Stage::Detect,
             Self::UnknownAddress | Self::Misdirected => Stage::Route,
             Self::NoEndpoint => Stage::Balance,
             Self::ConnectRefused
@@ -208,7 +231,11 @@ impl Failure {
     /// Whose fault it is.
     pub const fn blame(self) -> Blame {
         match self {
-            Self::MalformedRequest | Self::HeadTooLarge => Blame::Client,
+            Self::MalformedRequest
+            | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::UnknownCoding
+            | Self::UnknownVersion => Blame::Client,
             Self::PeerIdentity
             | Self::UnknownAddress
             | Self::Misdirected
@@ -238,6 +265,9 @@ impl Failure {
             | Self::Misdirected
             | Self::MalformedRequest
             | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::UnknownCoding
+            | Self::UnknownVersion
             | Self::MalformedResponse => Retry::Never,
         }
     }

@@ -4,7 +4,7 @@
 //! Must give the same answer however the bytes were split, and never take a byte of the next message. Read `head.rs` for what decides the framing.
 
 use super::chars::{TEXT, TOKEN, end_of_text, is};
-use super::{Framing, Malformed};
+use super::{Framing, LONGEST_BODY, Malformed};
 
 /// Bytes of the line that begins a chunk, extensions included.
 const CHUNK_LINE: u16 = 4 * 1024;
@@ -12,6 +12,11 @@ const CHUNK_LINE: u16 = 4 * 1024;
 const TRAILERS: u16 = 16 * 1024;
 /// Digits of a chunk's size.
 const DIGITS: u16 = 16;
+/// Trailers that some recipients merge into the head, where they would say another length or another host
+/// (RFC 9110, section 6.5.1).
+const FORBIDDEN: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+/// The longest of them.
+const LONGEST_NAME: usize = 17;
 
 /// A body, as far as it has been seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +26,14 @@ pub struct Body {
     left: u64,
     /// Bytes of the line or section so far.
     line: u16,
+    name: Name,
+}
+
+/// The beginning of a trailer's name, in lower case; its length may be more than is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Name {
+    bytes: [u8; LONGEST_NAME],
+    length: u16,
 }
 
 /// What a call of [`Body::advance`] found.
@@ -41,6 +54,8 @@ enum State {
     Size,
     /// White space before an extension's semicolon.
     Space,
+    /// Behind the semicolon: white space, then a name.
+    Semicolon,
     Extension,
     SizeLf,
     Data,
@@ -52,6 +67,22 @@ enum State {
     Value,
     TrailerLf,
     LastLf,
+}
+
+// === impl Name ===
+
+impl Name {
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(usize::from(self.length)) {
+            *place = byte.to_ascii_lowercase();
+        }
+        self.length = self.length.saturating_add(1);
+    }
+
+    fn is_forbidden(&self) -> bool {
+        let name = self.bytes.get(..usize::from(self.length));
+        name.is_some_and(|name| FORBIDDEN.contains(&name))
+    }
 }
 
 // === impl Body ===
@@ -69,6 +100,7 @@ impl Body {
             state,
             left,
             line: 0,
+            name: Name::default(),
         }
     }
 
@@ -129,15 +161,20 @@ impl Body {
         self.line = self.line.saturating_add(1);
         match (self.state, byte) {
             (State::Size, b'\r') if self.line > 1 => Ok(State::SizeLf),
-            (State::Size, b';') if self.line > 1 => Ok(State::Extension),
+            (State::Size, b';') if self.line > 1 => Ok(State::Semicolon),
             (State::Size, b' ' | b'\t') if self.line > 1 => Ok(State::Space),
             (State::Size, _) if self.line <= DIGITS => {
                 let digit = char::from(byte).to_digit(16).ok_or(Malformed::Chunk)?;
                 self.left = self.left << 4 | u64::from(digit);
+                if self.left > LONGEST_BODY {
+                    return Err(Malformed::Chunk);
+                }
                 Ok(State::Size)
             }
             (State::Space, b' ' | b'\t') if self.line < CHUNK_LINE => Ok(State::Space),
-            (State::Space, b';') => Ok(State::Extension),
+            (State::Space, b';') => Ok(State::Semicolon),
+            (State::Semicolon, b' ' | b'\t') if self.line < CHUNK_LINE => Ok(State::Semicolon),
+            (State::Semicolon, _) if is(byte, TOKEN) => Ok(State::Extension),
             (State::SizeLf, b'\n') => {
                 self.line = 0;
                 Ok(if self.left == 0 {
@@ -151,14 +188,20 @@ impl Body {
                 self.line = 0;
                 Ok(State::Size)
             }
-            (State::Size | State::Space | State::SizeLf | State::DataCr | State::DataLf, _) => {
-                Err(Malformed::Chunk)
-            }
+            (
+                State::Size
+                | State::Space
+                | State::Semicolon
+                | State::SizeLf
+                | State::DataCr
+                | State::DataLf,
+                _,
+            ) => Err(Malformed::Chunk),
             _ => self.trailer(byte),
         }
     }
 
-    fn trailer(&self, byte: u8) -> Result<State, Malformed> {
+    fn trailer(&mut self, byte: u8) -> Result<State, Malformed> {
         if self.line >= TRAILERS {
             return Err(Malformed::Trailer);
         }
@@ -166,8 +209,15 @@ impl Body {
             (State::Trailer, b'\r') => Ok(State::LastLf),
             (State::LastLf, b'\n') => Ok(State::Ended),
             (State::TrailerLf, b'\n') => Ok(State::Trailer),
+            (State::Name, b':') if self.name.is_forbidden() => Err(Malformed::Trailer),
             (State::Name, b':') => Ok(State::Value),
-            (State::Trailer | State::Name, _) if is(byte, TOKEN) => Ok(State::Name),
+            (State::Trailer | State::Name, _) if is(byte, TOKEN) => {
+                if self.state == State::Trailer {
+                    self.name = Name::default();
+                }
+                self.name.push(byte);
+                Ok(State::Name)
+            }
             _ => Err(Malformed::Trailer),
         }
     }

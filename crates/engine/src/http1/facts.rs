@@ -3,17 +3,33 @@
 //!
 //! Must refuse whatever two recipients could read differently. Read `body.rs` next.
 
-use super::chars::{HOST, is};
-use super::{Framing, Malformed, RequestHead, RequestKind, ResponseHead, Span, Version};
+use super::chars::{HOST, is, is_token};
+use super::{
+    Framing, LONGEST_BODY, Malformed, RequestHead, RequestKind, ResponseHead, Span, Version,
+};
 
 /// What both kinds of heads have.
 #[derive(Debug, Default)]
 struct Facts {
     length: Option<u64>,
     chunked: bool,
+    /// Codings stand before `chunked`.
+    coded: Coded,
     close: bool,
     keep_alive: bool,
     upgrade: bool,
+}
+
+/// What is chunked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Coded {
+    /// The content itself.
+    #[default]
+    Not,
+    /// The content in codings that are registered (RFC 9112, section 7).
+    Known,
+    /// The content in something else.
+    Unknown,
 }
 
 /// Of a request.
@@ -45,9 +61,10 @@ impl Facts {
                 }
             }
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                if self.chunked {
                     return Err(Malformed::TransferEncoding);
                 }
+                self.coded = codings(value).ok_or(Malformed::TransferEncoding)?;
                 self.chunked = true;
             }
             _ => {}
@@ -103,13 +120,24 @@ impl RequestFacts {
         Ok(())
     }
 
-    pub(super) fn settle(self, head: &mut RequestHead) -> Result<(), Malformed> {
+    pub(super) fn settle(self, buf: &[u8], head: &mut RequestHead) -> Result<(), Malformed> {
         let modern = head.version == Version::Http11;
         if self.host.is_none() && modern {
             return Err(Malformed::Host);
         }
+        if self.both.coded != Coded::Not && modern && self.both.length.is_none() {
+            return Err(Malformed::UnknownCoding);
+        }
         head.host = self.host;
         head.framing = self.both.framing(head.version)?.unwrap_or(Framing::None);
+        // Some read a body here, some a tunnel's first bytes (RFC 9110, section 9.3.6).
+        if head.method.of(buf) == b"CONNECT" {
+            match head.framing {
+                Framing::None | Framing::Length(0) => {}
+                Framing::Chunked => return Err(Malformed::TransferEncoding),
+                _ => return Err(Malformed::ContentLength),
+            }
+        }
         head.keep_alive = self.both.persists(head.version);
         head.upgrade = modern && self.both.upgrade && self.protocol;
         head.expects_continue = modern && self.expects_continue;
@@ -133,7 +161,7 @@ impl ResponseFacts {
         let status = head.status;
         let given = self.both.framing(head.version)?;
         let bare = status < 200 || status == 204;
-        if bare && self.both.chunked {
+        if self.both.coded == Coded::Unknown || (bare && self.both.chunked) {
             return Err(Malformed::TransferEncoding);
         }
         if status == 101 && asked != RequestKind::Upgrade {
@@ -152,19 +180,47 @@ impl ResponseFacts {
     }
 }
 
-/// `1*DIGIT` that fits.
+/// What stands before the one `chunked`, which is the last; `None` for whatever else is said.
+fn codings(value: &[u8]) -> Option<Coded> {
+    const CHUNKED: &[u8] = b"chunked";
+    if value.eq_ignore_ascii_case(CHUNKED) {
+        return Some(Coded::Not);
+    }
+    let (others, last) = value.split_at(value.iter().rposition(|&byte| byte == b',')?);
+    let last = last[1..].trim_ascii();
+    let mut coded = Coded::Known;
+    for other in others.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        if !is_token(other) || other.eq_ignore_ascii_case(CHUNKED) {
+            return None;
+        }
+        let known = [
+            &b"gzip"[..],
+            b"deflate",
+            b"compress",
+            b"x-gzip",
+            b"x-compress",
+        ];
+        if !known.iter().any(|known| other.eq_ignore_ascii_case(known)) {
+            coded = Coded::Unknown;
+        }
+    }
+    last.eq_ignore_ascii_case(CHUNKED).then_some(coded)
+}
+
+/// `1*DIGIT`, at most [`LONGEST_BODY`].
 fn digits(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }
-    value.iter().try_fold(0u64, |sum, &byte| {
+    let length = value.iter().try_fold(0u64, |sum, &byte| {
         let digit = char::from(byte).to_digit(10)?;
         sum.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    });
+    length.filter(|&length| length <= LONGEST_BODY)
 }
 
 /// `uri-host [ ":" port ]`, perhaps empty (RFC 9110, section 7.2; RFC 3986, section 3.2.2).
-fn is_host(value: &[u8]) -> bool {
+pub(super) fn is_host(value: &[u8]) -> bool {
     let name = if value.first() == Some(&b'[') {
         let Some(end) = value.iter().position(|&byte| byte == b']') else {
             return false;
@@ -220,7 +276,7 @@ mod tests {
     fn lengths() {
         assert_eq!(digits(b"0"), Some(0));
         assert_eq!(digits(b"0042"), Some(42));
-        assert_eq!(digits(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(digits(b"9223372036854775807"), Some(LONGEST_BODY));
         for bad in [
             &b""[..],
             b"+5",
@@ -228,7 +284,10 @@ mod tests {
             b"0x5",
             b"5, 5",
             b"5 5",
+            b"9223372036854775808",
+            b"18446744073709551615",
             b"18446744073709551616",
+            b"18446744073709551621",
             b"5\xb2",
             b"1.0",
         ] {

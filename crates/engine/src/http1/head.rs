@@ -5,6 +5,7 @@
 
 use super::chars::{TARGET, TOKEN, end_of_text, is};
 use super::facts::{RequestFacts, ResponseFacts};
+use super::target;
 use super::{Limits, Malformed, RequestHead, RequestKind, ResponseHead, Span, Version};
 
 /// Stops a parse.
@@ -35,11 +36,25 @@ pub fn parse_request(
     limits: &Limits,
     head: &mut RequestHead,
 ) -> Result<Option<usize>, Malformed> {
-    if !may_be_whole(buf, limits, &mut head.scanned)? {
+    let which_part = |malformed| match malformed {
+        Malformed::HeadTooLarge => too_large(within(buf, limits)),
+        other => other,
+    };
+    if !may_be_whole(buf, limits, &mut head.scanned).map_err(which_part)? {
         return Ok(None);
     }
     let outcome = request(within(buf, limits), limits, head);
-    settle(buf, limits, outcome, &mut head.scanned)
+    settle(buf, limits, outcome, &mut head.scanned).map_err(which_part)
+}
+
+/// What is too large of a request: its target (RFC 9112, section 3), where not even the first line has ended.
+fn too_large(buf: &[u8]) -> Malformed {
+    let line = buf.strip_prefix(b"\r\n").unwrap_or(buf);
+    if line.contains(&b' ') && !line.contains(&b'\n') {
+        Malformed::TargetTooLong
+    } else {
+        Malformed::HeadTooLarge
+    }
 }
 
 /// Parses the head of a response, in the same way; `asked` is the request that it answers.
@@ -109,6 +124,7 @@ fn request(buf: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<usize,
     head.start = cursor.at;
     head.method = cursor.word(TOKEN)?;
     head.target = cursor.word(TARGET)?;
+    target::check(head.method.of(buf), head.target.of(buf))?;
     head.version = cursor.version()?;
     cursor.line_end()?;
     head.fields.clear();
@@ -120,7 +136,7 @@ fn request(buf: &[u8], limits: &Limits, head: &mut RequestHead) -> Result<usize,
         facts.see(buf, name, value)?;
         head.fields.push((name, value));
     }
-    facts.settle(head)?;
+    facts.settle(buf, head)?;
     Ok(cursor.at)
 }
 
@@ -171,15 +187,26 @@ impl Cursor<'_> {
     }
 
     fn version(&mut self) -> Result<Version, Stop> {
-        const NAME: &[u8] = b"HTTP/1.";
+        const FORM: &[u8] = b"HTTP/0.0";
         let rest = &self.buf[self.at..];
-        let version = match rest.get(..NAME.len() + 1) {
+        let version = match rest.get(..FORM.len()) {
             Some(b"HTTP/1.1") => Version::Http11,
             Some(b"HTTP/1.0") => Version::Http10,
-            None if NAME.starts_with(rest) || rest == NAME => return Err(Stop::Short),
-            _ => return Err(Malformed::Version.into()),
+            _ => {
+                let fits = |(&byte, &form): (&u8, &u8)| match form {
+                    b'0' => byte.is_ascii_digit(),
+                    _ => byte == form,
+                };
+                return Err(if !rest.iter().zip(FORM).all(fits) {
+                    Malformed::Version.into()
+                } else if rest.len() < FORM.len() {
+                    Stop::Short
+                } else {
+                    Malformed::UnknownVersion.into()
+                });
+            }
         };
-        self.at += NAME.len() + 1;
+        self.at += FORM.len();
         Ok(version)
     }
 

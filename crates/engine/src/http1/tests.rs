@@ -97,6 +97,7 @@ fn accepted_requests() {
         "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
         "GET / HTTP/1.0\r\n\r\n",
         "PRI / HTTP/1.1\r\nhOsT: a\r\n\r\n",
+        "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 0\r\n\r\n",
         "M-SEARCH / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
         "GET /\u{e9}\u{1f600} HTTP/1.1\r\nHost: a\r\nX: \u{e9}\r\n\r\n",
         "GET /a\"<>\\^`{|} HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -127,14 +128,19 @@ const MALFORMED: &[(&str, Malformed)] = &[
     ("GET /a\0 HTTP/1.1\r\nHost: a\r\n\r\n", M::StartLine),
     ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", M::StartLine),
     ("G\u{e9}T / HTTP/1.1\r\nHost: a\r\n\r\n", M::StartLine),
-    ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", M::Version),
-    ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", M::Version),
-    ("GET / HTTP/0.9\r\nHost: a\r\n\r\n", M::Version),
+    ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", M::UnknownVersion),
+    ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", M::UnknownVersion),
+    ("GET / HTTP/0.9\r\nHost: a\r\n\r\n", M::UnknownVersion),
     ("GET / HTTP/1.10\r\nHost: a\r\n\r\n", M::LineEnd),
     ("GET / HTTP/11\r\nHost: a\r\n\r\n", M::Version),
     ("GET / http/1.1\r\nHost: a\r\n\r\n", M::Version),
     ("GET / HTTP/1\r\nHost: a\r\n\r\n", M::Version),
     ("GET / ICAP/1.0\r\nHost: a\r\n\r\n", M::Version),
+    // Targets.
+    ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", M::Target),
+    ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", M::Target),
+    ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", M::Target),
+    ("CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n", M::Target),
     // Line ends.
     ("GET / HTTP/1.1\nHost: a\n\n", M::LineEnd),
     ("GET / HTTP/1.1\r\nHost: a\n\r\n", M::LineEnd),
@@ -229,6 +235,18 @@ const MALFORMED: &[(&str, Malformed)] = &[
         M::ContentLength,
     ),
     (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n",
+        M::ContentLength,
+    ),
+    (
+        "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+        M::ContentLength,
+    ),
+    (
+        "CONNECT a:443 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        M::TransferEncoding,
+    ),
+    (
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \u{665}\r\n\r\n",
         M::ContentLength,
     ),
@@ -251,6 +269,26 @@ const MALFORMED: &[(&str, Malformed)] = &[
     ),
     (
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        M::UnknownCoding,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\t,\tchunked\r\n\r\n",
+        M::UnknownCoding,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        M::TransferEncoding,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: , chunked\r\n\r\n",
+        M::TransferEncoding,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked,\r\n\r\n",
+        M::TransferEncoding,
+    ),
+    (
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip;q=1, chunked\r\n\r\n",
         M::TransferEncoding,
     ),
     (
@@ -287,7 +325,12 @@ const MALFORMED: &[(&str, Malformed)] = &[
 fn malformed_requests() {
     for (text, why) in MALFORMED {
         assert_eq!(request(text.as_bytes()).err(), Some(*why), "{text:?}");
-        assert_eq!(why.status(), 400);
+        let status = match why {
+            M::UnknownVersion => 505,
+            M::UnknownCoding => 501,
+            _ => 400,
+        };
+        assert_eq!(why.status(), status);
         // In whatever pieces it comes.
         let mut head = RequestHead::default();
         let refused = (1..=text.len()).find_map(|end| {
@@ -310,12 +353,16 @@ fn too_much_is_431() {
     let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(64 * 1024));
     let long = request(long.as_bytes()).unwrap_err();
     assert_eq!((many, many.status()), (M::TooManyFields, 431));
-    assert_eq!((long, long.status()), (M::HeadTooLarge, 431));
+    assert_eq!((long, long.status()), (M::TargetTooLong, 414));
 }
 
 #[test]
 fn a_head_without_end_is_refused_in_time() {
-    for line in ["GET /", "GET / HTTP/1.1\r\nHost: a\r\nX: "] {
+    for (line, why) in [
+        ("aaaa", Malformed::HeadTooLarge),
+        ("\r\nGET /", Malformed::TargetTooLong),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: ", Malformed::HeadTooLarge),
+    ] {
         let mut buf = line.as_bytes().to_vec();
         let mut head = RequestHead::default();
         let limits = Limits::default();
@@ -327,7 +374,7 @@ fn a_head_without_end_is_refused_in_time() {
             }
             assert!(buf.len() < limits.head + 2000);
         };
-        assert_eq!(refused, Malformed::HeadTooLarge);
+        assert_eq!(refused, why);
     }
 }
 
@@ -386,6 +433,14 @@ fn how_responses_end() {
             "Transfer-Encoding: chunked\r\n",
             Head,
             None,
+            true,
+            false,
+        ),
+        (
+            200,
+            "Transfer-Encoding: gzip , Chunked\r\n",
+            Other,
+            Chunked,
             true,
             false,
         ),
@@ -459,7 +514,7 @@ fn malformed_responses() {
         ("HTTP/1.1 abc OK\r\n\r\n", StartLine),
         ("HTTP/1.1 200 O\x01K\r\n\r\n", LineEnd),
         ("HTTP/2 200 OK\r\n\r\n", Version),
-        ("HTTP/1.2 200 OK\r\n\r\n", Version),
+        ("HTTP/1.2 200 OK\r\n\r\n", UnknownVersion),
         ("\r\nHTTP/1.1 200 OK\r\n\r\n", Version),
         ("HTTP/1.1 200 OK\n\n", LineEnd),
         ("HTTP/1.1 200 OK\r\nX : a\r\n\r\n", FieldName),
@@ -482,6 +537,14 @@ fn malformed_responses() {
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
             TransferEncoding,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity, chunked\r\n\r\n",
+            TransferEncoding,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775808\r\n\r\n",
+            ContentLength,
         ),
     ] {
         assert_eq!(

@@ -89,8 +89,13 @@ impl Core {
                         return bytes.len();
                     }
                     Head::Whole(length) => {
-                        self.begin_http(conn, &bytes[at..at + length]);
+                        let head = &bytes[at..at + length];
+                        let connect = self.request.method.of(head) == b"CONNECT";
+                        self.begin_http(conn, head);
                         at += length;
+                        if connect && self.refused_ahead(conn, &bytes[at..]) {
+                            return bytes.len();
+                        }
                     }
                 }
                 continue;
@@ -111,6 +116,19 @@ impl Core {
         at
     }
 
+    /// Whether bytes came ahead of a tunnel that was refused at once: they are no requests (RFC 9931), and the connection ends.
+    fn refused_ahead(&mut self, conn: ConnId, ahead: &[u8]) -> bool {
+        let over = self
+            .conns
+            .get(conn)
+            .is_some_and(|client| client.exchange.is_none());
+        let refused = over && !ahead.is_empty();
+        if refused {
+            self.linger(conn);
+        }
+        refused
+    }
+
     fn request_body(&mut self, id: Id<Exchange>, conn: ConnId, bytes: &[u8]) -> usize {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return bytes.len();
@@ -124,8 +142,7 @@ impl Core {
                 step.taken
             }
             Err(_) => {
-                let answered = exchange.answered;
-                if answered {
+                if exchange.begun() {
                     self.conns.close(conn);
                     self.broken(id, End::Down);
                 } else {

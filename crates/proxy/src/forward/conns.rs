@@ -85,6 +85,14 @@ enum Fin {
     Sent,
 }
 
+/// What happens after the last byte that is queued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Close {
+    Not,
+    Close,
+    Reset,
+}
+
 /// A head that is not complete yet.
 #[derive(Debug, Default)]
 pub(super) enum Partial {
@@ -123,7 +131,7 @@ pub(super) struct Conn {
     /// Served a message before.
     pub(super) used: bool,
     fin: Fin,
-    close: bool,
+    last: Close,
     dirty: bool,
     /// In the list of connections with something to do.
     pumping: bool,
@@ -162,7 +170,7 @@ impl Conn {
             input_ended: false,
             used: false,
             fin: Fin::No,
-            close: false,
+            last: Close::Not,
             dirty: false,
             pumping: false,
         }
@@ -175,7 +183,7 @@ impl Conn {
 
     /// Whether it is being closed.
     pub(super) fn closing(&self) -> bool {
-        self.close || self.role == Role::Gone
+        self.last != Close::Not || self.role == Role::Gone
     }
 }
 
@@ -294,12 +302,17 @@ impl Conns {
         if conn.unsent() > 0 || conn.connecting || conn.role == Role::Gone {
             return;
         }
-        if conn.close {
-            conn.role = Role::Gone;
-            self.effects.push_back(Effect::Close(id));
-        } else if conn.fin == Fin::Wanted {
-            conn.fin = Fin::Sent;
-            self.effects.push_back(Effect::Shutdown(id));
+        match conn.last {
+            Close::Close => {
+                conn.role = Role::Gone;
+                self.effects.push_back(Effect::Close(id));
+            }
+            Close::Reset => self.abort(id),
+            Close::Not if conn.fin == Fin::Wanted => {
+                conn.fin = Fin::Sent;
+                self.effects.push_back(Effect::Shutdown(id));
+            }
+            Close::Not => {}
         }
     }
 
@@ -410,13 +423,22 @@ impl Conns {
     pub(super) fn close(&mut self, id: ConnId) {
         if let Some(conn) = self.table.get_mut(id) {
             conn.exchange = None;
-            conn.close = true;
+            conn.last = Close::Close;
             if conn.connecting {
                 conn.role = Role::Gone;
                 self.effects.push_back(Effect::Close(id));
             } else {
                 self.mark(id);
             }
+        }
+    }
+
+    /// Resets after what is queued, so that the peer does not take the end of the connection for an end of the message.
+    pub(super) fn reset(&mut self, id: ConnId) {
+        if let Some(conn) = self.table.get_mut(id) {
+            conn.exchange = None;
+            conn.last = Close::Reset;
+            self.mark(id);
         }
     }
 

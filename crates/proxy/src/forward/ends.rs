@@ -68,6 +68,7 @@ impl Core {
             return;
         };
         let raw = exchange.raw;
+        let until_close = exchange.begun() && exchange.response.body.ends_with_connection();
         let near = exchange.side(gone);
         let far = exchange.side(gone.other());
         match gone {
@@ -87,6 +88,13 @@ impl Core {
         match far {
             Side::Plain(conn) if raw => {
                 self.conns.abort(conn);
+                self.finish(id);
+            }
+            // The end of the connection would say that the body is whole.
+            Side::Plain(conn) if gone == End::Up && until_close => {
+                self.forget(id, End::Down);
+                self.timers.set(self.now + LAST_WRITE, Timer::Close(conn));
+                self.conns.reset(conn);
                 self.finish(id);
             }
             Side::Stream { mesh, stream } if raw || gone == End::Down => {
@@ -201,7 +209,9 @@ impl Core {
         if exchange.raw || exchange.carries == Carries::Tcp {
             return self.close(conn);
         }
-        if whole && exchange.keep_down && !self.draining {
+        // Bytes that a client sent ahead into a tunnel it was refused are no requests (RFC 9931).
+        let ahead = exchange.request_head.kind == RequestKind::Connect && !client.inbuf.is_empty();
+        if whole && exchange.keep_down && !self.draining && !ahead {
             let more = !client.inbuf.is_empty() || client.input_ended;
             self.conns.release(conn, Hold::Full);
             self.conns.release(conn, Hold::Undecided);

@@ -184,6 +184,16 @@ impl Exchange {
             counted: (0, 0),
         }
     }
+
+    /// The answer is complete. A server that was not asked whole by then may take the rest for its next request.
+    pub(super) fn answer_ended(&mut self) {
+        self.keep_up &= self.request.ended;
+    }
+
+    /// The final answer has begun: nothing else can be said any more. Interim ones do not count.
+    pub(super) fn begun(&self) -> bool {
+        self.status != 0
+    }
 }
 
 // === impl Flow ===

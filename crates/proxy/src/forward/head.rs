@@ -197,10 +197,12 @@ impl ResponseFacts {
 }
 
 fn of_request(malformed: Malformed) -> Failure {
-    if malformed.status() == 431 {
-        Failure::HeadTooLarge
-    } else {
-        Failure::MalformedRequest
+    match malformed.status() {
+        414 => Failure::TargetTooLong,
+        431 => Failure::HeadTooLarge,
+        501 => Failure::UnknownCoding,
+        505 => Failure::UnknownVersion,
+        _ => Failure::MalformedRequest,
     }
 }
 

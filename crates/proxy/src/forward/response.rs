@@ -32,18 +32,23 @@ impl Core {
         if facts.interim {
             exchange.interim += 1;
             if exchange.interim > INTERIM {
-                self.broken(id, End::Up);
+                self.drop_upstream(id);
+                self.fail(id, Failure::MalformedResponse);
             }
             return;
         }
         exchange.status = facts.status;
-        exchange.keep_up = facts.keep_alive;
         exchange.keep_down &= facts.keep_alive;
+        // Neither side may have said `close`.
+        exchange.keep_up = exchange.keep_down;
         if facts.tunnel {
             return self.become_raw(id);
         }
         let all = facts.is_all();
         exchange.response.body = facts.body;
+        if all {
+            exchange.answer_ended();
+        }
         if exchange.request_head.may_tunnel {
             // It does not: the end of the request, which had to wait for this, follows.
             exchange.request_head.may_tunnel = false;
@@ -95,7 +100,7 @@ impl Core {
             // The rest of the request has nobody to go to.
             return self.stop_request(id);
         }
-        if exchange.answered {
+        if exchange.begun() {
             return self.broken(id, End::Up);
         }
         self.conns.abort(conn);
@@ -143,7 +148,7 @@ impl Core {
         let unseen = failure.retry() == crate::failure::Retry::Elsewhere;
         if unseen && exchange.replayable && !exchange.answered {
             self.attempt_elsewhere(id, failure);
-        } else if exchange.answered {
+        } else if exchange.begun() {
             self.broken(id, End::Up);
         } else {
             self.fail(id, failure);

@@ -2,7 +2,7 @@
 //! The upstream side as a plain HTTP/1 server: its response head is parsed strictly, its body is followed to the end.
 //!
 //! A connection is used again only when both directions of its message ended cleanly and neither said `close`: anything else
-//! would let the rest of one request be read as the next. Must never reuse a connection that sent a byte too much. Next: `stream.rs`.
+//! would let the rest of one request be read as the next. So would a request that went on when its answer had ended. Must never reuse a connection that sent a byte too much. Next: `stream.rs`.
 
 use super::Core;
 use super::exchange::{End, Exchange, Last, Side};
@@ -66,6 +66,9 @@ impl Core {
             }
             match exchange.response.body.advance(&bytes[at..]) {
                 Ok(step) => {
+                    if step.ended {
+                        exchange.answer_ended();
+                    }
                     self.forward(id, End::Down, &bytes[at..at + step.taken], step.ended);
                     at += step.taken;
                     if step.ended {

@@ -221,10 +221,10 @@ impl Core {
         }
         if let Side::Stream { mesh, stream } = exchange.up {
             exchange.up = Side::None;
-            let answered = exchange.answered;
+            let begun = exchange.begun();
             exchange.failure = Some(Failure::MalformedResponse);
             self.stream_code(mesh, stream, Code::PROTOCOL_ERROR);
-            if answered {
+            if begun {
                 self.broken(id, End::Up);
             } else {
                 self.fail(id, Failure::MalformedResponse);
@@ -248,7 +248,7 @@ impl Core {
                 self.upstream_failed(id, Failure::Overloaded)
             }
             End::Up if exchange.response.ended => self.stop_request(id),
-            End::Up if exchange.answered || exchange.raw => self.broken(id, End::Up),
+            End::Up if exchange.begun() || exchange.raw => self.broken(id, End::Up),
             End::Up => self.fail(id, Failure::UpstreamClosed),
         }
     }

@@ -53,7 +53,8 @@ fn chunked() {
         "A;x=y\r\n0123456789\r\n0\r\n\r\n",
         "1 ;a\t=\"b;c\"\r\n\r\r\n0;last\r\n\r\n",
         "2\r\n\r\n\r\n0\r\nDigest: abc\r\nX:\r\n\r\n",
-        "1;\r\na\r\n0\r\n\r\n",
+        "1; \ta;b=c\r\na\r\n0\r\n\r\n",
+        "1\r\na\r\n0\r\nHost-: b\r\nContent-Length-Of-It: 5\r\nContent: 1\r\n\r\n",
     ] {
         for size in [1, 2, 3, 1000] {
             let (taken, body) = follow(Framing::Chunked, text.as_bytes(), size).unwrap();
@@ -87,6 +88,11 @@ fn malformed_chunks() {
         "1\rx",
         "00000000000000001\r\n",
         "fffffffffffffffff\r\n",
+        "8000000000000000\r\n",
+        "ffffffffffffffff\r\n",
+        "1;\r\n",
+        "1; \r\n",
+        "1;=a\r\n",
         ";x\r\n",
         "1;a\nb\r\n",
         "1;a\0\r\n",
@@ -105,6 +111,9 @@ fn malformed_chunks() {
         "0\r\nX: y\n\r\n",
         "0\r\nX: y\r\n z\r\n\r\n",
         "0\r\nX: \0\r\n\r\n",
+        "0\r\nX: y\r\nContent-Length: 5\r\n\r\n",
+        "0\r\ntransfer-ENCODING: chunked\r\n\r\n",
+        "0\r\nhost: a\r\n\r\n",
         "1 a\r\n",
         "1,1\r\n",
         "1\t\r\n",
