@@ -87,8 +87,8 @@ enum Fin {
 
 /// What happens after the last byte that is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Close {
-    Not,
+enum Afterwards {
+    Nothing,
     Close,
     Reset,
 }
@@ -131,7 +131,7 @@ pub(super) struct Conn {
     /// Served a message before.
     pub(super) used: bool,
     fin: Fin,
-    last: Close,
+    last: Afterwards,
     dirty: bool,
     /// In the list of connections with something to do.
     pumping: bool,
@@ -170,7 +170,7 @@ impl Conn {
             input_ended: false,
             used: false,
             fin: Fin::No,
-            last: Close::Not,
+            last: Afterwards::Nothing,
             dirty: false,
             pumping: false,
         }
@@ -183,7 +183,7 @@ impl Conn {
 
     /// Whether it is being closed.
     pub(super) fn closing(&self) -> bool {
-        self.last != Close::Not || self.role == Role::Gone
+        self.last != Afterwards::Nothing || self.role == Role::Gone
     }
 }
 
@@ -303,16 +303,16 @@ impl Conns {
             return;
         }
         match conn.last {
-            Close::Close => {
+            Afterwards::Close => {
                 conn.role = Role::Gone;
                 self.effects.push_back(Effect::Close(id));
             }
-            Close::Reset => self.abort(id),
-            Close::Not if conn.fin == Fin::Wanted => {
+            Afterwards::Reset => self.abort(id),
+            Afterwards::Nothing if conn.fin == Fin::Wanted => {
                 conn.fin = Fin::Sent;
                 self.effects.push_back(Effect::Shutdown(id));
             }
-            Close::Not => {}
+            Afterwards::Nothing => {}
         }
     }
 
@@ -423,7 +423,7 @@ impl Conns {
     pub(super) fn close(&mut self, id: ConnId) {
         if let Some(conn) = self.table.get_mut(id) {
             conn.exchange = None;
-            conn.last = Close::Close;
+            conn.last = Afterwards::Close;
             if conn.connecting {
                 conn.role = Role::Gone;
                 self.effects.push_back(Effect::Close(id));
@@ -437,7 +437,7 @@ impl Conns {
     pub(super) fn reset(&mut self, id: ConnId) {
         if let Some(conn) = self.table.get_mut(id) {
             conn.exchange = None;
-            conn.last = Close::Reset;
+            conn.last = Afterwards::Reset;
             self.mark(id);
         }
     }

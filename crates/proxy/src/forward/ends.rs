@@ -169,7 +169,7 @@ impl Core {
         };
         server.exchange = None;
         server.owed = 0;
-        if whole && !exchange.raw && exchange.keep_up {
+        if whole && !exchange.raw && exchange.keep_up && !exchange.excess {
             self.server_unused(conn);
         } else {
             self.close(conn);

@@ -105,6 +105,8 @@ pub(super) struct Exchange {
     pub(super) keep_down: bool,
     /// The server's connection does.
     pub(super) keep_up: bool,
+    /// The server said more than its answer: whatever it is, nobody asked for it.
+    pub(super) excess: bool,
     pub(super) plan: Option<Plan>,
     pub(super) picked: Option<Picked>,
     pub(super) tried: Tried,
@@ -168,6 +170,7 @@ impl Exchange {
             reopened: 0,
             keep_down: true,
             keep_up: true,
+            excess: false,
             plan: None,
             picked: None,
             tried: Tried::default(),

@@ -13,6 +13,17 @@ use crate::table::{ConnId, Id};
 const INTERIM: u8 = 16;
 
 impl Core {
+    /// Whether a response head is one interim response too many: then the exchange is over.
+    pub(super) fn too_often(&mut self, id: Id<Exchange>, facts: &ResponseFacts) -> bool {
+        let before = self.exchanges.get(id).map(|exchange| exchange.interim);
+        let too_often = facts.interim && before == Some(INTERIM);
+        if too_often {
+            self.drop_upstream(id);
+            self.fail(id, Failure::MalformedResponse);
+        }
+        too_often
+    }
+
     /// A response head was understood and has been passed on: what follows it, and what it ends.
     pub(super) fn note_response(&mut self, id: Id<Exchange>, facts: ResponseFacts) {
         self.established(id);
@@ -31,10 +42,6 @@ impl Core {
         };
         if facts.interim {
             exchange.interim += 1;
-            if exchange.interim > INTERIM {
-                self.drop_upstream(id);
-                self.fail(id, Failure::MalformedResponse);
-            }
             return;
         }
         exchange.status = facts.status;

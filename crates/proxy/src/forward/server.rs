@@ -44,8 +44,7 @@ impl Core {
                 return bytes.len();
             }
             if exchange.response.ended {
-                // More than the response: whatever it is, nobody asked for it.
-                exchange.keep_up = false;
+                exchange.excess = true;
                 return bytes.len();
             }
             if exchange.status == 0 {
@@ -58,6 +57,10 @@ impl Core {
                         return bytes.len();
                     }
                     Head::Whole(length) => {
+                        let all = ResponseFacts::of(&self.response).is_all();
+                        if let Some(exchange) = self.exchanges.get_mut(id) {
+                            exchange.excess |= all && at + length < bytes.len();
+                        }
                         self.response_head(id, &bytes[at..at + length]);
                         at += length;
                     }
@@ -67,6 +70,7 @@ impl Core {
             match exchange.response.body.advance(&bytes[at..]) {
                 Ok(step) => {
                     if step.ended {
+                        exchange.excess |= at + step.taken < bytes.len();
                         exchange.answer_ended();
                     }
                     self.forward(id, End::Down, &bytes[at..at + step.taken], step.ended);
@@ -88,6 +92,9 @@ impl Core {
     /// Passes on a head that was just parsed: verbatim to a client, as fields to a peer.
     fn response_head(&mut self, id: Id<Exchange>, bytes: &[u8]) {
         let facts = ResponseFacts::of(&self.response);
+        if self.too_often(id, &facts) {
+            return;
+        }
         let Some(exchange) = self.exchanges.get(id) else {
             return;
         };

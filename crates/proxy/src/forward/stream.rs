@@ -116,6 +116,9 @@ impl Core {
             self.conns.store(text);
             return self.stream_bad(id);
         }
+        if self.too_often(id, &facts) {
+            return self.conns.store(text);
+        }
         self.forward(id, End::Down, &text, false);
         self.conns.store(text);
         let until_close = facts.body.ends_with_connection();
