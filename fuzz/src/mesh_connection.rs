@@ -4,9 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use maille_engine::hpack::{Limits, List};
-use maille_engine::mesh::{Code, Connection, Event, Settings};
+use maille_engine::http2::{Code, Connection, Dialect, Event, Settings};
 
 const SETTINGS: Settings = Settings {
+    dialect: Dialect::Mesh,
     header_table: 4096,
     max_frame: 16_384,
     max_streams: 8,

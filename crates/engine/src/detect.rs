@@ -25,6 +25,8 @@ const METHOD: usize = 18;
 pub enum Detected {
     /// HTTP/1, to be parsed strictly: what does not parse is answered with 400.
     Http1,
+    /// HTTP/2 with prior knowledge: the client's preface came.
+    Http2,
     /// Bytes to be passed on as they are, and what they are as far as is known.
     Opaque(Protocol),
     /// Cannot be said yet.
@@ -32,11 +34,12 @@ pub enum Detected {
 }
 
 /// What a client speaks whose first bytes are `first` and whose destination was declared to speak `declared`.
-/// A declaration is enough without any bytes, but for TLS: there the whole ClientHello is waited for, since it has a name in it.
+/// A declaration is enough without any bytes, but for HTTP, whose version is the client's to choose, and for TLS: there the whole
+/// ClientHello is waited for, since it has a name in it.
 pub fn detect(first: &[u8], declared: Protocol) -> Detected {
     match declared {
-        Protocol::Http1 => Detected::Http1,
-        Protocol::Http2 | Protocol::Grpc | Protocol::Tcp => Detected::Opaque(declared),
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => by_preface(first),
+        Protocol::Tcp => Detected::Opaque(declared),
         Protocol::Tls => by_client_hello(first),
         Protocol::Undeclared => by_bytes(first),
     }
@@ -47,7 +50,7 @@ pub fn given_up(first: &[u8], declared: Protocol) -> Protocol {
     match detect(first, declared) {
         Detected::Opaque(protocol) => protocol,
         Detected::NeedMore if is_half_hello(first) => Protocol::Tls,
-        Detected::NeedMore | Detected::Http1 => Protocol::Undeclared,
+        Detected::NeedMore | Detected::Http1 | Detected::Http2 => Protocol::Undeclared,
     }
 }
 
@@ -56,11 +59,25 @@ pub fn is_half_hello(first: &[u8]) -> bool {
     first.len() > RECORD_HEADER && client_hello::read(first) == Hello::Partial
 }
 
+/// Some version of HTTP: the preface says which, and whatever is neither is answered as bad HTTP/1.
+fn by_preface(first: &[u8]) -> Detected {
+    match first {
+        _ if first.starts_with(PREFACE) => Detected::Http2,
+        _ if PREFACE.starts_with(first) => Detected::NeedMore,
+        _ => Detected::Http1,
+    }
+}
+
+/// Whether bytes that are declared like this are HTTP, whatever comes.
+pub fn is_http(declared: Protocol) -> bool {
+    matches!(declared, Protocol::Http1 | Protocol::Http2 | Protocol::Grpc)
+}
+
 fn by_bytes(first: &[u8]) -> Detected {
     match first {
         [] => Detected::NeedMore,
         [0x16, ..] => by_client_hello(first),
-        _ if first.starts_with(PREFACE) => Detected::Opaque(Protocol::Http2),
+        _ if first.starts_with(PREFACE) => Detected::Http2,
         _ if PREFACE.starts_with(first) => Detected::NeedMore,
         _ => by_request_line(first),
     }

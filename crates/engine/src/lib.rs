@@ -14,8 +14,8 @@ pub mod detect;
 pub mod hpack;
 /// HTTP/1 heads and bodies, strictly.
 pub mod http1;
-/// The dialect between proxies, `maille/1`.
-pub mod mesh;
+/// HTTP/2 connections: RFC 9113 with applications, the dialect `maille/1` between proxies.
+pub mod http2;
 /// Where a connection or request goes.
 pub mod route;
 /// What control said so far.

@@ -5,6 +5,11 @@
 //! variant does not compile until every mapping knows it. Read `outcome.rs` next.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+/// Codes of gRPC.
+const UNIMPLEMENTED: u8 = 12;
+const INTERNAL: u8 = 13;
+const UNAVAILABLE: u8 = 14;
+
 /// Why an exchange got no answer from the application, or a broken one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Failure {
@@ -50,6 +55,12 @@ pub enum Failure {
     /// The application closed before a complete response head.
     #[error("the application closed the connection without an answer")]
     UpstreamClosed,
+    /// The application did not take the stream, and says that it has not looked at it.
+    #[error("the application refused the stream")]
+    StreamRefused,
+    /// The application does not take CONNECT with a protocol (RFC 8441).
+    #[error("the application does not take CONNECT with a protocol")]
+    NoExtendedConnect,
     /// This proxy is stopping.
     #[error("the proxy is stopping")]
     Draining,
@@ -139,7 +150,7 @@ impl Blame {
 
 impl Failure {
     /// Every failure, in the order of the wire's table.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
@@ -154,6 +165,8 @@ impl Failure {
         Self::UnknownVersion,
         Self::MalformedResponse,
         Self::UpstreamClosed,
+        Self::StreamRefused,
+        Self::NoExtendedConnect,
         Self::Draining,
         Self::Overloaded,
     ];
@@ -175,6 +188,8 @@ impl Failure {
             | Self::UnknownVersion => "malformed-request",
             Self::MalformedResponse => "malformed-response",
             Self::UpstreamClosed => "upstream-closed",
+            Self::StreamRefused => "stream-refused",
+            Self::NoExtendedConnect => "no-extended-connect",
             Self::Draining => "draining",
             Self::Overloaded => "overloaded",
         }
@@ -188,8 +203,10 @@ impl Failure {
             | Self::PeerIdentity
             | Self::NoEndpoint
             | Self::UnknownAddress
+            | Self::StreamRefused
             | Self::Draining
             | Self::Overloaded => 503,
+            Self::NoExtendedConnect => 501,
             Self::ConnectTimeout => 504,
             Self::Misdirected => 421,
             Self::MalformedRequest => 400,
@@ -198,6 +215,29 @@ impl Failure {
             Self::UnknownCoding => 501,
             Self::UnknownVersion => 505,
             Self::MalformedResponse | Self::UpstreamClosed => 502,
+        }
+    }
+
+    /// The status of gRPC that a client of it gets, as its own library makes it of the HTTP status where there is one.
+    pub const fn grpc_status(self) -> u8 {
+        match self {
+            Self::MalformedRequest
+            | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::UnknownVersion
+            | Self::MalformedResponse => INTERNAL,
+            Self::UnknownCoding | Self::NoExtendedConnect => UNIMPLEMENTED,
+            Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectUnreachable
+            | Self::PeerIdentity
+            | Self::NoEndpoint
+            | Self::UnknownAddress
+            | Self::Misdirected
+            | Self::UpstreamClosed
+            | Self::StreamRefused
+            | Self::Draining
+            | Self::Overloaded => UNAVAILABLE,
         }
     }
 
@@ -223,8 +263,11 @@ impl Failure {
             Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::ConnectUnreachable
+            | Self::StreamRefused
             | Self::PeerIdentity => Stage::Connect,
-            Self::MalformedResponse | Self::UpstreamClosed => Stage::Forward,
+            Self::MalformedResponse | Self::UpstreamClosed | Self::NoExtendedConnect => {
+                Stage::Forward
+            }
         }
     }
 
@@ -246,6 +289,8 @@ impl Failure {
             | Self::ConnectUnreachable
             | Self::NoEndpoint
             | Self::MalformedResponse
+            | Self::StreamRefused
+            | Self::NoExtendedConnect
             | Self::UpstreamClosed => Blame::Upstream,
         }
     }
@@ -257,6 +302,7 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::ConnectUnreachable
             | Self::PeerIdentity
+            | Self::StreamRefused
             | Self::Draining
             | Self::Overloaded => Retry::Elsewhere,
             Self::UpstreamClosed => Retry::IfReused,
@@ -268,6 +314,7 @@ impl Failure {
             | Self::TargetTooLong
             | Self::UnknownCoding
             | Self::UnknownVersion
+            | Self::NoExtendedConnect
             | Self::MalformedResponse => Retry::Never,
         }
     }

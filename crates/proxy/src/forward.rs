@@ -4,7 +4,7 @@
 //! ```text
 //! driver (worker.rs)                       core
 //!   begin_turn(now)
-//!   input(conn, bytes), eof, reset  --->   who speaks what (first.rs, client.rs, server.rs, mesh.rs)
+//!   input(conn, bytes), eof, reset  --->   who speaks what (first.rs, client.rs, server.rs, hear.rs)
 //!   connected, connect_failed       --->   where to (attempt.rs), what goes on (flow.rs), how it ends (ends.rs)
 //!   finish_turn()                          deadlines, requests that waited
 //!   next_effect()                   <---   connect, close, reset, read on
@@ -20,16 +20,20 @@ mod client;
 mod conns;
 mod ends;
 mod exchange;
+mod fields;
 mod first;
 mod flow;
 mod head;
+mod hear;
 mod leave;
-mod link;
-mod mesh;
+mod links;
+mod message;
 mod raw;
 mod report;
 mod response;
+mod seal;
 mod server;
+mod speak;
 mod stream;
 mod texts;
 mod timers;
@@ -48,9 +52,9 @@ use crate::table::{Id, Table};
 pub use conns::Effect;
 use conns::{Conn, Conns, Hold, LOW, Role};
 use exchange::{End, Exchange, Side};
+use links::Links;
 use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
-use mesh::Meshes;
 use report::Recent;
 use timers::{Timer, Timers};
 
@@ -81,7 +85,7 @@ pub struct Core {
     snapshot: Arc<Snapshot>,
     conns: Conns,
     exchanges: Table<Exchange>,
-    meshes: Meshes,
+    links: Links,
     pool: Pool,
     balance: Balance,
     recorder: Recorder,
@@ -144,7 +148,7 @@ impl Core {
     /// Bytes were read. `bytes` may be overwritten.
     pub fn input(&mut self, id: ConnId, bytes: &mut [u8]) {
         match self.conns.get(id).map(|conn| conn.role) {
-            Some(Role::Mesh(mesh)) => self.mesh_input(mesh, bytes),
+            Some(Role::Link(link)) => self.link_input(link, bytes),
             Some(_) => self.plain_input(id, bytes),
             None => {}
         }
@@ -156,12 +160,13 @@ impl Core {
             Some(Role::Server) => self.server_input(id, bytes),
             Some(Role::Raw) => self.raw_input(id, bytes),
             Some(Role::Detect) => self.detect_input(id, bytes),
+            Some(Role::Link(link)) => self.link_plain(link, bytes),
             // A server that speaks unasked: its connection is not one to trust a request to.
             Some(Role::Idle) => {
                 self.pool_forget(id);
                 self.conns.abort(id);
             }
-            Some(Role::Linger | Role::Gone | Role::Mesh(_)) | None => {}
+            Some(Role::Linger | Role::Gone) | None => {}
         }
     }
 
@@ -177,7 +182,7 @@ impl Core {
                 self.conns.close(id);
             }
             Some(Role::Linger) => self.conns.close(id),
-            Some(Role::Mesh(mesh)) => self.mesh_end(mesh, Failure::ConnectRefused),
+            Some(Role::Link(link)) => self.link_end(link, Failure::ConnectRefused),
             Some(Role::Gone) | None => {}
         }
     }
@@ -190,8 +195,8 @@ impl Core {
         conn.input_ended = true;
         let exchange = conn.exchange;
         match conn.role {
-            Role::Mesh(mesh) => {
-                self.mesh_end(mesh, Failure::ConnectRefused);
+            Role::Link(link) => {
+                self.link_end(link, Failure::ConnectRefused);
                 self.conns.abort(id);
             }
             Role::Server => self.server_lost(id),
@@ -217,7 +222,7 @@ impl Core {
         conn.connecting = false;
         let (role, exchange) = (conn.role, conn.exchange);
         self.conns.mark(id);
-        if matches!(role, Role::Mesh(_)) {
+        if matches!(role, Role::Link(_)) {
             // Its handshake was waiting to be written.
         } else if let Some((exchange, _)) = exchange {
             self.plain_connected(exchange);
@@ -230,8 +235,8 @@ impl Core {
             return;
         };
         let (role, exchange) = (conn.role, conn.exchange);
-        if let Role::Mesh(mesh) = role {
-            return self.mesh_end(mesh, failure);
+        if let Role::Link(link) = role {
+            return self.link_end(link, failure);
         }
         self.conns.abort(id);
         if let Some((exchange, _)) = exchange {
@@ -250,10 +255,10 @@ impl Core {
     }
 
     /// Whether it is a mesh connection, which is read in larger pieces.
-    pub fn is_mesh(&self, id: ConnId) -> bool {
+    pub fn is_link(&self, id: ConnId) -> bool {
         self.conns
             .get(id)
-            .is_some_and(|conn| matches!(conn.role, Role::Mesh(_)))
+            .is_some_and(|conn| matches!(conn.role, Role::Link(_)))
     }
 
     /// What is to be written to the connection.
@@ -267,9 +272,9 @@ impl Core {
         let Some(conn) = self.conns.get(id) else {
             return;
         };
-        if let Role::Mesh(mesh) = conn.role {
+        if let Role::Link(link) = conn.role {
             if left <= LOW {
-                self.mesh_drained(mesh);
+                self.link_drained(link);
             }
             return self.conns.settle(id);
         }
@@ -311,8 +316,8 @@ impl Core {
     }
 
     /// The next mesh connection that has something to write.
-    pub fn next_dirty_mesh(&mut self) -> Option<ConnId> {
-        self.conns.next_dirty_mesh()
+    pub fn next_dirty_link(&mut self) -> Option<ConnId> {
+        self.conns.next_dirty_link()
     }
 
     /// The next thing to do.
@@ -351,7 +356,7 @@ impl Core {
                 }
             }
             Timer::Close(conn) => self.conns.abort(conn),
-            Timer::Handshake(mesh) => self.handshake_late(mesh),
+            Timer::Handshake(link) => self.handshake_late(link),
             Timer::Wait(exchange) => self.waited(exchange),
             Timer::Sweep => self.sweep(),
         }

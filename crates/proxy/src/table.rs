@@ -28,10 +28,10 @@ pub type ConnId = Id<Socket>;
 
 /// The kind of the keys of mesh connections.
 #[derive(Debug)]
-pub(crate) enum Link {}
+pub(crate) enum Multiplexed {}
 
 /// The key of one mesh connection.
-pub(crate) type MeshId = Id<Link>;
+pub(crate) type LinkId = Id<Multiplexed>;
 
 /// Values by key; the keys' kind is the values' own type unless something else is said.
 #[derive(Debug)]

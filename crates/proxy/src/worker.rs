@@ -178,7 +178,7 @@ impl Worker {
                 wrote = true;
             }
             state.core.seal();
-            while let Some(id) = state.core.next_dirty_mesh() {
+            while let Some(id) = state.core.next_dirty_link() {
                 state.write(id);
                 wrote = true;
             }
@@ -355,7 +355,7 @@ impl State {
         if !self.core.wants_read(id) {
             return false;
         }
-        let mesh = self.core.is_mesh(id);
+        let mesh = self.core.is_link(id);
         let Some(socket) = self.sockets.get_mut(id.index()).and_then(Option::as_mut) else {
             return false;
         };

@@ -51,7 +51,7 @@ fn first_words_of_others() {
         detect(&hello, Protocol::Tls),
         Detected::Opaque(Protocol::Tls)
     );
-    assert_eq!(undeclared(PREFACE), Detected::Opaque(Protocol::Http2));
+    assert_eq!(undeclared(PREFACE), Detected::Http2);
     for bytes in [
         &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
         b"*1\r\n$4\r\nPING\r\n",
@@ -105,9 +105,16 @@ fn half_words() {
 #[test]
 fn a_declaration_needs_no_bytes() {
     for bytes in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1"] {
-        assert_eq!(detect(bytes, Protocol::Http1), Detected::Http1);
-        for protocol in [Protocol::Http2, Protocol::Grpc, Protocol::Tcp] {
-            assert_eq!(detect(bytes, protocol), Detected::Opaque(protocol));
+        let opaque = Detected::Opaque(Protocol::Tcp);
+        assert_eq!(detect(bytes, Protocol::Tcp), opaque);
+    }
+    // The client chooses the version, and nothing else than HTTP.
+    for protocol in [Protocol::Http1, Protocol::Http2, Protocol::Grpc] {
+        assert_eq!(detect(b"", protocol), Detected::NeedMore);
+        assert_eq!(detect(b"PR", protocol), Detected::NeedMore);
+        assert_eq!(detect(PREFACE, protocol), Detected::Http2);
+        for bytes in [&b"\x16\x03\x01"[..], b"GET / HTTP/1.1", b"PRX", b"\0"] {
+            assert_eq!(detect(bytes, protocol), Detected::Http1);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use http::{Request, Response};
-use maille_engine::mesh::{Code, Connection, Settings};
+use maille_engine::http2::{Code, Connection, Settings};
 use tokio::task::JoinSet;
 
 use crate::ours::{Ours, Told, pattern};
@@ -138,7 +138,7 @@ async fn ask(
 async fn h2_client(window: u32) {
     let (near, far) = tokio::io::duplex(100_000);
     let mut tasks = JoinSet::new();
-    let ours = Ours::new(far, |out| Connection::server(Settings::default(), out));
+    let ours = Ours::new(far, |out| Connection::server(Settings::mesh(), out));
     tasks.spawn(async move {
         assert_eq!(echo(ours).await.streams_open(), 0);
     });

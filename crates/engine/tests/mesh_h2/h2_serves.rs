@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::RecvStream;
 use http::{Request, Response};
-use maille_engine::mesh::{Code, Connection, Settings};
+use maille_engine::http2::{Code, Connection, Settings};
 use tokio::io::DuplexStream;
 use tokio::task::JoinSet;
 
@@ -83,7 +83,7 @@ struct Client {
 
 impl Client {
     fn new(io: DuplexStream) -> Self {
-        let ours = Ours::new(io, |out| Connection::client(Settings::default(), out));
+        let ours = Ours::new(io, |out| Connection::client(Settings::mesh(), out));
         Self {
             ours,
             asked: HashMap::new(),

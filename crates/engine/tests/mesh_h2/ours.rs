@@ -2,7 +2,7 @@
 //! Our side of a pipe: a connection, driven by what comes and by what can be written.
 
 use maille_engine::hpack::List;
-use maille_engine::mesh::{Code, Connection, Event};
+use maille_engine::http2::{Carried, Code, Connection, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 
 /// Our side: a connection, its plaintext, a pipe.
@@ -44,7 +44,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn keep(event: Event<'_>) -> Told {
-    let list = |fields: maille_engine::mesh::Fields<'_>| -> Vec<(String, String)> {
+    let list = |fields: maille_engine::http2::Fields<'_>| -> Vec<(String, String)> {
         fields
             .iter()
             .map(|(name, value)| (text(name), text(value)))
@@ -56,11 +56,10 @@ pub(crate) fn keep(event: Event<'_>) -> Told {
             fields,
             end,
         } => {
-            let line = format!(
-                "{} {}",
-                text(fields.method),
-                text(fields.path.unwrap_or_default())
-            );
+            let Carried::Http1 { target, .. } = fields.carries else {
+                panic!("{fields:?}")
+            };
+            let line = format!("{} {}", text(fields.method), text(target));
             Told::Head {
                 stream,
                 line,
@@ -68,6 +67,7 @@ pub(crate) fn keep(event: Event<'_>) -> Told {
                 end,
             }
         }
+        Event::Trailers { stream, .. } => panic!("{stream}: there are none"),
         Event::Response {
             stream,
             fields,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The few responses that the mesh makes itself (`docs/wire.md`, section 5), as an HTTP/1 client sees them.
+//! The few responses that the mesh makes itself (`docs/wire.md`, section 5), as clients of HTTP/1, HTTP/2 and gRPC see them.
 //!
 //! Must never be sent once a byte of the application's own response was. Next: `ends.rs`.
 
 use std::io::Write;
 
+use super::fields;
 use crate::failure::Failure;
 
 /// What becomes of the connection after the answer.
@@ -14,6 +15,30 @@ pub(super) enum After {
     Keep,
     /// It is closed, and says so.
     Close,
+}
+
+/// What a client of HTTP/2 asked for, as far as it decides what an answer may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// HEAD.
+    pub(super) head: bool,
+    /// A gRPC call: its client wants a status of gRPC.
+    pub(super) grpc: bool,
+}
+
+/// The line of text that names `failure`.
+pub(super) fn line(failure: Failure) -> String {
+    format!("maille: {}: {failure}\n", failure.flag())
+}
+
+/// Appends the trailers that tell a gRPC client of `failure`, as `fields.rs` keeps them.
+pub(super) fn grpc_trailers(out: &mut Vec<u8>, failure: Failure) {
+    fields::push(
+        out,
+        b"grpc-status",
+        failure.grpc_status().to_string().as_bytes(),
+    );
+    fields::push(out, b"grpc-message", line(failure).trim_end().as_bytes());
 }
 
 /// Appends the answer for `failure`.

@@ -125,8 +125,8 @@ impl Core {
             .own()
             .map_or(&[][..], |own| &own.workload.addresses);
         match route::spec(hop, &exchange.facts, own, self.settings.dress) {
-            Some(spec) => self.attach_plain(id, spec),
-            None => self.attach_stream(id),
+            Some(spec) if exchange.carries != Carries::Http2 => self.attach_plain(id, spec),
+            plain => self.attach_stream(id, plain),
         }
     }
 
@@ -200,14 +200,15 @@ impl Core {
         self.established(id);
         if self.is_tcp(id)
             && let Some(exchange) = self.exchanges.get(id)
-            && let Side::Stream { mesh, stream } = exchange.down
+            && let Side::Stream { link, stream } = exchange.down
         {
-            self.stream_accepted(mesh, stream);
+            self.stream_accepted(link, stream);
         }
     }
 
-    fn attach_stream(&mut self, id: Id<Exchange>) {
-        let side = match self.open_stream(id) {
+    fn attach_stream(&mut self, id: Id<Exchange>, plain: Option<ConnectSpec>) {
+        let mesh = plain.is_none();
+        let side = match self.open_stream(id, plain) {
             Ok(side) => side,
             Err(failure) => return self.fail(id, failure),
         };
@@ -215,7 +216,7 @@ impl Core {
             return;
         };
         exchange.up = side;
-        exchange.protected = true;
+        exchange.protected = mesh || exchange.facts.peer.is_some();
         exchange.request.pending.clear();
         let head = exchange.request_head.length;
         let ended = exchange.request.ended;
@@ -235,9 +236,9 @@ impl Core {
         if ended {
             self.end_flow(id, End::Up, Last::End);
         }
-        if let Side::Stream { mesh, .. } = side
+        if let Side::Stream { link, .. } = side
             && !self.is_tcp(id)
-            && self.mesh_is_proved(mesh)
+            && self.link_is_proved(link)
         {
             self.established(id);
         }

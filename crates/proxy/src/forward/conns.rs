@@ -14,7 +14,7 @@ use super::exchange::{End, Exchange};
 use crate::accept::Accepted;
 use crate::connect::pool::PoolKey;
 use crate::connect::tcp::ConnectSpec;
-use crate::table::{ConnId, Id, MeshId, Socket, Table};
+use crate::table::{ConnId, Id, LinkId, Socket, Table};
 
 /// Above this much unsent output the sources of a connection are not read.
 pub(super) const HIGH: usize = 256 * 1024;
@@ -60,8 +60,8 @@ pub(super) enum Role {
     Raw,
     /// Answered for the last time: what still comes is thrown away, so that the answer is not lost to a reset.
     Linger,
-    /// A mesh connection.
-    Mesh(MeshId),
+    /// A connection of many streams: with another proxy, or with an application that speaks HTTP/2.
+    Link(LinkId),
     /// Waits for the driver to close it.
     Gone,
 }
@@ -142,7 +142,7 @@ pub(super) struct Conn {
 pub(super) struct Conns {
     table: Table<Conn, Socket>,
     dirty_plain: VecDeque<ConnId>,
-    dirty_mesh: VecDeque<ConnId>,
+    dirty_links: VecDeque<ConnId>,
     effects: VecDeque<Effect>,
     pump: VecDeque<ConnId>,
     spare: Vec<Vec<u8>>,
@@ -247,6 +247,22 @@ impl Conns {
         self.mark(id);
     }
 
+    /// Queues all of `bytes` to be written; they are empty then.
+    pub(super) fn give(&mut self, id: ConnId, bytes: &mut Vec<u8>) {
+        let idle = self
+            .table
+            .get(id)
+            .is_some_and(|conn| conn.out.is_empty() && !conn.closing());
+        if !idle {
+            self.put(id, bytes);
+            return bytes.clear();
+        }
+        if let Some(conn) = self.table.get_mut(id) {
+            std::mem::swap(&mut conn.out, bytes);
+        }
+        self.mark(id);
+    }
+
     /// Lets `write` append to what is to be written.
     pub(super) fn put_with<T>(
         &mut self,
@@ -339,8 +355,8 @@ impl Conns {
             return;
         }
         conn.dirty = true;
-        if matches!(conn.role, Role::Mesh(_)) {
-            self.dirty_mesh.push_back(id);
+        if matches!(conn.role, Role::Link(_)) {
+            self.dirty_links.push_back(id);
         } else {
             self.dirty_plain.push_back(id);
         }
@@ -350,8 +366,8 @@ impl Conns {
         Self::next(&mut self.dirty_plain, &mut self.table)
     }
 
-    pub(super) fn next_dirty_mesh(&mut self) -> Option<ConnId> {
-        Self::next(&mut self.dirty_mesh, &mut self.table)
+    pub(super) fn next_dirty_link(&mut self) -> Option<ConnId> {
+        Self::next(&mut self.dirty_links, &mut self.table)
     }
 
     fn next(queue: &mut VecDeque<ConnId>, table: &mut Table<Conn, Socket>) -> Option<ConnId> {

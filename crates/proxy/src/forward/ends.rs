@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use maille_engine::http1::RequestKind;
+use maille_engine::http2::Code;
 
 use super::Core;
-use super::answer::{self, After};
+use super::answer::{self, After, Asked};
 use super::conns::{Hold, Role};
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::timers::Timer;
@@ -52,9 +53,13 @@ impl Core {
                 self.conns.abort(conn);
                 exchange_down_gone(self.exchanges.get_mut(id));
             }
-            Side::Stream { mesh, stream } => {
-                self.stream_refuse(mesh, stream, failure);
-                self.stream_done(mesh, stream, End::Down, whole);
+            Side::Stream { link, stream } => {
+                let asked = Asked {
+                    head: exchange.request_head.kind == RequestKind::Head,
+                    grpc: exchange.grpc,
+                };
+                self.stream_refuse(link, stream, failure, asked);
+                self.stream_done(link, stream, End::Down, whole);
                 exchange_down_gone(self.exchanges.get_mut(id));
             }
             Side::None => {}
@@ -69,6 +74,8 @@ impl Core {
         };
         let raw = exchange.raw;
         let until_close = exchange.begun() && exchange.response.body.ends_with_connection();
+        let code = exchange.reset_code(gone.other());
+        let near_code = exchange.reset_code(gone);
         let near = exchange.side(gone);
         let far = exchange.side(gone.other());
         match gone {
@@ -82,7 +89,7 @@ impl Core {
         exchange.keep_up = false;
         match near {
             Side::Plain(conn) => self.conns.abort(conn),
-            Side::Stream { mesh, stream } => self.stream_reset(mesh, stream, raw, gone),
+            Side::Stream { link, stream } => self.stream_code(link, stream, near_code),
             Side::None => {}
         }
         match far {
@@ -97,15 +104,37 @@ impl Core {
                 self.conns.reset(conn);
                 self.finish(id);
             }
-            Side::Stream { mesh, stream } if raw || gone == End::Down => {
-                self.stream_reset(mesh, stream, raw, gone.other());
+            Side::Stream { link, stream } if raw || gone == End::Down => {
+                self.stream_code(link, stream, code);
                 self.forget(id, gone.other());
                 self.finish(id);
             }
             // What came before is still delivered: the reset waits for the window.
-            Side::Stream { .. } => self.end_flow(id, gone.other(), Last::Broken),
+            Side::Stream { .. } => self.cut_short(id, code),
             Side::Plain(_) | Side::None => self.finish(id),
         }
+    }
+
+    /// The server is gone in the middle of its answer: what came before is still delivered. A gRPC client is told in its own words.
+    fn cut_short(&mut self, id: Id<Exchange>, code: Code) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let plain = matches!(exchange.down, Side::Stream { link, .. }
+            if self.links.get(link).is_some_and(|link| link.proxy().is_none()));
+        let told = exchange.grpc && exchange.code.is_none() && plain && exchange.status != 0;
+        if told {
+            let failure = exchange.failure.unwrap_or(Failure::UpstreamClosed);
+            let mut trailers = self.conns.spare();
+            answer::grpc_trailers(&mut trailers, failure);
+            exchange.grpc_status = Some(failure.grpc_status());
+            exchange.response.trailers = Some(trailers);
+            exchange.request.ended = true;
+            exchange.request.last = Last::Sent;
+            exchange.cut = true;
+            return self.end_flow(id, End::Down, Last::End);
+        }
+        self.end_flow(id, End::Down, Last::Broken(code));
     }
 
     fn forget(&mut self, id: Id<Exchange>, end: End) {
@@ -122,12 +151,12 @@ impl Core {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
-        let raw = exchange.raw;
+        let code = exchange.reset_code(End::Up);
         let up = std::mem::replace(&mut exchange.up, Side::None);
         exchange.keep_up = false;
         match up {
             Side::Plain(conn) => self.conns.abort(conn),
-            Side::Stream { mesh, stream } => self.stream_reset(mesh, stream, raw, End::Up),
+            Side::Stream { link, stream } => self.stream_code(link, stream, code),
             Side::None => {}
         }
     }
@@ -144,15 +173,15 @@ impl Core {
         let whole = exchange.request.ended && exchange.response.ended && !exchange.cut;
         match exchange.up {
             Side::Plain(conn) => self.finish_server(conn, &exchange, whole),
-            Side::Stream { mesh, stream } => {
-                self.stream_done(mesh, stream, End::Up, whole);
+            Side::Stream { link, stream } => {
+                self.stream_done(link, stream, End::Up, whole);
             }
             Side::None => {}
         }
         match exchange.down {
             Side::Plain(conn) => self.finish_client(conn, &exchange, whole),
-            Side::Stream { mesh, stream } => {
-                self.stream_done(mesh, stream, End::Down, whole);
+            Side::Stream { link, stream } => {
+                self.stream_done(link, stream, End::Down, whole);
             }
             Side::None => {}
         }
@@ -161,6 +190,11 @@ impl Core {
             .store(std::mem::take(&mut exchange.request.pending));
         self.conns
             .store(std::mem::take(&mut exchange.response.pending));
+        for flow in [&mut exchange.request, &mut exchange.response] {
+            if let Some(trailers) = flow.trailers.take() {
+                self.conns.store(trailers);
+            }
+        }
     }
 
     fn finish_server(&mut self, conn: ConnId, exchange: &Exchange, whole: bool) {
@@ -251,6 +285,18 @@ impl Core {
         self.conns.release(conn, Hold::Undecided);
         self.conns.release(conn, Hold::Pipeline);
         self.timers.set(self.now + LINGER, Timer::Close(conn));
+    }
+}
+
+impl Exchange {
+    /// The code for the stream at `end`, when the exchange breaks.
+    fn reset_code(&self, end: End) -> Code {
+        match (self.code, end) {
+            (Some(code), _) => code,
+            (None, _) if self.raw => Code::CONNECT_ERROR,
+            (None, End::Up) => Code::CANCEL,
+            (None, End::Down) => Code::INTERNAL_ERROR,
+        }
     }
 }
 

@@ -6,12 +6,13 @@
 use std::time::Instant;
 
 use maille_engine::http1::{Body, Framing, RequestKind};
+use maille_engine::http2::Code;
 use maille_engine::route::Plan;
 
 use crate::balance::{Picked, Tried};
 use crate::failure::Failure;
 use crate::route::Facts;
-use crate::table::{ConnId, MeshId};
+use crate::table::{ConnId, LinkId};
 use crate::telemetry::EdgeId;
 
 /// A request that is larger than this cannot be sent a second time.
@@ -36,7 +37,7 @@ pub(super) enum Side {
     /// A stream.
     Stream {
         /// Of which connection.
-        mesh: MeshId,
+        link: LinkId,
         /// Which.
         stream: u32,
     },
@@ -47,6 +48,8 @@ pub(super) enum Side {
 pub(super) enum Carries {
     /// One HTTP/1 request and its answer.
     Http,
+    /// One HTTP/2 request and its answer: a stream at both ends.
+    Http2,
     /// One TCP connection.
     Tcp,
 }
@@ -58,8 +61,8 @@ pub(super) enum Last {
     Open,
     /// END_STREAM.
     End,
-    /// RST_STREAM: what comes before it is still delivered.
-    Broken,
+    /// RST_STREAM with this code: what comes before it is still delivered.
+    Broken(Code),
     /// It was sent.
     Sent,
 }
@@ -71,6 +74,10 @@ pub(super) struct Flow {
     pub(super) body: Body,
     /// What a stream's window had no room for.
     pub(super) pending: Vec<u8>,
+    /// Bytes that were passed on, and whose stream was not given its window back for them yet.
+    pub(super) uncredited: usize,
+    /// The fields behind the content of an HTTP/2 message, as `fields.rs` keeps them.
+    pub(super) trailers: Option<Vec<u8>>,
     pub(super) last: Last,
     /// The source has said its last.
     pub(super) ended: bool,
@@ -117,8 +124,12 @@ pub(super) struct Exchange {
     pub(super) began: Instant,
     pub(super) answered_at: Option<Instant>,
     pub(super) status: u16,
-    /// What the answer said, where it was gRPC.
+    /// The request says that it is a gRPC call.
+    pub(super) grpc: bool,
+    /// What the answer to one says of it.
     pub(super) grpc_status: Option<u8>,
+    /// The code with which one side reset its stream: the other side is told the same.
+    pub(super) code: Option<Code>,
     pub(super) failure: Option<Failure>,
     /// The server left before the request had ended.
     pub(super) cut: bool,
@@ -179,7 +190,9 @@ impl Exchange {
             began: now,
             answered_at: None,
             status: 0,
+            grpc: false,
             grpc_status: None,
+            code: None,
             failure: None,
             cut: false,
             protected: false,
@@ -206,6 +219,8 @@ impl Flow {
         Self {
             body: Body::new(Framing::None),
             pending: Vec::new(),
+            uncredited: 0,
+            trailers: None,
             last: Last::Open,
             ended: false,
             bytes: 0,

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use maille_engine::client_hello::{self, Hello};
-use maille_engine::detect::{Detected, detect, given_up, is_half_hello};
+use maille_engine::detect::{Detected, detect, given_up, is_half_hello, is_http};
 use maille_model::Protocol;
 
 use super::Core;
@@ -41,8 +41,11 @@ impl Core {
             Early::Listen(declared) => {
                 client.declared = Some(declared);
                 if client.inbuf.is_empty() && !client.input_ended {
-                    self.timers
-                        .set(self.now + detect::PATIENCE, Timer::Detect(conn));
+                    // HTTP has no server that speaks first.
+                    if !is_http(declared) {
+                        self.timers
+                            .set(self.now + detect::PATIENCE, Timer::Detect(conn));
+                    }
                 } else {
                     self.detect_kept(conn);
                 }
@@ -89,7 +92,7 @@ impl Core {
         };
         let known = client.declared;
         match detect(&client.inbuf, known.unwrap_or_default()) {
-            detected @ Detected::Http1 => self.detected(conn, detected),
+            detected @ (Detected::Http1 | Detected::Http2) => self.detected(conn, detected),
             // It may be declared HTTP yet, which never becomes bytes.
             Detected::Opaque(_) if known.is_none() => self.conns.hold(conn, Hold::Undecided),
             detected @ Detected::Opaque(_) => self.detected(conn, detected),
@@ -146,6 +149,14 @@ impl Core {
         match detected {
             Detected::NeedMore => {}
             Detected::Opaque(protocol) => self.begin_raw(conn, protocol),
+            Detected::Http2 => {
+                self.detect_take_back(conn);
+                if let Some(client) = self.conns.get_mut(conn) {
+                    client.head_until = None;
+                }
+                self.conns.release(conn, Hold::Undecided);
+                self.http2_accepted(conn);
+            }
             Detected::Http1 => {
                 self.detect_take_back(conn);
                 let Some(client) = self.conns.get_mut(conn) else {
@@ -169,6 +180,10 @@ impl Core {
     /// What was said so far is all that comes for now.
     fn detect_settle(&mut self, conn: ConnId) {
         if let Some(client) = self.conns.get(conn) {
+            if client.declared.is_some_and(is_http) {
+                // Nothing, or half a preface: HTTP/1 knows what to say to it.
+                return self.detected(conn, Detected::Http1);
+            }
             let protocol = given_up(&client.inbuf, client.declared.unwrap_or_default());
             self.begin_raw(conn, protocol);
         }
@@ -273,7 +288,7 @@ impl Core {
         }
         match exchange.up {
             Side::Plain(server) => self.server_unused(server),
-            Side::Stream { mesh, stream } => self.stream_take_back(mesh, stream),
+            Side::Stream { link, stream } => self.stream_take_back(link, stream),
             Side::None => {}
         }
         self.conns.store(std::mem::take(&mut exchange.replay));

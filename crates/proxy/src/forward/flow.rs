@@ -5,8 +5,6 @@
 //! allows; the rest waits here and the source is held. A stream as source is held by not giving its window back before
 //! the bytes were written. Must never drop or reorder a byte. Next: `attempt.rs`.
 
-use maille_engine::mesh::Code;
-
 use super::Core;
 use super::conns::{HIGH, Hold};
 use super::exchange::{Carries, End, Exchange, Flow, Last, REPLAY, Side};
@@ -89,6 +87,7 @@ impl Core {
         if let Side::Plain(source) = exchange.down {
             self.conns.release(source, Hold::Undecided);
         }
+        self.pass_credit(id, End::Down, 0);
         self.report_opened(id);
     }
 
@@ -109,12 +108,13 @@ impl Core {
                 self.conns.put(conn, bytes);
                 self.after_put(conn, source, bytes.len());
             }
-            Side::Stream { mesh, stream } => {
+            Side::Stream { link, stream } => {
                 let taken = if flow.pending.is_empty() {
-                    self.stream_send(id, (mesh, stream), bytes, end)
+                    self.stream_send(id, (link, stream), bytes, end)
                 } else {
                     0
                 };
+                self.pass_credit(id, toward.other(), taken);
                 if taken < bytes.len() {
                     self.wait_for_window(id, toward, &bytes[taken..]);
                 } else if end && let Some(exchange) = self.exchanges.get_mut(id) {
@@ -156,11 +156,12 @@ impl Core {
             return;
         };
         let source = exchange.side(toward.other());
-        let Side::Stream { mesh, stream } = exchange.side(toward) else {
+        let Side::Stream { link, stream } = exchange.side(toward) else {
             return;
         };
         let mut pending = std::mem::take(&mut exchange.toward(toward).pending);
-        let taken = self.stream_send(id, (mesh, stream), &pending, false);
+        let taken = self.stream_send(id, (link, stream), &pending, false);
+        self.pass_credit(id, toward.other(), taken);
         if taken < pending.len() {
             pending.drain(..taken);
             if let Some(exchange) = self.exchanges.get_mut(id) {
@@ -207,7 +208,7 @@ impl Core {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
-        let Side::Stream { mesh, stream } = exchange.side(toward) else {
+        let Side::Stream { link, stream } = exchange.side(toward) else {
             return;
         };
         let flow = exchange.toward(toward);
@@ -218,12 +219,21 @@ impl Core {
             Last::Open | Last::Sent => {}
             Last::End => {
                 flow.last = Last::Sent;
-                self.stream_end(mesh, stream);
+                // Kept: the request may have to be sent again.
+                match flow.trailers.take() {
+                    None => self.stream_end(link, stream),
+                    Some(trailers) => {
+                        self.stream_trailers(link, stream, &trailers);
+                        if let Some(exchange) = self.exchanges.get_mut(id) {
+                            exchange.toward(toward).trailers = Some(trailers);
+                        }
+                    }
+                }
                 self.finish_if_done(id);
             }
-            Last::Broken => {
+            Last::Broken(code) => {
                 flow.last = Last::Sent;
-                self.stream_code(mesh, stream, Code::INTERNAL_ERROR);
+                self.stream_code(link, stream, code);
                 self.finish(id);
             }
         }
@@ -239,14 +249,32 @@ impl Core {
         }
     }
 
+    /// `n` bytes of a stream were passed on to a stream: its window is given back, but for a request that may have to be sent again
+    /// as long as nobody has taken it.
+    fn pass_credit(&mut self, id: Id<Exchange>, from: End, n: usize) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let kept = from == End::Down && !exchange.established && exchange.replay.len() > REPLAY;
+        let source = exchange.side(from);
+        let flow = exchange.toward(from.other());
+        flow.uncredited += n;
+        if let Side::Stream { link, stream } = source
+            && !kept
+        {
+            let n = std::mem::take(&mut flow.uncredited);
+            self.stream_credit(link, stream, n);
+        }
+    }
+
     /// `n` bytes of a stream were written to a socket: its window is given back.
     pub(super) fn credit(&mut self, id: Id<Exchange>, from: End, n: usize) {
         let Some(exchange) = self.exchanges.get(id) else {
             return;
         };
         let source = exchange.side(from);
-        if let Side::Stream { mesh, stream } = source {
-            self.stream_credit(mesh, stream, n);
+        if let Side::Stream { link, stream } = source {
+            self.stream_credit(link, stream, n);
         }
     }
 }

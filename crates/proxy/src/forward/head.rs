@@ -175,6 +175,7 @@ impl Exchange {
             && self.request.ended
             && !self.request_head.may_tunnel
             && self.replay.len() == self.request_head.length
+            && self.request.trailers.is_none()
     }
 }
 
@@ -207,7 +208,7 @@ fn of_request(malformed: Malformed) -> Failure {
 }
 
 /// RFC 9110, section 9.2.2.
-fn idempotent(method: &[u8]) -> bool {
+pub(super) fn idempotent(method: &[u8]) -> bool {
     matches!(
         method,
         b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How mesh connections end: left by a GOAWAY, a rotation or a drain, lost, refused, dead, unused, or cut because trust was withdrawn.
+//! How links end: left by a GOAWAY, a rotation or a drain, lost, refused, dead, unused, or cut because trust was withdrawn.
 //!
 //! Who dialled closes; the other side only waits, so that nothing under way is lost. Streams that the peer cannot have seen go
 //! elsewhere. Must never cut what merely rests on an older certificate. Next: `stream.rs`.
 
 use std::time::Duration;
 
-use maille_engine::mesh::Code;
+use maille_engine::http2::Code;
 use maille_engine::route::Direction;
 use maille_engine::snapshot::{Known, Snapshot};
 use maille_identity::{Anchors, Credentials, SessionError};
 use maille_model::AddressOwner;
 
 use super::Core;
-use super::mesh::Mesh;
+use super::exchange::End;
+use super::hear::{WARNED, WARNING};
+use super::links::{Link, With};
+use crate::connect::mesh::MeshKey;
 use crate::failure::Failure;
-use crate::table::MeshId;
+use crate::table::LinkId;
 use crate::telemetry::Handshake;
 
 /// `docs/wire.md`, limits and windows.
@@ -34,26 +37,37 @@ fn unmade(failure: Failure) -> Handshake {
     }
 }
 
-impl Mesh {
+impl Link {
     /// Who began it.
     pub(super) fn direction(&self) -> Direction {
-        match self.dialled {
-            Some(_) => Direction::Outbound,
-            None => Direction::Inbound,
+        match self.end() {
+            End::Up => Direction::Outbound,
+            End::Down => Direction::Inbound,
         }
     }
 
     /// Both sides have taken each other: who dialled knows it only by the peer's first word.
     fn made(&self) -> bool {
-        match self.dialled {
-            Some(_) => self.proved,
-            None => self.tls.is_established(),
+        match &self.with {
+            With::Proxy(proxy) if proxy.dialled.is_none() => proxy.tls.is_established(),
+            With::Proxy(_) => self.proved,
+            With::Client(_) | With::Server(_) => true,
         }
     }
 
     /// How long it may be without streams.
-    fn patience(&self) -> Duration {
-        if self.leaving { LEFT } else { UNUSED }
+    fn patience(&self) -> Option<Duration> {
+        match (self.leaving, &self.with) {
+            (true, _) => Some(LEFT),
+            (false, With::Proxy(_) | With::Server(_)) => Some(UNUSED),
+            // It may be the only thing that its application does for hours.
+            (false, With::Client(_)) => None,
+        }
+    }
+
+    /// Whom a mesh connection of ours was made to.
+    fn made_to(&self) -> Option<&MeshKey> {
+        self.proxy().and_then(|proxy| proxy.dialled.as_ref())
     }
 }
 
@@ -61,128 +75,168 @@ impl Mesh {
 
 impl Core {
     /// TLS has failed: whoever is there is not whom we take.
-    pub(super) fn session_failed(&mut self, id: MeshId, error: &SessionError) {
-        let Some(mesh) = self.meshes.get(id) else {
+    pub(super) fn session_failed(&mut self, id: LinkId, error: &SessionError) {
+        let Some(link) = self.links.get(id) else {
             return;
         };
         maille_chassis::limited!(
             warn,
             error = error as &dyn std::error::Error,
             reason = error.reason(),
-            remote = %mesh.remote,
-            expected = mesh.dialled.as_ref().map(|key| tracing::field::display(&key.identity)),
+            remote = %link.remote,
+            expected = link.made_to().map(|key| tracing::field::display(&key.identity)),
             "mesh connection refused"
         );
-        self.mesh_cut(id);
+        self.link_cut(id);
     }
 
-    pub(super) fn handshake_late(&mut self, id: MeshId) {
-        if self.meshes.get(id).is_some_and(|mesh| !mesh.proved) {
-            self.mesh_end(id, Failure::ConnectTimeout);
+    pub(super) fn handshake_late(&mut self, id: LinkId) {
+        if self.links.get(id).is_some_and(|link| !link.proved) {
+            self.link_end(id, Failure::ConnectTimeout);
         }
     }
 
-    /// The end of every mesh connection. Streams that the peer cannot have seen go elsewhere.
-    pub(super) fn mesh_end(&mut self, id: MeshId, failure: Failure) {
-        let exchanges = self.mesh_exchanges(id);
-        let Some(mut mesh) = self.meshes.table.remove(id) else {
+    /// The end of every link. Streams that the peer cannot have seen go elsewhere.
+    pub(super) fn link_end(&mut self, id: LinkId, failure: Failure) {
+        let exchanges = self.link_exchanges(id);
+        self.link_forget(id);
+        let Some(mut link) = self.links.table.remove(id) else {
             return;
         };
-        if let Some(key) = &mesh.dialled {
-            self.meshes.pool.forget(key.to, id);
-        }
         let connecting = self
             .conns
-            .get(mesh.conn)
+            .get(link.conn)
             .is_some_and(|conn| conn.connecting);
-        if !connecting && !mesh.made() {
-            self.recorder.handshake(mesh.direction(), unmade(failure));
+        if !connecting && !link.made() {
+            self.recorder.handshake(link.direction(), unmade(failure));
         }
         if !connecting {
-            let (tls, out) = (&mut mesh.tls, &mesh.out);
-            self.conns.put_with(mesh.conn, |sealed| {
-                // Without a session there is nothing left to say.
-                if tls.seal(out, sealed).is_ok() {
-                    tls.close(sealed);
-                }
-            });
+            self.link_last_words(&mut link);
         }
-        self.close(mesh.conn);
+        match link.with {
+            With::Client(_) => self.linger(link.conn),
+            With::Proxy(_) | With::Server(_) => self.close(link.conn),
+        }
         for exchange in exchanges {
-            if mesh.dialled.is_some() && !mesh.proved {
+            if link.dialled() && !link.proved {
                 self.stream_unprocessed(exchange, failure);
             } else {
-                self.stream_lost(exchange, mesh.end());
+                self.stream_lost(exchange, link.end());
+            }
+        }
+    }
+
+    fn link_last_words(&mut self, link: &mut Link) {
+        let out = &mut link.out;
+        match &mut link.with {
+            With::Client(_) | With::Server(_) => self.conns.give(link.conn, out),
+            With::Proxy(proxy) => {
+                let tls = &mut proxy.tls;
+                self.conns.put_with(link.conn, |sealed| {
+                    // Without a session there is nothing left to say.
+                    if tls.seal(out, sealed).is_ok() {
+                        tls.close(sealed);
+                    }
+                });
             }
         }
     }
 
     /// No new streams; over with the last one.
-    pub(super) fn mesh_leave(&mut self, id: MeshId) {
-        let Some(mesh) = self.meshes.table.get_mut(id) else {
+    pub(super) fn link_leave(&mut self, id: LinkId) {
+        let Some(link) = self.links.table.get_mut(id) else {
             return;
         };
-        mesh.leaving = true;
-        mesh.used = self.now;
-        if let Some(key) = &mesh.dialled {
-            self.meshes.pool.forget(key.to, id);
+        link.leaving = true;
+        link.used = self.now;
+        self.link_forget(id);
+    }
+
+    /// A client has heard that its connection is left, or had time to: what it opens from now on it opens elsewhere.
+    pub(super) fn link_warned(&mut self, id: LinkId) {
+        if let Some(link) = self.links.table.get_mut(id)
+            && link.warned.take().is_some()
+        {
+            link.codec.goaway(Code::NO_ERROR, &mut link.out);
+            self.link_mark(id);
+            self.link_leave(id);
+            self.link_maybe_over(id);
         }
     }
 
     /// Who dialled ends a connection that is left, after its last stream: then nothing of the other side's is lost on the way.
-    pub(super) fn mesh_maybe_over(&mut self, id: MeshId) {
-        let over = self.meshes.get(id).is_some_and(|mesh| {
-            mesh.leaving && mesh.dialled.is_some() && mesh.proved && mesh.link.streams_open() == 0
+    /// An application that called may keep its connection for ever, so its proxy ends it.
+    pub(super) fn link_maybe_over(&mut self, id: LinkId) {
+        let over = self.links.get(id).is_some_and(|link| {
+            let ours = link.dialled() || matches!(link.with, With::Client(_));
+            link.leaving && ours && link.proved && link.codec.streams_open() == 0
         });
         if over {
-            self.mesh_end(id, Failure::Draining);
+            self.link_end(id, Failure::Draining);
         }
     }
 
     /// New streams rest on the new certificate; what is open goes on with the old one.
     pub(super) fn mesh_renew(&mut self, credentials: Credentials) {
         let generation = credentials.generation();
-        self.meshes.credentials = Some(credentials);
-        self.mesh_retire(|mesh| mesh.generation != generation);
+        self.links.credentials = Some(credentials);
+        self.links_retire(|link| {
+            link.proxy()
+                .is_some_and(|proxy| proxy.generation != generation)
+        });
     }
 
-    pub(super) fn mesh_drain(&mut self) {
-        self.mesh_retire(|_| true);
+    pub(super) fn links_drain(&mut self) {
+        self.links_retire(|_| true);
     }
 
-    fn mesh_retire(&mut self, which: impl Fn(&Mesh) -> bool) {
-        for id in self.meshes.table.ids().collect::<Vec<_>>() {
-            let Some(mesh) = self.meshes.table.get_mut(id).filter(|mesh| which(mesh)) else {
+    fn links_retire(&mut self, which: impl Fn(&Link) -> bool) {
+        for id in self.links.table.ids().collect::<Vec<_>>() {
+            let Some(link) = self.links.table.get_mut(id).filter(|link| which(link)) else {
                 continue;
             };
-            if mesh.dialled.is_none() && !mesh.leaving {
-                mesh.link.goaway(Code::NO_ERROR, &mut mesh.out);
-                self.mesh_mark(id);
+            if matches!(link.with, With::Client(_)) && !link.leaving {
+                // Applications do not all try again what a GOAWAY met on its way: they are warned first.
+                if link.warned.is_none() {
+                    link.warned = Some(self.now);
+                    link.codec.goaway_soon(&mut link.out);
+                    link.codec.ping(WARNING, &mut link.out);
+                    self.link_mark(id);
+                }
+                continue;
             }
-            self.mesh_leave(id);
-            self.mesh_maybe_over(id);
+            if !link.dialled() && !link.leaving {
+                link.codec.goaway(Code::NO_ERROR, &mut link.out);
+                self.link_mark(id);
+            }
+            self.link_leave(id);
+            self.link_maybe_over(id);
         }
     }
 
     /// Trust that was withdrawn cuts what rests on it: an anchor that is gone, an address that is somebody else's now.
     pub(super) fn withdraw(&mut self, before: &Snapshot) {
         self.retire_anchors(before);
-        let anchors = self.meshes.anchors.as_ref();
-        let is_cut = |id: &MeshId| {
-            let mesh = self.meshes.get(*id);
-            mesh.is_some_and(|mesh| self.is_somebody_else(mesh) || mesh.is_disbelieved(anchors))
+        let anchors = self.links.anchors.as_ref();
+        let is_cut = |id: &LinkId| {
+            let link = self.links.get(*id);
+            link.is_some_and(|link| {
+                let proxy = link.proxy();
+                self.is_somebody_else(link)
+                    || proxy.is_some_and(|proxy| proxy.is_disbelieved(anchors))
+            })
         };
-        for id in self.meshes.table.ids().filter(is_cut).collect::<Vec<_>>() {
-            self.mesh_cut(id);
+        for id in self.links.table.ids().filter(is_cut).collect::<Vec<_>>() {
+            self.link_cut(id);
         }
     }
 
     /// Ends a connection to somebody whom we do not take for whom we took it: what was not said yet never is.
-    fn mesh_cut(&mut self, id: MeshId) {
-        if let Some(mesh) = self.meshes.table.get_mut(id) {
-            mesh.out.clear();
+    fn link_cut(&mut self, id: LinkId) {
+        if let Some(link) = self.links.table.get_mut(id) {
+            link.out.clear();
         }
-        self.mesh_end(id, Failure::PeerIdentity);
+        self.link_end(id, Failure::PeerIdentity);
     }
 
     /// From the first retired anchor on what is believed is what control says, whatever older credentials believe.
@@ -192,9 +246,9 @@ impl Core {
         };
         let (before, now) = (&before.trust_anchors, &now.trust_anchors);
         let retired = before.iter().any(|anchor| !now.contains(anchor));
-        if before != now && (retired || self.meshes.anchors.is_some()) {
+        if before != now && (retired || self.links.anchors.is_some()) {
             match Anchors::new(now) {
-                Ok(anchors) => self.meshes.anchors = Some(anchors),
+                Ok(anchors) => self.links.anchors = Some(anchors),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(
@@ -206,8 +260,8 @@ impl Core {
         }
     }
 
-    fn is_somebody_else(&self, mesh: &Mesh) -> bool {
-        let Some(key) = &mesh.dialled else {
+    fn is_somebody_else(&self, link: &Link) -> bool {
+        let Some(key) = link.made_to() else {
             return false;
         };
         match self.snapshot.address(key.to.ip()).map(|owner| &**owner) {
@@ -218,25 +272,38 @@ impl Core {
     }
 
     /// Once in a while: asks quiet peers for a sign of life, ends the dead and the unused.
-    pub(super) fn mesh_sweep(&mut self) {
-        for id in self.meshes.table.ids().collect::<Vec<_>>() {
+    pub(super) fn links_sweep(&mut self) {
+        for id in self.links.table.ids().collect::<Vec<_>>() {
             self.stream_codes_later(id);
-            let Some(mesh) = self.meshes.table.get_mut(id) else {
+            let Some(link) = self.links.table.get_mut(id) else {
                 continue;
             };
-            let quiet = self.now.saturating_duration_since(mesh.heard);
-            if mesh.link.streams_open() > 0 {
-                mesh.used = self.now;
-                if quiet >= DEAD && mesh.proved {
-                    self.mesh_end(id, Failure::ConnectTimeout);
-                } else if quiet >= QUIET && mesh.proved && !mesh.pinged {
-                    mesh.pinged = true;
-                    mesh.link.ping([0; 8], &mut mesh.out);
-                    self.mesh_mark(id);
+            if link
+                .warned
+                .is_some_and(|since| self.now.saturating_duration_since(since) >= WARNED)
+            {
+                self.link_warned(id);
+                continue;
+            }
+            let mesh = link.proxy().is_some();
+            let quiet = self.now.saturating_duration_since(link.heard);
+            if link.codec.streams_open() > 0 {
+                link.used = self.now;
+                if !mesh {
+                    // Applications count PINGs as abuse, and may be silent for hours: the socket finds the dead.
+                } else if quiet >= DEAD && link.proved {
+                    self.link_end(id, Failure::ConnectTimeout);
+                } else if quiet >= QUIET && link.proved && !link.pinged {
+                    link.pinged = true;
+                    link.codec.ping([0; 8], &mut link.out);
+                    self.link_mark(id);
                 }
-            } else if self.now.saturating_duration_since(mesh.used) >= mesh.patience() {
-                mesh.link.goaway(Code::NO_ERROR, &mut mesh.out);
-                self.mesh_end(id, Failure::Draining);
+            } else if link
+                .patience()
+                .is_some_and(|patience| self.now.saturating_duration_since(link.used) >= patience)
+            {
+                link.codec.goaway(Code::NO_ERROR, &mut link.out);
+                self.link_end(id, Failure::Draining);
             }
         }
     }

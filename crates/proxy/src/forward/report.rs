@@ -77,7 +77,7 @@ impl Core {
         }
         self.recorder.gauge(Gauges {
             sockets: self.conns.len(),
-            mesh_connections: self.meshes.table.len(),
+            mesh_connections: self.links.meshed(),
             exchanges: self.exchanges.len(),
         });
         self.recorder.flush(to);
@@ -186,7 +186,7 @@ impl Exchange {
 fn outcome_of(exchange: &Exchange, now: std::time::Instant) -> Outcome<'_> {
     Outcome {
         carries: match exchange.carries {
-            Carries::Http => telemetry::Carries::Http,
+            Carries::Http | Carries::Http2 => telemetry::Carries::Http,
             Carries::Tcp => telemetry::Carries::Tcp,
         },
         facts: &exchange.facts,

@@ -131,7 +131,7 @@ impl Core {
         let up = std::mem::replace(&mut exchange.up, Side::None);
         match up {
             Side::Plain(conn) => self.conns.abort(conn),
-            Side::Stream { mesh, stream } => self.stream_done(mesh, stream, End::Up, false),
+            Side::Stream { link, stream } => self.stream_done(link, stream, End::Up, false),
             Side::None => {}
         }
         let Some(exchange) = self.exchanges.get_mut(id) else {

@@ -99,8 +99,8 @@ impl Core {
             return;
         };
         match exchange.down {
-            Side::Stream { mesh, stream } => {
-                self.stream_respond(mesh, stream, bytes, facts.is_all());
+            Side::Stream { link, stream } => {
+                self.stream_respond(link, stream, bytes, facts.is_all());
                 if let Some(exchange) = self.exchanges.get_mut(id) {
                     exchange.response.bytes += bytes.len() as u64;
                     if facts.is_all() {

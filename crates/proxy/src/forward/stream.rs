@@ -2,19 +2,20 @@
 //! Streams as sides of exchanges: what the peer opened, answered, sent or reset, turned into the same steps that plain connections take.
 //!
 //! A peer is authenticated and still not trusted: a head that came as fields is written as HTTP/1 and parsed as strictly as
-//! one from a stranger, and its body is followed by its own framing. Must never let one stream's fault touch another. Next: `mesh.rs`.
+//! one from a stranger, and its body is followed by its own framing. Must never let one stream's fault touch another. Next: `links.rs`.
 
 use maille_engine::http1;
-use maille_engine::mesh::{Code, RequestFields, ResponseFields};
+use maille_engine::http2::{Carried, Code, HopFields, RequestFields, ResponseFields};
 use maille_engine::route::Direction;
 use maille_model::{Protocol, ServerName};
 
 use super::Core;
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::ResponseFacts;
+use super::links::With;
 use crate::failure::Failure;
 use crate::route::Facts;
-use crate::table::{Id, MeshId};
+use crate::table::{Id, LinkId};
 
 /// How often one exchange meets a peer that is about to leave.
 const REOPENED: u8 = 3;
@@ -23,61 +24,90 @@ impl Core {
     /// A peer opened a stream.
     pub(super) fn stream_request(
         &mut self,
-        mesh: MeshId,
+        link: LinkId,
         stream: u32,
         fields: &RequestFields<'_>,
         end: bool,
     ) {
-        let Some((client, peer)) = self.mesh_peer(mesh) else {
-            return;
-        };
-        if self.draining || self.exchanges.len() >= self.settings.max_connections {
-            return self.stream_code(mesh, stream, Code::REFUSED_STREAM);
+        if self.exchanges.len() >= self.settings.max_connections || self.takes_nothing(link) {
+            return self.stream_code(link, stream, Code::REFUSED_STREAM);
         }
-        let facts = Facts {
-            direction: Direction::Inbound,
-            client,
-            destination: fields.authority,
-            claimed: fields.source,
-            dialled: fields.dialled,
-            protocol: fields.protocol.map_or(Protocol::Undeclared, protocol_of),
-            // What is no name says nothing.
-            server_name: fields
-                .server_name
-                .and_then(|name| ServerName::from_bytes(name).ok()),
-            peer,
+        let Some(facts) = self.stream_facts(link, fields.hop) else {
+            return self.stream_code(link, stream, Code::PROTOCOL_ERROR);
         };
-        let carries = match fields.path {
-            Some(_) => Carries::Http,
-            None => Carries::Tcp,
+        let carries = match fields.carries {
+            Carried::Http1 { .. } => Carries::Http,
+            Carried::Http2(_) => Carries::Http2,
+            Carried::Tcp => Carries::Tcp,
         };
         let mut exchange = self.new_exchange(carries, facts);
-        exchange.protected = true;
-        exchange.down = Side::Stream { mesh, stream };
+        exchange.protected = exchange.facts.peer.is_some();
+        exchange.down = Side::Stream { link, stream };
         exchange.silent =
             carries == Carries::Tcp && exchange.facts.protocol == Protocol::Undeclared;
-        if let Some(path) = fields.path {
-            let mut text = self.conns.spare();
-            let all = fields.fields.iter();
-            http1::write_request(&mut text, fields.method, path, fields.version, all);
-            let whole = self.parse_whole_request(&text);
-            if whole {
-                exchange.take_request(&self.request, &text);
+        let whole = match fields.carries {
+            Carried::Http1 { target, version } => {
+                let mut text = self.conns.spare();
+                let all = fields.fields.iter();
+                http1::write_request(&mut text, fields.method, target, version, all);
+                let whole = self.parse_whole_request(&text);
+                if whole {
+                    exchange.take_request(&self.request, &text);
+                }
+                self.conns.store(text);
+                // A body that the framing promises has to come.
+                whole && (!end || exchange.request.ended)
             }
-            self.conns.store(text);
-            // A body that the framing promises has to come.
-            if !whole || (end && !exchange.request.ended) {
-                return self.stream_code(mesh, stream, Code::PROTOCOL_ERROR);
-            }
+            Carried::Http2(target) => exchange.take_message(fields, target, end).is_ok(),
+            Carried::Tcp => true,
+        };
+        if !whole {
+            self.conns.store(exchange.replay);
+            return self.stream_code(link, stream, Code::PROTOCOL_ERROR);
         }
         exchange.request.ended |= end;
         exchange.silent &= !end;
         let id = self.exchanges.insert(exchange);
-        self.stream_bind(mesh, stream, id);
+        self.stream_bind(link, stream, id);
         self.decide(id);
     }
 
-    /// The far proxy answered.
+    /// Whether a link's new streams are refused: all are once the drain has begun, but those of an application that was only warned.
+    fn takes_nothing(&self, link: LinkId) -> bool {
+        self.draining
+            && self
+                .links
+                .get(link)
+                .is_none_or(|link| link.warned.is_none())
+    }
+
+    /// Who asks, and for what. A proxy says so itself; of an application the socket does.
+    fn stream_facts(&self, link: LinkId, hop: Option<HopFields<'_>>) -> Option<Facts> {
+        let link = self.links.get(link)?;
+        match (&link.with, hop) {
+            (With::Proxy(proxy), Some(hop)) => Some(Facts {
+                direction: Direction::Inbound,
+                client: link.remote,
+                destination: hop.authority,
+                claimed: hop.source,
+                dialled: hop.dialled,
+                protocol: hop.protocol.map_or(Protocol::Undeclared, protocol_of),
+                // What is no name says nothing.
+                server_name: hop
+                    .server_name
+                    .and_then(|name| ServerName::from_bytes(name).ok()),
+                peer: proxy.peer.clone(),
+            }),
+            (With::Client(accepted), None) => {
+                let mut facts = Facts::of(accepted);
+                facts.protocol = Protocol::Http2;
+                Some(facts)
+            }
+            _ => None,
+        }
+    }
+
+    /// The far proxy answered, or an application that speaks HTTP/2.
     pub(super) fn stream_response(
         &mut self,
         id: Id<Exchange>,
@@ -92,9 +122,12 @@ impl Core {
             self.drop_upstream(id);
             return self.upstream_failed(id, failure.unwrap_or(Failure::UpstreamClosed));
         }
+        if exchange.carries == Carries::Http2 {
+            return self.message_response(id, fields, end);
+        }
         if exchange.carries == Carries::Tcp {
             if fields.status != 200 || exchange.established {
-                return self.stream_bad(id);
+                return self.stream_bad(id, End::Up);
             }
             self.established(id);
             if end {
@@ -114,7 +147,7 @@ impl Core {
         let ends = facts.is_all() || facts.body.ends_with_connection();
         if !whole || begun || (end && !ends) {
             self.conns.store(text);
-            return self.stream_bad(id);
+            return self.stream_bad(id, End::Up);
         }
         if self.too_often(id, &facts) {
             return self.conns.store(text);
@@ -142,6 +175,9 @@ impl Core {
             }
             return;
         }
+        if exchange.carries == Carries::Http2 {
+            return self.message_data(id, from, bytes, end);
+        }
         match from {
             End::Down => self.stream_request_body(id, bytes, end),
             End::Up => self.stream_response_body(id, bytes, end),
@@ -159,7 +195,7 @@ impl Core {
                 _ => None,
             };
             let Some(over) = whole else {
-                return self.stream_bad(id);
+                return self.stream_bad(id, End::Down);
             };
             ended = over;
             self.forward_request(id, bytes, over);
@@ -168,7 +204,7 @@ impl Core {
             }
         }
         if end && !ended {
-            self.stream_bad(id);
+            self.stream_bad(id, End::Down);
         }
     }
 
@@ -179,7 +215,7 @@ impl Core {
         let mut ended = exchange.response.ended;
         let until_close = exchange.response.body.ends_with_connection();
         if exchange.status == 0 {
-            return self.stream_bad(id);
+            return self.stream_bad(id, End::Up);
         }
         if !bytes.is_empty() {
             let whole = match exchange.response.body.advance(bytes) {
@@ -187,7 +223,7 @@ impl Core {
                 _ => None,
             };
             let Some(over) = whole else {
-                return self.stream_bad(id);
+                return self.stream_bad(id, End::Up);
             };
             ended = over;
             self.forward(id, End::Down, bytes, over);
@@ -198,7 +234,7 @@ impl Core {
         if end && until_close {
             self.response_until_close(id);
         } else if end && !ended {
-            self.stream_bad(id);
+            self.stream_bad(id, End::Up);
         }
     }
 
@@ -210,23 +246,23 @@ impl Core {
     }
 
     /// The peer broke the rules of the message that a stream carries.
-    fn stream_bad(&mut self, id: Id<Exchange>) {
+    pub(super) fn stream_bad(&mut self, id: Id<Exchange>, from: End) {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
-        if let Side::Stream { mesh, stream } = exchange.down {
-            // From the client's proxy: the application behind us must not see the rest.
+        if let (Side::Stream { link, stream }, End::Down) = (exchange.down, from) {
+            // The application behind us must not see the rest.
             exchange.down = Side::None;
             exchange.failure.get_or_insert(Failure::MalformedRequest);
-            self.stream_code(mesh, stream, Code::PROTOCOL_ERROR);
+            self.stream_code(link, stream, Code::PROTOCOL_ERROR);
             self.drop_upstream(id);
             return self.finish(id);
         }
-        if let Side::Stream { mesh, stream } = exchange.up {
+        if let (Side::Stream { link, stream }, End::Up) = (exchange.up, from) {
             exchange.up = Side::None;
             let begun = exchange.begun();
             exchange.failure = Some(Failure::MalformedResponse);
-            self.stream_code(mesh, stream, Code::PROTOCOL_ERROR);
+            self.stream_code(link, stream, Code::PROTOCOL_ERROR);
             if begun {
                 self.broken(id, End::Up);
             } else {
@@ -244,13 +280,21 @@ impl Core {
             End::Down => exchange.down = Side::None,
             End::Up => exchange.up = Side::None,
         }
+        let http2 = exchange.carries == Carries::Http2;
         match from {
             End::Down if exchange.silent && code == Code::NO_ERROR => self.take_back(id),
-            End::Down => self.broken(id, End::Down),
+            End::Up if code == Code::REFUSED_STREAM && http2 => {
+                self.upstream_failed(id, Failure::StreamRefused)
+            }
             End::Up if code == Code::REFUSED_STREAM => {
                 self.upstream_failed(id, Failure::Overloaded)
             }
             End::Up if exchange.response.ended => self.stop_request(id),
+            _ if http2 => {
+                exchange.code = Some(code);
+                self.broken(id, from);
+            }
+            End::Down => self.broken(id, End::Down),
             End::Up if exchange.begun() || exchange.raw => self.broken(id, End::Up),
             End::Up => self.fail(id, Failure::UpstreamClosed),
         }
@@ -258,7 +302,19 @@ impl Core {
 
     /// The connection under a stream is gone.
     pub(super) fn stream_lost(&mut self, id: Id<Exchange>, from: End) {
-        self.stream_was_reset(id, from, Code::INTERNAL_ERROR);
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        match from {
+            End::Down => exchange.down = Side::None,
+            End::Up => exchange.up = Side::None,
+        }
+        match from {
+            End::Down => self.broken(id, End::Down),
+            End::Up if exchange.response.ended => self.stop_request(id),
+            End::Up if exchange.begun() || exchange.raw => self.broken(id, End::Up),
+            End::Up => self.fail(id, Failure::UpstreamClosed),
+        }
     }
 
     /// The peer left before it looked at a stream: it is opened again, on a new connection to the same endpoint.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Addresses as text for the heads of streams, kept because the next head mostly says the same.
 //!
-//! Must never outlive the mesh connection that it is kept for. Next: `link.rs`.
+//! Must never outlive the mesh connection that it is kept for. Next: `speak.rs`.
 
 use std::fmt::{Display, Write};
 use std::net::{IpAddr, SocketAddr};

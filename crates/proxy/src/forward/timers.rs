@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Deadlines of the core. One is set for each connection or wait, never for each request; one that is no longer needed finds nobody when it is due.
 //!
-//! Must never be the way anything happens in the ordinary case. Next: `mesh.rs`.
+//! Must never be the way anything happens in the ordinary case. Next: `links.rs`.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use super::exchange::Exchange;
-use crate::table::{ConnId, Id, MeshId};
+use crate::table::{ConnId, Id, LinkId};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub(super) enum Timer {
     /// A connection that should be closed still is not.
     Close(ConnId),
     /// A handshake has not ended.
-    Handshake(MeshId),
+    Handshake(LinkId),
     /// Control has not said whose an address is.
     Wait(Id<Exchange>),
     /// Idle connections are looked at.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the core is told from outside its connections: snapshots, credentials, the drain; and what it tells: questions and counts.
 //!
-//! Must never let a decision see half of a change. Next: `mesh.rs`.
+//! Must never let a decision see half of a change. Next: `links.rs`.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use maille_identity::Credentials;
 
 use super::conns::{Conns, Role};
 use super::exchange::{Carries, Exchange};
-use super::mesh::Meshes;
+use super::links::Links;
 use super::report::Recent;
 use super::timers::{Timer, Timers};
 use super::{Core, Settings};
@@ -37,7 +37,7 @@ impl Core {
             snapshot: Arc::new(Snapshot::new()),
             conns: Conns::default(),
             exchanges: Table::default(),
-            meshes: Meshes::default(),
+            links: Links::default(),
             pool: Pool::default(),
             balance: Balance::new(settings.seed),
             recorder: Recorder::new(),
@@ -80,7 +80,7 @@ impl Core {
                 self.client_drained(id);
             }
         }
-        self.mesh_drain();
+        self.links_drain();
     }
 
     /// Ends at once what the drain has left.
@@ -137,8 +137,8 @@ impl Core {
         for old in self.pool.aged(self.now, false) {
             self.conns.close(old);
         }
-        self.mesh_sweep();
-        if !self.pool.is_empty() || !self.meshes.is_empty() {
+        self.links_sweep();
+        if !self.pool.is_empty() || !self.links.is_empty() {
             self.sweep_later();
         }
     }

@@ -11,6 +11,7 @@ mod corpus;
 mod counted;
 mod first;
 mod http;
+mod http2;
 mod lab;
 mod mesh;
 mod origin;

@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use maille_engine::hpack::List;
-use maille_engine::mesh::{Connection, Event, Settings};
+use maille_engine::http2::{Connection, Event, Settings};
 use maille_identity::{Credentials, Session};
 
 use crate::pki::SERVER;
@@ -40,7 +40,7 @@ impl Codec {
     /// Asks for `/` at `authority`.
     pub(crate) fn asking(authority: SocketAddr) -> Self {
         let mut out = Vec::new();
-        let mut link = Connection::client(Settings::default(), &mut out);
+        let mut link = Connection::client(Settings::mesh(), &mut out);
         let authority = authority.to_string();
         let fields = [
             (":method", "GET"),
@@ -57,7 +57,7 @@ impl Codec {
     /// Answers every request with 204.
     pub(crate) fn answering() -> Self {
         let mut out = Vec::new();
-        let link = Connection::server(Settings::default(), &mut out);
+        let link = Connection::server(Settings::mesh(), &mut out);
         Self::new(link, out)
     }
 

@@ -81,7 +81,7 @@ impl Sim {
     fn new(seed: u64, protocol: Protocol, http: bool) -> Self {
         let domain: TrustDomain = "cluster.local".parse().unwrap();
         let authority = Authority::create(&domain, SystemTime::now()).unwrap();
-        let mesh = Mesh {
+        let link = Mesh {
             trust_domain: domain.clone(),
             trust_anchors: authority.trust_anchors(),
             cluster_ranges: ClusterRanges(vec!["10.0.0.0/8".parse().unwrap()]),
@@ -94,7 +94,7 @@ impl Sim {
         let cores = [1, 2].map(|n| {
             let pod = pod(n);
             let mut snapshot = Snapshot::new();
-            snapshot.set_mesh(mesh.clone());
+            snapshot.set_mesh(link.clone());
             snapshot.set_own(Own {
                 workload: pod.clone(),
                 ports: vec![(8080, protocol)],
@@ -293,7 +293,7 @@ impl Sim {
                 wrote = true;
             }
             self.cores[core].seal();
-            while let Some(conn) = self.cores[core].next_dirty_mesh() {
+            while let Some(conn) = self.cores[core].next_dirty_link() {
                 self.write(core, conn);
                 wrote = true;
             }
@@ -461,16 +461,16 @@ impl Sim {
     pub(super) fn settled(&self) -> bool {
         self.cores
             .iter()
-            .all(|core| core.exchanges.len() == 0 && core.conns.len() == core.meshes.table.len())
+            .all(|core| core.exchanges.len() == 0 && core.conns.len() == core.links.table.len())
             && self.streams() == 0
     }
 
     fn streams(&self) -> usize {
         let of = |core: &Core| -> usize {
-            let meshes = core.meshes.table.ids();
-            meshes
-                .filter_map(|id| core.meshes.get(id))
-                .map(|mesh| mesh.link.streams_open())
+            let links = core.links.table.ids();
+            links
+                .filter_map(|id| core.links.get(id))
+                .map(|link| link.codec.streams_open())
                 .sum()
         };
         self.cores.iter().map(of).sum()
@@ -502,8 +502,8 @@ impl Sim {
                 .into_iter()
                 .filter_map(|id| core.conns.get(id));
             let out: usize = conns.map(|conn| conn.unsent() + conn.inbuf.len()).sum();
-            let meshes = core.meshes.table.ids().filter_map(|id| core.meshes.get(id));
-            let sealing: usize = meshes.map(|mesh| mesh.out.len()).sum();
+            let links = core.links.table.ids().filter_map(|id| core.links.get(id));
+            let sealing: usize = links.map(|link| link.out.len()).sum();
             let exchanges = core.exchanges.ids().filter_map(|id| core.exchanges.get(id));
             let kept: usize = exchanges
                 .map(|one| {

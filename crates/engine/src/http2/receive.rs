@@ -5,15 +5,18 @@
 //! more, and one of a single stream, which is reset. Must never hold more than one frame. Read `message.rs` for heads and DATA,
 //! `control.rs` for the other frames.
 
-use super::connection::{Connection, Reading};
-use super::fields::{RequestShape, ResponseShape};
+use super::closed::By;
+use super::connection::{Block, Connection, Reading};
 use super::frame::{self, HEADER, Header, Kind, PREFACE};
+use super::heads::{Fields, RequestShape, ResponseShape};
 use super::streams::Blocked;
-use super::{Code, ConnectionError, Event, Received};
+use super::{Code, ConnectionError, Dialect, Event, Received};
 use crate::hpack::List;
 
 /// A frame that came in pieces may leave a vector of this size behind.
 const KEEP: usize = 16 * 1024;
+/// A header block that is divided, encoded: as long as one frame may be between proxies.
+const BLOCK: usize = 128 * 1024;
 
 /// An event, before what it borrows is looked up.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,10 @@ pub(super) enum Found {
         token: u64,
         shape: ResponseShape,
         end: bool,
+    },
+    Trailers {
+        stream: u32,
+        token: u64,
     },
     Data {
         stream: u32,
@@ -148,9 +155,23 @@ impl Connection {
                 }
                 step
             }
-            Reading::Data { stream, left, end } => {
+            Reading::PadLength { stream, left, end } => {
+                let pad = input.take(1).first().map_or(0, |pad| usize::from(*pad));
+                self.pad_length(stream, pad, left - 1, end, out)
+            }
+            Reading::Data {
+                stream,
+                left,
+                pad,
+                end,
+            } => {
                 let length = input.take(left).len();
-                Ok(self.data(stream, length, left - length, end, out))
+                Ok(self.data(stream, length, (left - length, pad), end, out))
+            }
+            Reading::Padding { stream, left } => {
+                let length = input.take(left).len();
+                self.padding(stream, length, left - length, out);
+                Ok(None)
             }
             Reading::Skip(left) => {
                 self.skip(left - input.take(left).len());
@@ -236,15 +257,31 @@ impl Connection {
             return broken(Code::FRAME_SIZE_ERROR, "frame of a wrong length");
         }
         let of_connection = matches!(header.kind, Kind::SETTINGS | Kind::PING | Kind::GOAWAY);
-        let of_stream = matches!(header.kind, Kind::DATA | Kind::HEADERS | Kind::RST_STREAM);
+        let of_stream = matches!(
+            header.kind,
+            Kind::DATA | Kind::HEADERS | Kind::PRIORITY | Kind::RST_STREAM
+        );
         if of_connection && header.stream != 0 || of_stream && header.stream == 0 {
             return broken(Code::PROTOCOL_ERROR, "frame on a wrong stream");
         }
+        match (&self.block, header.kind) {
+            (Some(block), Kind::CONTINUATION) if block.header.stream == header.stream => Ok(()),
+            (None, kind) if kind != Kind::CONTINUATION => self.admit_to(header),
+            _ => broken(Code::PROTOCOL_ERROR, "header block that does not go on"),
+        }
+    }
+
+    /// What the dialect takes.
+    fn admit_to(&self, header: Header) -> Result<(), ConnectionError> {
+        if header.kind == Kind::PUSH_PROMISE {
+            return broken(Code::PROTOCOL_ERROR, "push promise");
+        }
+        if self.settings.dialect == Dialect::Rfc9113 {
+            return Ok(());
+        }
         let padded = matches!(header.kind, Kind::DATA | Kind::HEADERS) && header.has(frame::PADDED);
         match header.kind {
-            Kind::PRIORITY | Kind::PUSH_PROMISE | Kind::CONTINUATION => {
-                broken(Code::PROTOCOL_ERROR, "frame outside of the dialect")
-            }
+            Kind::PRIORITY => broken(Code::PROTOCOL_ERROR, "frame outside of the dialect"),
             _ if padded => broken(Code::PROTOCOL_ERROR, "padding"),
             Kind::HEADERS if header.has(frame::PRIORITY) => {
                 broken(Code::PROTOCOL_ERROR, "priority")
@@ -264,7 +301,9 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Step {
         match header.kind {
-            Kind::HEADERS => self.headers(header, payload, list, out),
+            Kind::HEADERS => self.first_block(header, payload, list, out),
+            Kind::CONTINUATION => self.more_block(header, payload, list, out),
+            Kind::PRIORITY => self.peer_priority(header, payload, out),
             Kind::RST_STREAM => self.rst_stream(header.stream, Code(frame::word(payload)), out),
             Kind::SETTINGS => self.peer_settings(header, payload, out),
             Kind::PING => self.peer_ping(header, payload, out),
@@ -272,6 +311,66 @@ impl Connection {
             Kind::WINDOW_UPDATE => self.window_update(header.stream, payload, out),
             _ => Ok(None),
         }
+    }
+
+    /// HEADERS: a whole block, or the beginning of one.
+    fn first_block(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        list: &mut List,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let mut bytes = payload;
+        if header.has(frame::PADDED) {
+            let Some((&pad, rest)) = bytes.split_first() else {
+                return broken(Code::FRAME_SIZE_ERROR, "HEADERS of a wrong length");
+            };
+            let Some(length) = rest.len().checked_sub(pad.into()) else {
+                return broken(Code::PROTOCOL_ERROR, "padding longer than its frame");
+            };
+            bytes = &rest[..length];
+        }
+        let mut looped = false;
+        if header.has(frame::PRIORITY) {
+            let Some((priority, rest)) = bytes.split_first_chunk::<5>() else {
+                return broken(Code::FRAME_SIZE_ERROR, "HEADERS of a wrong length");
+            };
+            looped = frame::word(priority) & 0x7fff_ffff == header.stream;
+            bytes = rest;
+        }
+        if header.has(frame::END_HEADERS) {
+            return self.headers(header, looped, bytes, list, out);
+        }
+        self.block = Some(Block {
+            header,
+            bytes: bytes.to_vec(),
+            looped,
+        });
+        Ok(None)
+    }
+
+    /// CONTINUATION. The block is bounded, and so is the number of its pieces.
+    fn more_block(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        list: &mut List,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        self.charge()?;
+        let Some(mut block) = self.block.take() else {
+            return Ok(None);
+        };
+        block.bytes.extend_from_slice(payload);
+        if block.bytes.len() > BLOCK {
+            return broken(Code::ENHANCE_YOUR_CALM, "header block too large");
+        }
+        if header.has(frame::END_HEADERS) {
+            return self.headers(block.header, block.looped, &block.bytes, list, out);
+        }
+        self.block = Some(block);
+        Ok(None)
     }
 
     /// One more frame that made us work for nothing.
@@ -286,7 +385,7 @@ impl Connection {
     pub(super) fn refuse(&mut self, stream: u32, code: Code, out: &mut Vec<u8>) -> Step {
         Self::write_reset(stream, code, out);
         self.charge()?;
-        let gone = self.remove(stream, out);
+        let gone = self.remove(stream, By::Us, out);
         Ok(gone.map(|gone| {
             Found::Plain(Event::Reset {
                 stream,
@@ -323,6 +422,11 @@ impl Found {
                 token,
                 fields: shape.of(list),
                 end,
+            },
+            Self::Trailers { stream, token } => Event::Trailers {
+                stream,
+                token,
+                fields: Fields::all(list),
             },
             Self::Data {
                 stream,

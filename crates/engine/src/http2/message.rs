@@ -4,18 +4,21 @@
 //! Bytes for a stream that is gone still count for the connection, and are given back at once: the peer could not know yet.
 //! Must never let a stream's fault touch the connection, nor skip a block: the tables of both sides stay alike. Read `control.rs` next.
 
-use super::connection::{Connection, Reading, Role};
-use super::fields::{RequestShape, ResponseShape};
+use super::closed::By;
+use super::connection::{Connection, Reading};
 use super::frame::{self, Header, Kind};
+use super::heads::{RequestShape, ResponseShape, check_trailers};
 use super::receive::{Found, Step, broken};
+use super::settings::Role;
 use super::streams::Stream;
-use super::{Code, ConnectionError};
+use super::{Code, ConnectionError, Dialect};
 use crate::hpack::{List, Outcome};
 
 impl Connection {
     pub(super) fn headers(
         &mut self,
         header: Header,
+        looped: bool,
         block: &[u8],
         list: &mut List,
         out: &mut Vec<u8>,
@@ -23,10 +26,18 @@ impl Connection {
         let Ok(outcome) = self.decoder.decode(block, list) else {
             return broken(Code::COMPRESSION_ERROR, "malformed header block");
         };
+        let stream = header.stream;
         let end = header.has(frame::END_STREAM);
+        if looped && !self.is_idle(stream) {
+            return self.refuse(stream, Code::PROTOCOL_ERROR, out);
+        }
         match self.role {
-            Role::Server => self.request(header.stream, outcome, end, list, out),
-            Role::Client => self.response(header.stream, outcome, end, list, out),
+            Role::Server if looped => {
+                self.highest = self.highest.max(stream);
+                self.refuse(stream, Code::PROTOCOL_ERROR, out)
+            }
+            Role::Server => self.request(stream, outcome, end, list, out),
+            Role::Client => self.response(stream, outcome, end, list, out),
         }
     }
 
@@ -42,7 +53,7 @@ impl Connection {
             return broken(Code::PROTOCOL_ERROR, "even stream id from a client");
         }
         if stream <= self.highest {
-            return self.second_head(stream, out);
+            return self.second_head(stream, outcome, end, list, out);
         }
         self.highest = stream;
         if self.goaway_sent {
@@ -57,7 +68,7 @@ impl Connection {
         if outcome == Outcome::TooLarge {
             return self.too_large(stream, end, out);
         }
-        match RequestShape::check(list) {
+        match RequestShape::check(self.settings.dialect, list) {
             Err(code) => self.refuse(stream, code, out),
             Ok(shape) => {
                 let mut open =
@@ -70,16 +81,58 @@ impl Connection {
         }
     }
 
-    /// There are no trailers in this dialect: they are a part of the body.
-    fn second_head(&mut self, stream: u32, out: &mut Vec<u8>) -> Step {
-        match self.streams.get(stream) {
-            Some(open) if open.remote_ended => self.refuse(stream, Code::STREAM_CLOSED, out),
-            Some(_) => self.refuse(stream, Code::PROTOCOL_ERROR, out),
-            None => {
+    /// Trailers, or a fault.
+    fn second_head(
+        &mut self,
+        stream: u32,
+        outcome: Outcome,
+        end: bool,
+        list: &List,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let Some(open) = self.streams.get(stream) else {
+            return self.late_head(stream);
+        };
+        if open.remote_ended {
+            return self.refuse(stream, Code::STREAM_CLOSED, out);
+        }
+        self.trailers(stream, outcome, end, list, out)
+    }
+
+    /// A head for a stream that is gone, or that was passed over.
+    fn late_head(&mut self, stream: u32) -> Step {
+        let mesh = self.settings.dialect == Dialect::Mesh;
+        match self.closed.find(stream) {
+            Some(By::Peer) => broken(Code::STREAM_CLOSED, "HEADERS on a closed stream"),
+            None if !mesh && !self.closed.is_full() => {
+                broken(Code::PROTOCOL_ERROR, "stream id that does not rise")
+            }
+            Some(By::Us) | None => {
                 self.charge()?;
                 Ok(None)
             }
         }
+    }
+
+    /// The end of a message of HTTP/2. Between proxies an HTTP/1 message has its trailers in its body.
+    fn trailers(
+        &mut self,
+        stream: u32,
+        outcome: Outcome,
+        end: bool,
+        list: &List,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        if !end || outcome == Outcome::TooLarge || check_trailers(list).is_err() {
+            return self.refuse(stream, Code::PROTOCOL_ERROR, out);
+        }
+        let Some(open) = self.streams.get_mut(stream) else {
+            return Ok(None);
+        };
+        open.remote_ended = true;
+        let token = open.token;
+        self.settle(stream);
+        Ok(Some(Found::Trailers { stream, token }))
     }
 
     /// Answers a head that is too large for us, as the application would.
@@ -89,7 +142,9 @@ impl Connection {
         let flags = frame::END_HEADERS | frame::END_STREAM;
         frame::header(out, 0, Kind::HEADERS, flags, stream);
         self.encoder.encode(b":status", b"431", out);
-        self.encoder.encode(b":m-flag", b"malformed-request", out);
+        if self.settings.dialect == Dialect::Mesh {
+            self.encoder.encode(b":m-flag", b"malformed-request", out);
+        }
         frame::patch_length(out, start);
         if !end {
             Self::write_reset(stream, Code::NO_ERROR, out);
@@ -115,10 +170,13 @@ impl Connection {
         if open.remote_ended {
             return self.refuse(stream, Code::STREAM_CLOSED, out);
         }
-        if open.head || outcome == Outcome::TooLarge {
+        if open.head {
+            return self.trailers(stream, outcome, end, list, out);
+        }
+        if outcome == Outcome::TooLarge {
             return self.refuse(stream, Code::PROTOCOL_ERROR, out);
         }
-        let shape = match ResponseShape::check(list) {
+        let shape = match ResponseShape::check(self.settings.dialect, list) {
             Ok(shape) if !(shape.interim() && end) => shape,
             Ok(_) => return self.refuse(stream, Code::PROTOCOL_ERROR, out),
             Err(code) => return self.refuse(stream, code, out),
@@ -147,15 +205,77 @@ impl Connection {
             return Ok(None);
         }
         let refused = self.count(stream, left)?;
+        let padded = header.has(frame::PADDED);
+        self.reading = match left {
+            0 if padded => return broken(Code::FRAME_SIZE_ERROR, "DATA of a wrong length"),
+            0 => Reading::Header { first: false },
+            _ if padded => Reading::PadLength { stream, left, end },
+            _ => Reading::Data {
+                stream,
+                left,
+                pad: 0,
+                end,
+            },
+        };
         if let Some(code) = refused {
-            self.reading = Reading::Data { stream, left, end };
             return self.refuse(stream, code, out);
         }
         if left == 0 {
-            return Ok(self.data(stream, 0, 0, end, out));
+            return Ok(self.data(stream, 0, (0, 0), end, out));
         }
-        self.reading = Reading::Data { stream, left, end };
+        if !padded {
+            self.budget.progress();
+        }
         Ok(None)
+    }
+
+    /// The padding of DATA is known: `left` bytes come, the last `pad` of them mean nothing.
+    pub(super) fn pad_length(
+        &mut self,
+        stream: u32,
+        pad: usize,
+        left: usize,
+        end: bool,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let Some(left) = left.checked_sub(pad) else {
+            return broken(Code::PROTOCOL_ERROR, "padding longer than its frame");
+        };
+        self.credit(stream, 1, out);
+        if left == 0 && !end {
+            self.charge()?;
+        }
+        self.reading = Reading::Data {
+            stream,
+            left,
+            pad,
+            end,
+        };
+        if left > 0 {
+            return Ok(None);
+        }
+        Ok(self.data(stream, 0, (0, pad), end, out).filter(|_| end))
+    }
+
+    /// `length` bytes of padding, of which `left` more are to come: consumed as they are.
+    pub(super) fn padding(&mut self, stream: u32, length: usize, left: usize, out: &mut Vec<u8>) {
+        self.reading = match left {
+            0 => Reading::Header { first: false },
+            left => Reading::Padding { stream, left },
+        };
+        self.credit(stream, length, out);
+    }
+
+    /// Bytes of a stream that nobody will consume.
+    fn credit(&mut self, stream: u32, length: usize, out: &mut Vec<u8>) {
+        let bytes = u32::try_from(length).unwrap_or(u32::MAX);
+        match self.streams.get_mut(stream) {
+            Some(open) => {
+                open.owed += bytes;
+                self.consumed(stream, length, out);
+            }
+            None => self.give_back(bytes, out),
+        }
     }
 
     /// Takes a frame's length off the windows. A code when the stream may not have sent it.
@@ -166,7 +286,8 @@ impl Connection {
             return broken(Code::FLOW_CONTROL_ERROR, "connection window exceeded");
         }
         let Some(open) = self.streams.get_mut(stream) else {
-            return Ok(None);
+            let fault = self.closed.find(stream) == Some(By::Peer);
+            return Ok(fault.then_some(Code::STREAM_CLOSED));
         };
         open.recv -= length;
         if open.recv < 0 {
@@ -179,18 +300,24 @@ impl Connection {
         Ok((!open.head).then_some(Code::PROTOCOL_ERROR))
     }
 
-    /// `length` bytes of DATA, of which `left` more are to come.
+    /// `length` bytes of DATA, of which `left` more are to come, and `pad` behind them.
     pub(super) fn data(
         &mut self,
         stream: u32,
         length: usize,
-        left: usize,
+        (left, pad): (usize, usize),
         end: bool,
         out: &mut Vec<u8>,
     ) -> Option<Found> {
-        self.reading = match left {
-            0 => Reading::Header { first: false },
-            left => Reading::Data { stream, left, end },
+        self.reading = match (left, pad) {
+            (0, 0) => Reading::Header { first: false },
+            (0, left) => Reading::Padding { stream, left },
+            (left, pad) => Reading::Data {
+                stream,
+                left,
+                pad,
+                end,
+            },
         };
         // No frame is longer than 2^24 - 1.
         let bytes = u32::try_from(length).unwrap_or(u32::MAX);

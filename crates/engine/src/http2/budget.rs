@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How much a peer may make us do for nothing: answers, resets, frames without content (`docs/wire.md`, limits). Read `receive.rs` next.
 
-/// Such frames for each [`PERIOD`].
-const MOST: u32 = 1000;
+/// Frames without progress for each [`PERIOD`], and streams of an application that were reset.
+pub(super) const MOST: u32 = 1000;
+/// Streams of another proxy that were reset: it carries the impatience of many clients.
+pub(super) const MOST_OF_MESH: u32 = 20_000;
 /// Milliseconds.
 const PERIOD: u64 = 10_000;
 
 /// What a peer has spent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
+    most: u32,
     since: u64,
     spent: u32,
 }
@@ -16,6 +19,15 @@ pub(super) struct Budget {
 // === impl Budget ===
 
 impl Budget {
+    /// Nothing spent, of `most` for each period.
+    pub(super) fn new(most: u32) -> Self {
+        Self {
+            most,
+            since: 0,
+            spent: 0,
+        }
+    }
+
     /// One more. Whether that was one too many. `now` in milliseconds.
     pub(super) fn charge(&mut self, now: u64) -> bool {
         if now.saturating_sub(self.since) >= PERIOD {
@@ -23,10 +35,10 @@ impl Budget {
             self.spent = 0;
         }
         self.spent = self.spent.saturating_add(1);
-        self.spent > MOST
+        self.spent > self.most
     }
 
-    /// A stream ended as streams should: that is what resets and settings are allowed for.
+    /// Something was done that such frames are allowed for: a stream ended as streams should, or content came or went.
     pub(super) fn progress(&mut self) {
         self.spent = self.spent.saturating_sub(1);
     }
@@ -38,7 +50,7 @@ mod tests {
 
     #[test]
     fn a_thousand_for_each_ten_seconds() {
-        let mut budget = Budget::default();
+        let mut budget = Budget::new(MOST);
         for _ in 0..MOST {
             assert!(!budget.charge(5));
         }
@@ -48,7 +60,7 @@ mod tests {
 
     #[test]
     fn work_done_pays() {
-        let mut budget = Budget::default();
+        let mut budget = Budget::new(MOST);
         for _ in 0..10 * MOST {
             assert!(!budget.charge(5));
             budget.progress();

@@ -4,6 +4,7 @@
 use super::*;
 
 const SMALL: Settings = Settings {
+    dialect: Dialect::Mesh,
     header_table: 4096,
     max_frame: 16_384,
     max_streams: 100,

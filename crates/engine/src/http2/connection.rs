@@ -3,37 +3,16 @@
 
 use std::collections::VecDeque;
 
-use super::budget::Budget;
+use super::budget::{Budget, MOST, MOST_OF_MESH};
+use super::closed::{By, Closed};
 use super::frame::{self, Header, Kind};
+use super::settings::{Peer, Role, Settings};
 use super::streams::{Stream, Streams};
-use super::{Code, ConnectionError};
-use crate::hpack::{Decoder, Encoder, INITIAL_TABLE, Limits};
+use super::{Code, ConnectionError, Dialect};
+use crate::hpack::{Decoder, Encoder, INITIAL_TABLE};
 
 /// Windows before anybody has said anything (RFC 9113, section 6.9.2).
 pub(super) const INITIAL_WINDOW: u32 = 65_535;
-
-/// What a side announces and holds its peer to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// SETTINGS_HEADER_TABLE_SIZE, and the most that the own encoder uses.
-    pub header_table: usize,
-    /// SETTINGS_MAX_FRAME_SIZE: 16,384 to 16,777,215.
-    pub max_frame: u32,
-    /// SETTINGS_MAX_CONCURRENT_STREAMS, and the most that this side opens.
-    pub max_streams: u32,
-    /// SETTINGS_INITIAL_WINDOW_SIZE, below 2^31.
-    pub stream_window: u32,
-    /// The connection's window: 65,535 to 2^31 - 1.
-    pub connection_window: u32,
-    /// Of a decoded field list.
-    pub list: Limits,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Client,
-    Server,
-}
 
 /// Where the input is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,22 +23,32 @@ pub(super) enum Reading {
     Header { first: bool },
     /// In a frame that is wanted whole; what there is of it is in `partial`.
     Whole(Header),
-    /// In DATA.
-    Data { stream: u32, left: usize, end: bool },
+    /// At the length of the padding of DATA, of which there are `left` bytes in all.
+    PadLength { stream: u32, left: usize, end: bool },
+    /// In DATA, with so much padding behind it.
+    Data {
+        stream: u32,
+        left: usize,
+        pad: usize,
+        end: bool,
+    },
+    /// In the padding behind DATA.
+    Padding { stream: u32, left: usize },
     /// In a frame of a type that is not known.
     Skip(usize),
 }
 
-/// What the peer announced.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer {
-    pub(super) initial_window: u32,
-    pub(super) max_frame: usize,
-    pub(super) max_streams: u32,
-    pub(super) max_list: usize,
+/// A header block that goes on in CONTINUATION frames.
+#[derive(Debug)]
+pub(super) struct Block {
+    /// Of the HEADERS frame that began it.
+    pub(super) header: Header,
+    pub(super) bytes: Vec<u8>,
+    /// It was said to depend on itself.
+    pub(super) looped: bool,
 }
 
-/// One side of a mesh connection.
+/// One side of a connection.
 #[derive(Debug)]
 pub struct Connection {
     pub(super) role: Role,
@@ -68,9 +57,12 @@ pub struct Connection {
     pub(super) reading: Reading,
     /// A frame that came in pieces.
     pub(super) partial: Vec<u8>,
+    /// Whatever is not its continuation is an error.
+    pub(super) block: Option<Block>,
     pub(super) encoder: Encoder,
     pub(super) decoder: Decoder,
     pub(super) streams: Streams,
+    pub(super) closed: Closed,
     /// The highest stream id so far: ours as a client, the peer's as a server.
     pub(super) highest: u32,
     /// What we may send.
@@ -85,25 +77,12 @@ pub struct Connection {
     pub(super) unprocessed: VecDeque<u32>,
     pub(super) goaway_sent: bool,
     pub(super) goaway_received: bool,
+    /// Frames without progress.
     pub(super) budget: Budget,
+    /// Streams that were reset.
+    pub(super) resets: Budget,
     pub(super) now: u64,
     pub(super) failed: Option<ConnectionError>,
-}
-
-// === impl Settings ===
-
-impl Default for Settings {
-    /// `docs/wire.md`, limits and windows.
-    fn default() -> Self {
-        Self {
-            header_table: 16 * 1024,
-            max_frame: 128 * 1024,
-            max_streams: 16 * 1024,
-            stream_window: 256 * 1024,
-            connection_window: 16 * 1024 * 1024,
-            list: Limits::default(),
-        }
-    }
 }
 
 // === impl Reading ===
@@ -132,17 +111,7 @@ impl Connection {
     }
 
     fn new(role: Role, settings: Settings, out: &mut Vec<u8>) -> Self {
-        let table = u32::try_from(settings.header_table).unwrap_or(u32::MAX);
-        frame::settings(
-            out,
-            &[
-                (frame::HEADER_TABLE_SIZE, table),
-                (frame::ENABLE_PUSH, 0),
-                (frame::MAX_CONCURRENT_STREAMS, settings.max_streams),
-                (frame::INITIAL_WINDOW_SIZE, settings.stream_window),
-                (frame::MAX_FRAME_SIZE, settings.max_frame),
-            ],
-        );
+        settings.announce(role, out);
         let more = settings.connection_window.saturating_sub(INITIAL_WINDOW);
         if more > 0 {
             frame::window_update(out, 0, more);
@@ -150,17 +119,14 @@ impl Connection {
         Self {
             role,
             settings,
-            peer: Peer {
-                initial_window: INITIAL_WINDOW,
-                max_frame: frame::DATA_SIZE,
-                max_streams: settings.max_streams,
-                max_list: usize::MAX,
-            },
+            peer: Peer::before(settings.dialect),
             reading: Reading::begin(role),
             partial: Vec::new(),
+            block: None,
             encoder: Encoder::new(INITIAL_TABLE),
             decoder: Decoder::new(settings.header_table, settings.list),
             streams: Streams::default(),
+            closed: Closed::default(),
             highest: 0,
             send_window: INITIAL_WINDOW.into(),
             recv_window: settings.connection_window.max(INITIAL_WINDOW).into(),
@@ -169,7 +135,11 @@ impl Connection {
             unprocessed: VecDeque::new(),
             goaway_sent: false,
             goaway_received: false,
-            budget: Budget::default(),
+            budget: Budget::new(MOST),
+            resets: Budget::new(match settings.dialect {
+                Dialect::Mesh => MOST_OF_MESH,
+                Dialect::Rfc9113 => MOST,
+            }),
             now: 0,
             failed: None,
         }
@@ -214,17 +184,28 @@ impl Connection {
         self.highest
     }
 
+    /// Whether the peer has said that CONNECT may name a protocol (RFC 8441).
+    pub fn takes_protocols(&self) -> bool {
+        self.peer.protocols
+    }
+
+    /// Whether the peer's first SETTINGS have come.
+    pub fn is_settled(&self) -> bool {
+        self.peer.settled
+    }
+
     /// Whether GOAWAY was sent or received: the connection ends with its last stream.
     pub fn is_leaving(&self) -> bool {
         self.goaway_sent || self.goaway_received
     }
 
     /// A stream that exists no more: what it received and nobody consumed is given back.
-    pub(super) fn remove(&mut self, stream: u32, out: &mut Vec<u8>) -> Option<Stream> {
+    pub(super) fn remove(&mut self, stream: u32, by: By, out: &mut Vec<u8>) -> Option<Stream> {
         let gone = self.streams.remove(stream)?;
         if gone.waits_for_connection() {
             self.blocked.retain(|&id| id != stream);
         }
+        self.remember(stream, by);
         self.give_back(gone.owed, out);
         Some(gone)
     }
@@ -233,7 +214,16 @@ impl Connection {
     pub(super) fn settle(&mut self, stream: u32) {
         if self.streams.get(stream).is_some_and(Stream::done) {
             self.streams.remove(stream);
+            self.remember(stream, By::Peer);
             self.budget.progress();
+            self.resets.progress();
+        }
+    }
+
+    /// Between proxies whatever comes late is ignored; applications are told what they did wrong.
+    fn remember(&mut self, stream: u32, by: By) {
+        if self.settings.dialect == Dialect::Rfc9113 && self.role == Role::Server {
+            self.closed.put(stream, by);
         }
     }
 

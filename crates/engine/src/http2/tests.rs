@@ -9,6 +9,7 @@ use crate::hpack::List;
 
 mod faults;
 mod heads;
+mod rfc9113;
 mod windows;
 
 /// One side with what it wrote and what it was told.
@@ -53,13 +54,20 @@ fn tell(event: &Event<'_>) -> String {
             fields,
             end,
         } => {
-            let path = fields
-                .path
-                .map_or(String::new(), |path| format!(" {}", text(path)));
+            let carries = match fields.carries {
+                Carried::Http1 { target, .. } => format!(" {}", text(target)),
+                Carried::Http2(target) => target
+                    .fields()
+                    .map(|(name, value)| format!(" {}={}", text(name), text(value)))
+                    .collect(),
+                Carried::Tcp => String::new(),
+            };
+            let to = fields
+                .hop
+                .map_or(String::new(), |hop| format!(" to {}", hop.authority));
             let method = text(fields.method);
             format!(
-                "{stream}: {method}{path} to {}{}{}",
-                fields.authority,
+                "{stream}: {method}{carries}{to}{}{}",
                 rest(fields.fields),
                 fin(end)
             )
@@ -77,6 +85,11 @@ fn tell(event: &Event<'_>) -> String {
                 fin(end)
             )
         }
+        Event::Trailers {
+            stream,
+            token,
+            fields,
+        } => format!("{stream} ({token}): trailers{}", rest(*fields)),
         Event::Data {
             stream,
             token,
@@ -187,7 +200,7 @@ fn pair_with(settings: Settings) -> (Side, Side) {
 }
 
 fn pair() -> (Side, Side) {
-    pair_with(Settings::default())
+    pair_with(Settings::mesh())
 }
 
 #[test]
@@ -325,7 +338,7 @@ fn signs_of_life() {
 fn no_more_streams_than_agreed() {
     let settings = Settings {
         max_streams: 2,
-        ..Settings::default()
+        ..Settings::mesh()
     };
     let (mut client, mut server) = pair_with(settings);
     client.open(1, &GET, true);
@@ -375,8 +388,8 @@ fn heads_that_are_too_large() {
 #[test]
 fn any_split_tells_the_same() {
     let (mut client, mut server) = (
-        Side::client(Settings::default()),
-        Side::server(Settings::default()),
+        Side::client(Settings::mesh()),
+        Side::server(Settings::mesh()),
     );
     let mut to_server = client.written();
     let one = client.open(1, &[&GET[..], &[("A", "b")]].concat(), false);
@@ -396,7 +409,7 @@ fn any_split_tells_the_same() {
     let told = server.told();
     assert_eq!(told.len(), 7);
     for size in 1..60 {
-        let mut server = Side::server(Settings::default());
+        let mut server = Side::server(Settings::mesh());
         server.take_by(&to_server, size).unwrap();
         // DATA is told as it comes.
         let mut joined: Vec<String> = Vec::new();

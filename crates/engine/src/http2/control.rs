@@ -3,9 +3,11 @@
 //!
 //! Whatever makes a window larger must wake who waits for it, SETTINGS too.
 
-use super::connection::{Connection, Role};
+use super::closed::By;
+use super::connection::Connection;
 use super::frame::{self, Header, Kind};
 use super::receive::{Found, Step, broken};
+use super::settings::Role;
 use super::streams::Blocked;
 use super::{Code, ConnectionError, Event};
 
@@ -17,8 +19,12 @@ impl Connection {
         if self.is_idle(stream) {
             return broken(Code::PROTOCOL_ERROR, "reset of a stream that is not open");
         }
-        self.charge()?;
-        let gone = self.remove(stream, out);
+        if self.streams.get(stream).is_none() {
+            self.charge()?;
+        } else if self.resets.charge(self.now) {
+            return broken(Code::ENHANCE_YOUR_CALM, "too many streams were reset");
+        }
+        let gone = self.remove(stream, By::Peer, out);
         Ok(gone.map(|gone| {
             Found::Plain(Event::Reset {
                 stream,
@@ -44,6 +50,9 @@ impl Connection {
             return broken(Code::FRAME_SIZE_ERROR, "SETTINGS of a wrong length");
         };
         self.charge()?;
+        if !std::mem::replace(&mut self.peer.settled, true) {
+            self.peer.max_streams = u32::MAX;
+        }
         for &[a, b, value @ ..] in values {
             self.peer_setting(u16::from_be_bytes([a, b]), u32::from_be_bytes(value))?;
         }
@@ -69,6 +78,10 @@ impl Connection {
                 self.peer.max_frame = size;
             }
             frame::MAX_HEADER_LIST_SIZE => self.peer.max_list = size,
+            frame::ENABLE_CONNECT_PROTOCOL if value > 1 => {
+                return broken(Code::PROTOCOL_ERROR, "unacceptable ENABLE_CONNECT_PROTOCOL");
+            }
+            frame::ENABLE_CONNECT_PROTOCOL => self.peer.protocols = value == 1,
             _ => {}
         }
         Ok(())
@@ -96,6 +109,24 @@ impl Connection {
         woken.sort_unstable();
         self.blocked.extend(woken);
         Ok(())
+    }
+
+    /// Of no meaning (RFC 9113, section 5.3), but for its shape.
+    pub(super) fn peer_priority(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Step {
+        self.charge()?;
+        let stream = header.stream;
+        if payload.len() != 5 {
+            return self.refuse(stream, Code::FRAME_SIZE_ERROR, out);
+        }
+        if frame::word(payload) & 0x7fff_ffff == stream {
+            return self.refuse(stream, Code::PROTOCOL_ERROR, out);
+        }
+        Ok(None)
     }
 
     pub(super) fn peer_ping(&mut self, header: Header, payload: &[u8], out: &mut Vec<u8>) -> Step {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The dialect `maille/1` (`docs/wire.md`, section 2): one side of one connection as a state machine without I/O or clock.
+//! One side of one HTTP/2 connection as a state machine without I/O or clock: RFC 9113 with an application, the dialect `maille/1`
+//! (`docs/wire.md`, section 2) with another proxy.
 //!
 //! ```text
 //! decrypted bytes --> receive(..) --> Event, Event, ...          (what the peer did)
@@ -11,23 +12,38 @@
 //! Whoever calls owns `out`, the plaintext to be sealed, and the [`List`](crate::hpack::List) that heads are decoded into: an [`Event`] borrows
 //! those and the input only, so that streams may be answered while it is looked at. Everything may append to `out`,
 //! [`Connection::receive`] as well. Must never trust a peer: what it may make us do or hold is bounded.
-//! Read `mesh/connection.rs`, then `mesh/receive.rs` and `mesh/send.rs`.
+//! Read `http2/connection.rs`, then `http2/receive.rs` and `http2/send.rs`.
 
 mod budget;
+mod closed;
 mod connection;
 mod control;
-mod fields;
 mod frame;
+mod heads;
 mod message;
 mod receive;
 mod send;
+mod settings;
 mod streams;
 
 use std::fmt;
 
-pub use connection::{Connection, Settings};
-pub use fields::{Fields, RequestFields, ResponseFields};
+pub use connection::Connection;
+pub use heads::{
+    Carried, Fields, HopFields, RequestFields, ResponseFields, Target, check_message,
+    content_length,
+};
 pub use send::{HeadError, OpenError};
+pub use settings::Settings;
+
+/// Whose rules hold on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// `maille/1`, between proxies: no padding, no priorities, no divided blocks; names as they are written.
+    Mesh,
+    /// RFC 9113, with an application.
+    Rfc9113,
+}
 
 /// An error code of RFC 9113, section 7.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +90,15 @@ pub enum Event<'a> {
         fields: ResponseFields<'a>,
         /// Nothing follows.
         end: bool,
+    },
+    /// The fields behind the body of an HTTP/2 message: the last of it.
+    Trailers {
+        /// Of which stream.
+        stream: u32,
+        /// The stream's token.
+        token: u64,
+        /// What the application wrote.
+        fields: Fields<'a>,
     },
     /// Bytes of a stream, as they came: not a whole frame. They count against its window until [`Connection::consumed`].
     Data {

@@ -20,6 +20,8 @@ pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
 pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
 pub(super) const MAX_FRAME_SIZE: u16 = 5;
 pub(super) const MAX_HEADER_LIST_SIZE: u16 = 6;
+/// RFC 8441, section 3.
+pub(super) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 
 /// A frame's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,29 @@ pub(super) fn header(out: &mut Vec<u8>, length: usize, kind: Kind, flags: u8, st
 pub(super) fn patch_length(out: &mut [u8], start: usize) {
     let length = length_bytes(out.len() - start - HEADER);
     out[start..start + 3].copy_from_slice(&length);
+}
+
+/// Divides the HEADERS frame that begins at `start` and ends with `out` into frames of at most `most` bytes.
+pub(super) fn divide(out: &mut Vec<u8>, start: usize, most: usize) {
+    let block = out.split_off(start + HEADER);
+    let mut pieces = block.chunks(most).peekable();
+    let [flags, ..] = out[start + 4..start + HEADER] else {
+        return;
+    };
+    let stream = word(&out[start + 5..]);
+    out.truncate(start);
+    let mut kind = Kind::HEADERS;
+    while let Some(piece) = pieces.next() {
+        let last = pieces.peek().is_none();
+        let (first, ends) = match kind {
+            Kind::HEADERS => (flags & !END_HEADERS, flags & END_HEADERS),
+            _ => (0, END_HEADERS),
+        };
+        let flags = if last { first | ends } else { first };
+        header(out, piece.len(), kind, flags, stream);
+        out.extend_from_slice(piece);
+        kind = Kind::CONTINUATION;
+    }
 }
 
 fn length_bytes(length: usize) -> [u8; 3] {

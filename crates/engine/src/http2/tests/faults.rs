@@ -200,7 +200,7 @@ fn the_beginning_must_be_right() {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\0",
     ] {
         for size in [1, 100] {
-            let mut server = Side::server(Settings::default());
+            let mut server = Side::server(Settings::mesh());
             let error = server.take_by(input, size).unwrap_err();
             assert_eq!(error.code, Code::PROTOCOL_ERROR);
         }
@@ -210,9 +210,9 @@ fn the_beginning_must_be_right() {
         raw(4, 1, 0, &[]),
         raw(0x20, 0, 0, &[]),
     ] {
-        let mut client = Side::client(Settings::default());
+        let mut client = Side::client(Settings::mesh());
         assert_eq!(client.take(&first).unwrap_err().code, Code::PROTOCOL_ERROR);
-        let mut server = Side::server(Settings::default());
+        let mut server = Side::server(Settings::mesh());
         server.take(frame::PREFACE).unwrap();
         assert_eq!(server.take(&first).unwrap_err().code, Code::PROTOCOL_ERROR);
     }
@@ -318,7 +318,7 @@ fn rapid_resets_end_the_connection_and_ordinary_ones_do_not() {
         server.answer(done, &OK, true);
         exchange(&mut client, &mut server);
     }
-    let error = (0..2000).find_map(|_| {
+    let error = (0..30_000).find_map(|_| {
         let cancelled = client.open(0, &GET, true);
         client.link.reset(cancelled, Code::CANCEL, &mut client.out);
         let input = client.written();

@@ -137,12 +137,17 @@ fn facts_of_a_request() {
     for (name, value) in bytes(&fields) {
         list.push(name, value);
     }
-    let head = RequestFields::read(&list).unwrap();
-    assert_eq!(head.source, "10.0.0.1".parse().ok());
-    assert_eq!(head.dialled, "10.0.0.2:1".parse().ok());
-    assert_eq!(head.version, crate::http1::Version::Http10);
-    assert_eq!(head.protocol, Some(&b"tls"[..]));
-    assert_eq!(head.server_name, Some(&b"a.example"[..]));
+    let head = RequestFields::read(Dialect::Mesh, &list).unwrap();
+    let hop = head.hop.unwrap();
+    assert_eq!(hop.source, "10.0.0.1".parse().ok());
+    assert_eq!(hop.dialled, "10.0.0.2:1".parse().ok());
+    let carries = Carried::Http1 {
+        target: b"/",
+        version: crate::http1::Version::Http10,
+    };
+    assert_eq!(head.carries, carries);
+    assert_eq!(hop.protocol, Some(&b"tls"[..]));
+    assert_eq!(hop.server_name, Some(&b"a.example"[..]));
     assert_eq!((head.fields.len(), head.fields.is_empty()), (1, false));
 
     list.clear();
@@ -153,14 +158,14 @@ fn facts_of_a_request() {
     ]) {
         list.push(name, value);
     }
-    let head = ResponseFields::read(&list).unwrap();
+    let head = ResponseFields::read(Dialect::Mesh, &list).unwrap();
     assert_eq!((head.status, head.interim()), (503, false));
     assert_eq!(
         (head.reason, head.flag),
         (Some(&b""[..]), Some(&b"draining"[..]))
     );
     assert!(head.fields.is_empty());
-    assert!(RequestFields::read(&list).is_err());
+    assert!(RequestFields::read(Dialect::Mesh, &list).is_err());
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //!
 //! A stream that is gone swallows what is sent to it: its owner learns of the end by an event, in the order of the input. Read `receive.rs` next.
 
-use super::connection::{Connection, Role, room};
+use super::closed::By;
+use super::connection::{Connection, room};
 use super::frame::{self, Kind};
+use super::settings::Role;
 use super::streams::{Blocked, Stream};
-use super::{Code, ConnectionError};
+use super::{Code, ConnectionError, Dialect};
 
 /// The largest stream id.
 const LAST_ID: u32 = 0x7fff_ffff;
@@ -93,6 +95,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends the trailers of an HTTP/2 message: the last of it. What was not sent before never will be.
+    pub fn send_trailers<'f>(
+        &mut self,
+        stream: u32,
+        fields: impl IntoIterator<Item = (&'f [u8], &'f [u8])>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), HeadError> {
+        self.send_head(stream, fields, true, out)
+    }
+
     fn write_head<'f>(
         &mut self,
         stream: u32,
@@ -108,13 +120,19 @@ impl Connection {
             listed += name.len() + value.len() + crate::hpack::OVERHEAD;
             self.encoder.encode(name, value, out);
         }
-        if listed > self.peer.max_list || out.len() - start - frame::HEADER > self.peer.max_frame {
+        let length = out.len() - start - frame::HEADER;
+        let divided = length > self.peer.max_frame;
+        if listed > self.peer.max_list || divided && self.settings.dialect == Dialect::Mesh {
             // The peer never sees what the table now holds.
             self.encoder.forget();
             out.truncate(start);
             return Err(HeadError::TooLarge);
         }
-        frame::patch_length(out, start);
+        if divided {
+            frame::divide(out, start, self.peer.max_frame);
+        } else {
+            frame::patch_length(out, start);
+        }
         Ok(())
     }
 
@@ -141,6 +159,9 @@ impl Connection {
             frame::header(out, now.len(), Kind::DATA, flags, stream);
             out.extend_from_slice(now);
             rest = later;
+        }
+        if taken > 0 {
+            self.budget.progress();
         }
         let sent = i64::try_from(taken).unwrap_or(i64::MAX);
         open.send -= sent;
@@ -194,11 +215,18 @@ impl Connection {
 
     /// Ends the stream at once, both ways. No event follows.
     pub fn reset(&mut self, stream: u32, code: Code, out: &mut Vec<u8>) {
-        if let Some(gone) = self.remove(stream, out)
+        if let Some(gone) = self.remove(stream, By::Us, out)
             && !(gone.local_ended && gone.remote_ended)
         {
             Self::write_reset(stream, code, out);
         }
+    }
+
+    /// Says that [`Self::goaway`] will follow: whoever gets this opens no new streams, and those on their way are still taken.
+    pub fn goaway_soon(&self, out: &mut Vec<u8>) {
+        frame::header(out, 8, Kind::GOAWAY, 0, 0);
+        out.extend_from_slice(&LAST_ID.to_be_bytes());
+        out.extend_from_slice(&Code::NO_ERROR.0.to_be_bytes());
     }
 
     /// Takes no new streams any more; what is open goes on. With an error code it is the last word.

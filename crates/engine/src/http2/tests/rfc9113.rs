@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The dialect of applications: padding, priorities, divided blocks, trailers, closed streams, and heads by the rules of RFC 9113.
+
+use super::*;
+
+const ASK: [Plain<'static>; 4] = [
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":authority", "web:80"),
+    (":path", "/"),
+];
+
+fn raw(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame::header(&mut out, payload.len(), Kind(kind), flags, stream);
+    out.extend_from_slice(payload);
+    out
+}
+
+/// A block without tables: literals only.
+fn block(fields: &[Plain<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        out.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127);
+            out.push(u8::try_from(text.len()).unwrap());
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+    out
+}
+
+fn plain_pair() -> (Side, Side) {
+    pair_with(Settings::rfc9113())
+}
+
+/// A server that has seen stream 1 open.
+fn open() -> Side {
+    let mut server = plain_pair().1;
+    server.take(&raw(1, 4, 1, &block(&ASK))).unwrap();
+    server.told();
+    server.written();
+    server
+}
+
+/// What a server says of some frames: events, or the connection's error; and which resets it wrote.
+fn said(server: &mut Side, input: &[u8]) -> (Vec<String>, Option<Code>) {
+    let result = server.take(input);
+    (server.told(), result.err().map(|error| error.code))
+}
+
+#[test]
+fn whole_exchange_with_trailers() {
+    let (mut client, mut server) = plain_pair();
+    let stream = client.open(7, &[&ASK[..], &[("te", "trailers")]].concat(), false);
+    client.send(stream, b"question", false);
+    let ended = client
+        .link
+        .send_trailers(stream, bytes(&[("sum", "1")]), &mut client.out);
+    ended.unwrap();
+    exchange(&mut client, &mut server);
+    assert_eq!(
+        server.told(),
+        [
+            "1: GET :scheme=http :authority=web:80 :path=/ te=trailers",
+            "1 (0): \"question\"",
+            "1 (0): trailers sum=1",
+        ]
+    );
+    server.link.release(stream, &mut server.out);
+    server.answer(stream, &[(":status", "103"), ("link", "x")], false);
+    server.answer(stream, &OK, false);
+    server.send(stream, b"answer", false);
+    let ended = server
+        .link
+        .send_trailers(stream, bytes(&[("grpc-status", "0")]), &mut server.out);
+    ended.unwrap();
+    exchange(&mut client, &mut server);
+    assert_eq!(
+        client.told(),
+        [
+            "1 (7): 103 link=x",
+            "1 (7): 200",
+            "1 (7): \"answer\"",
+            "1 (7): trailers grpc-status=0",
+        ]
+    );
+    assert_eq!(server.link.streams_open(), 0);
+}
+
+#[test]
+fn padding_priorities_and_pieces_mean_nothing() {
+    let head = block(&ASK);
+    let padded = [&[3, 0, 0, 0, 0, 9][..], &head, &[0; 3]].concat();
+    let (first, rest) = head.split_at(5);
+    let (second, third) = rest.split_at(1);
+    let divided = [
+        raw(1, 0, 1, first),
+        raw(9, 0, 1, second),
+        raw(9, 4, 1, third),
+    ]
+    .concat();
+    for input in [raw(1, 4 | 8 | 0x20, 1, &padded), divided] {
+        for size in [1, 3, usize::MAX] {
+            let mut server = plain_pair().1;
+            server.take_by(&input, size).unwrap();
+            let data = [&[2][..], b"body", &[0; 2]].concat();
+            server.take_by(&raw(0, 8, 1, &data), size).unwrap();
+            server.take_by(&raw(0, 9, 1, &[1, 0]), size).unwrap();
+            server
+                .take_by(&raw(2, 0, 1, &[0, 0, 0, 9, 1]), size)
+                .unwrap();
+            let told = server.told().concat();
+            let body: String = told.split('"').skip(1).step_by(2).collect();
+            assert_eq!(body, "body", "{told}");
+            assert!(told.starts_with("1: GET :scheme=http"), "{told}");
+            assert!(told.ends_with("\"\" end"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn padding_is_given_back() {
+    let mut server = open();
+    // 256 bytes of padding each: the stream's window would be empty after 1,024 of them.
+    let frame = raw(0, 8, 1, &[[255].as_slice(), b"x", &[0; 255]].concat());
+    for _ in 0..5_000 {
+        server.take(&frame).unwrap();
+        server.link.consumed(1, 1, &mut server.out);
+    }
+}
+
+#[test]
+fn faults_of_the_connection_or_a_stream() {
+    use Code as C;
+    let other = block(&[&ASK[..], &[("a", "b")]].concat());
+    let cases: Vec<(&str, Vec<u8>, C)> = vec![
+        ("PUSH_PROMISE", raw(5, 4, 1, &[0; 4]), C::PROTOCOL_ERROR),
+        ("stray CONTINUATION", raw(9, 4, 1, b""), C::PROTOCOL_ERROR),
+        (
+            "a block that another frame breaks",
+            [raw(1, 0, 3, &other), raw(6, 0, 0, &[0; 8])].concat(),
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "a block that an unknown frame breaks",
+            [raw(1, 0, 3, &other), raw(0x20, 0, 0, &[0; 8])].concat(),
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "a block that goes on elsewhere",
+            [raw(1, 0, 3, &other), raw(9, 4, 5, b"")].concat(),
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "DATA that is all padding length",
+            raw(0, 8, 1, &[1]),
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "DATA without padding length",
+            raw(0, 9, 1, &[]),
+            C::FRAME_SIZE_ERROR,
+        ),
+        (
+            "HEADERS of too much padding",
+            raw(1, 0xc, 3, &[9, 0]),
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "HEADERS of a short priority",
+            raw(1, 0x24, 3, &[0; 4]),
+            C::FRAME_SIZE_ERROR,
+        ),
+        (
+            "PRIORITY on no stream",
+            raw(2, 0, 0, &[0; 5]),
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "a stream id that does not rise",
+            [raw(1, 5, 7, &other), raw(1, 5, 5, &other)].concat(),
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "HEADERS on a stream that the peer reset",
+            [raw(3, 0, 1, &[0, 0, 0, 8]), raw(1, 5, 1, &other)].concat(),
+            C::STREAM_CLOSED,
+        ),
+        (
+            "ENABLE_CONNECT_PROTOCOL of 2",
+            raw(4, 0, 0, &[0, 8, 0, 0, 0, 2]),
+            C::PROTOCOL_ERROR,
+        ),
+    ];
+    for (what, input, code) in cases {
+        let mut server = open();
+        assert_eq!(said(&mut server, &input).1, Some(code), "{what}");
+    }
+    let cases: Vec<(&str, Vec<u8>, u32, C)> = vec![
+        (
+            "a short PRIORITY",
+            raw(2, 0, 1, &[0; 4]),
+            1,
+            C::FRAME_SIZE_ERROR,
+        ),
+        (
+            "PRIORITY on itself",
+            raw(2, 0, 1, &[0, 0, 0, 1, 0]),
+            1,
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "HEADERS on itself",
+            raw(1, 0x24, 3, &[&[0, 0, 0, 3, 0][..], &other].concat()),
+            3,
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "a second head without an end",
+            raw(1, 4, 1, &block(&[("a", "b")])),
+            1,
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "trailers with a pseudo-field",
+            raw(1, 5, 1, &block(&ASK)),
+            1,
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "trailers in capitals",
+            raw(1, 5, 1, &block(&[("A", "b")])),
+            1,
+            C::PROTOCOL_ERROR,
+        ),
+        (
+            "DATA on a stream that the peer reset",
+            [raw(3, 0, 1, &[0, 0, 0, 8]), raw(0, 0, 1, b"late")].concat(),
+            1,
+            C::STREAM_CLOSED,
+        ),
+        (
+            "DATA behind its end",
+            [raw(0, 1, 1, b""), raw(0, 0, 1, b"late")].concat(),
+            1,
+            C::STREAM_CLOSED,
+        ),
+        (
+            "HEADERS behind its end",
+            [raw(0, 1, 1, b""), raw(1, 5, 1, &block(&[("a", "b")]))].concat(),
+            1,
+            C::STREAM_CLOSED,
+        ),
+    ];
+    for (what, input, stream, code) in cases {
+        let mut server = open();
+        assert_eq!(said(&mut server, &input).1, None, "{what}");
+        let reset = raw(3, 0, stream, &code.0.to_be_bytes());
+        let found = server.out.windows(reset.len()).any(|bytes| bytes == reset);
+        assert!(found, "{what}: {}", text(&server.out));
+        // The connection goes on.
+        server.take(&raw(1, 5, 99, &block(&ASK))).unwrap();
+        assert!(
+            server.told().last().unwrap().starts_with("99: GET"),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn what_is_late_is_no_fault() {
+    let mut server = open();
+    server.link.reset(1, Code::CANCEL, &mut server.out);
+    server.written();
+    let late = [
+        raw(0, 0, 1, b"late"),
+        raw(8, 0, 1, &[0, 0, 0, 1]),
+        raw(1, 5, 1, &block(&[("a", "b")])),
+        raw(3, 0, 1, &[0; 4]),
+    ]
+    .concat();
+    assert_eq!(said(&mut server, &late), (vec![], None));
+    assert_eq!(server.written(), b"");
+}
+
+#[test]
+fn requests_by_the_rules() {
+    let with = |more: &[Plain<'static>]| [&ASK[..], more].concat();
+    let connect = (":method", "CONNECT");
+    let good: Vec<Vec<Plain<'static>>> = vec![
+        with(&[("host", "web:80")]),
+        with(&[
+            ("host", "WEB:80"),
+            ("te", "trailers"),
+            ("cookie", "a=b"),
+            ("cookie", "c"),
+        ]),
+        vec![ASK[0], ASK[1], ASK[3], ("host", "web")],
+        vec![(":method", "OPTIONS"), ASK[1], ASK[2], (":path", "*")],
+        vec![connect, ASK[2]],
+        vec![connect, (":protocol", "websocket"), ASK[1], ASK[2], ASK[3]],
+        vec![ASK[0], (":scheme", "coap"), (":path", "x")],
+    ];
+    let bad: Vec<Vec<Plain<'static>>> = vec![
+        vec![],
+        ASK[1..].to_vec(),
+        vec![ASK[0], ASK[2], ASK[3]],
+        vec![ASK[0], ASK[1], ASK[2]],
+        vec![ASK[0], ASK[1], ASK[3]],
+        vec![ASK[0], ASK[1], ASK[2], (":path", "")],
+        vec![ASK[0], ASK[1], ASK[2], (":path", "x")],
+        vec![ASK[0], ASK[1], ASK[2], (":path", "*")],
+        vec![ASK[0], ASK[1], ASK[2], (":path", "/a b")],
+        vec![("a", "b"), ASK[0], ASK[1], ASK[2], ASK[3]],
+        with(&[(":status", "200")]),
+        with(&[(":method", "GET")]),
+        with(&[(":new", "1")]),
+        with(&[(":protocol", "websocket")]),
+        with(&[("A", "b")]),
+        with(&[("a b", "c")]),
+        with(&[("", "c")]),
+        with(&[("a", " b")]),
+        with(&[("a", "b\t")]),
+        with(&[("a", "b\r\nc: d")]),
+        with(&[("a", "b\0")]),
+        with(&[("connection", "close")]),
+        with(&[("keep-alive", "1")]),
+        with(&[("proxy-connection", "1")]),
+        with(&[("transfer-encoding", "chunked")]),
+        with(&[("upgrade", "h2c")]),
+        with(&[("te", "gzip")]),
+        with(&[("host", "other")]),
+        with(&[("host", "web:80"), ("host", "web:80")]),
+        vec![connect, ASK[1], ASK[2], ASK[3]],
+        vec![connect],
+        vec![connect, (":protocol", "web socket"), ASK[1], ASK[2], ASK[3]],
+        vec![("a", "b"), (":method", "G T"), ASK[1], ASK[2], ASK[3]],
+    ];
+    for (fields, taken) in [(good, true), (bad, false)]
+        .into_iter()
+        .flat_map(|(all, taken)| all.into_iter().map(move |fields| (fields, taken)))
+    {
+        let mut server = plain_pair().1;
+        server.take(&raw(1, 5, 1, &block(&fields))).unwrap();
+        assert_eq!(server.told().len(), usize::from(taken), "{fields:?}");
+        let reset = raw(3, 0, 1, &Code::PROTOCOL_ERROR.0.to_be_bytes());
+        assert_eq!(server.written() == reset, !taken, "{fields:?}");
+    }
+}
+
+#[test]
+fn answers_by_the_rules() {
+    let answered = |fields: &[Plain<'_>]| {
+        let (mut client, mut server) = plain_pair();
+        client.open(5, &ASK, true);
+        exchange(&mut client, &mut server);
+        client.take(&raw(1, 4, 1, &block(fields))).unwrap();
+        client.told().concat()
+    };
+    assert_eq!(
+        answered(&[(":status", "200"), ("a", "b")]),
+        "1 (5): 200 a=b"
+    );
+    for bad in [
+        &[][..],
+        &[(":status", "101")],
+        &[(":status", "20")],
+        &[(":status", "200"), (":status", "200")],
+        &[(":status", "200"), (":path", "/")],
+        &[(":status", "200"), ("Connection", "close")],
+        &[(":status", "200"), ("connection", "close")],
+    ] {
+        assert_eq!(answered(bad), "1 (5): PROTOCOL_ERROR", "{bad:?}");
+    }
+}
+
+#[test]
+fn long_heads_are_divided() {
+    let (mut client, mut server) = plain_pair();
+    let value = "v".repeat(60_000);
+    client.open(5, &[&ASK[..], &[("a", value.as_str())]].concat(), true);
+    assert!(client.out.len() > 60_000);
+    exchange(&mut client, &mut server);
+    assert!(server.told().concat().ends_with(&format!("a={value} end")));
+    // What is larger than the list may be is answered.
+    let value = "v".repeat(100_000);
+    let refused = client.link.open_stream(
+        6,
+        bytes(&[&ASK[..], &[("a", value.as_str())]].concat()),
+        true,
+        &mut client.out,
+    );
+    assert_eq!(refused, Err(OpenError::HeadTooLarge));
+}
+
+#[test]
+fn a_block_that_does_not_end_is_bounded() {
+    let mut server = open();
+    server.take(&raw(1, 0, 3, &[0; 16_000])).unwrap();
+    let more = raw(9, 0, 3, &[0; 16_000]);
+    let error = (0..20).find_map(|_| server.take(&more).err()).unwrap();
+    assert_eq!(error.code, Code::ENHANCE_YOUR_CALM);
+    let mut server = open();
+    server.take(&raw(1, 0, 3, b"")).unwrap();
+    let empty = raw(9, 0, 3, b"");
+    let error = (0..2_000).find_map(|_| server.take(&empty).err()).unwrap();
+    assert_eq!(error.code, Code::ENHANCE_YOUR_CALM);
+}
+
+#[test]
+fn resets_are_not_paid_for_with_bytes() {
+    let mut server = plain_pair().1;
+    let head = block(&ASK);
+    let error = (0..1_100_u32).find_map(|turn| {
+        let stream = 2 * turn + 1;
+        let input = [
+            raw(1, 4, stream, &head),
+            raw(0, 0, stream, b"x"),
+            raw(3, 0, stream, &[0, 0, 0, 8]),
+        ];
+        server.take(&input.concat()).err()
+    });
+    assert_eq!(error.unwrap().code, Code::ENHANCE_YOUR_CALM);
+}
+
+#[test]
+fn pings_are_paid_for_with_bytes() {
+    let mut server = open();
+    for _ in 0..5_000 {
+        server.take(&raw(6, 0, 0, &[0; 8])).unwrap();
+        server.take(&raw(0, 0, 1, b"x")).unwrap();
+        server.link.consumed(1, 1, &mut server.out);
+        server.written();
+    }
+}
+
+#[test]
+fn streams_before_the_settings_are_few() {
+    let mut client = Side::client(Settings::rfc9113());
+    for token in 0..100 {
+        client.open(token, &ASK, true);
+    }
+    assert!(!client.link.can_open());
+    let (mut client, mut server) = (client, Side::server(Settings::rfc9113()));
+    exchange(&mut client, &mut server);
+    assert!(client.link.can_open());
+    assert!(client.link.takes_protocols());
+    assert!(!server.link.takes_protocols());
+}
+
+#[test]
+fn lengths() {
+    let length = |values: &[&str]| {
+        let fields: Vec<Plain<'_>> = values
+            .iter()
+            .map(|value| ("content-length", *value))
+            .collect();
+        content_length(bytes(&fields)).ok()
+    };
+    assert_eq!(length(&[]), Some(None));
+    assert_eq!(length(&["12"]), Some(Some(12)));
+    assert_eq!(length(&["12", "12"]), Some(Some(12)));
+    for bad in [
+        &["12", "13"][..],
+        &[""],
+        &["+1"],
+        &["1, 1"],
+        &["99999999999999999999"],
+    ] {
+        assert_eq!(length(bad), None, "{bad:?}");
+    }
+}
