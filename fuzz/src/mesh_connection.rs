@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The mesh connection: whatever a peer sends, in whatever pieces, is taken or refused, and what it makes us write or hold is bounded.
+//! A connection of either dialect: whatever a peer sends, in whatever pieces, is taken or refused, and what it makes us write or hold is bounded.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use maille_engine::hpack::{Limits, List};
 use maille_engine::http2::{Code, Connection, Dialect, Event, Settings};
 
-const SETTINGS: Settings = Settings {
-    dialect: Dialect::Mesh,
-    header_table: 4096,
-    max_frame: 16_384,
-    max_streams: 8,
-    stream_window: 4096,
-    connection_window: 65_535,
-    list: Limits {
-        size: 4096,
-        fields: 300,
-    },
-};
+fn settings(role: u8) -> Settings {
+    Settings {
+        dialect: if role & 2 == 0 { Dialect::Mesh } else { Dialect::Rfc9113 },
+        header_table: 4096,
+        max_frame: 16_384,
+        max_streams: 8,
+        stream_window: 4096,
+        connection_window: 65_535,
+        list: Limits { size: 4096, fields: 300 },
+    }
+}
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// One way of looking at an event that does not depend on pieces.
@@ -42,7 +42,7 @@ fn run(role: u8, bytes: &[u8], piece: usize) -> Seen {
     let mut list = List::default();
     let mut seen = Seen::default();
     let mut link = if role & 1 == 0 {
-        let mut link = Connection::client(SETTINGS, &mut out);
+        let mut link = Connection::client(settings(role), &mut out);
         for token in 0..3 {
             let fields: [(&[u8], &[u8]); 3] = [
                 (b":method", b"POST"),
@@ -56,7 +56,7 @@ fn run(role: u8, bytes: &[u8], piece: usize) -> Seen {
         take(&mut link, &PREFACE[24..], &mut list, &mut out, &mut seen);
         link
     } else {
-        let mut link = Connection::server(SETTINGS, &mut out);
+        let mut link = Connection::server(settings(role), &mut out);
         take(&mut link, PREFACE, &mut list, &mut out, &mut seen);
         link
     };

@@ -38,7 +38,15 @@ pub enum Detected {
 /// ClientHello is waited for, since it has a name in it.
 pub fn detect(first: &[u8], declared: Protocol) -> Detected {
     match declared {
-        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => by_preface(first),
+        Protocol::Http1 => by_preface(first),
+        Protocol::Http2 | Protocol::Grpc => match by_preface(first) {
+            // What is no request either is answered in the words that were declared.
+            Detected::Http1 => match by_request_line(first) {
+                Detected::Opaque(_) => Detected::Http2,
+                detected => detected,
+            },
+            detected => detected,
+        },
         Protocol::Tcp => Detected::Opaque(declared),
         Protocol::Tls => by_client_hello(first),
         Protocol::Undeclared => by_bytes(first),

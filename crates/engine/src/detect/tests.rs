@@ -113,8 +113,13 @@ fn a_declaration_needs_no_bytes() {
         assert_eq!(detect(b"", protocol), Detected::NeedMore);
         assert_eq!(detect(b"PR", protocol), Detected::NeedMore);
         assert_eq!(detect(PREFACE, protocol), Detected::Http2);
-        for bytes in [&b"\x16\x03\x01"[..], b"GET / HTTP/1.1", b"PRX", b"\0"] {
-            assert_eq!(detect(bytes, protocol), Detected::Http1);
+        assert_eq!(detect(b"GET / HTTP/1.1", protocol), Detected::Http1);
+        for bytes in [&b"\x16\x03\x01"[..], b"INVALID CONNECTION PREFACE", b"\0"] {
+            let bad = match protocol {
+                Protocol::Http1 => Detected::Http1,
+                _ => Detected::Http2,
+            };
+            assert_eq!(detect(bytes, protocol), bad);
         }
     }
 }

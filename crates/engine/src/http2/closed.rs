@@ -30,6 +30,13 @@ impl Closed {
         self.0.push_back((stream, by));
     }
 
+    /// The peer reset a stream that we had reset: from here on it knows.
+    pub(super) fn heard(&mut self, stream: u32) {
+        if let Some((_, by)) = self.0.iter_mut().rev().find(|(known, _)| *known == stream) {
+            *by = By::Peer;
+        }
+    }
+
     /// Who closed a stream; `None` for one that was never opened, or long ago.
     pub(super) fn find(&self, stream: u32) -> Option<By> {
         let found = self.0.iter().rev().find(|(known, _)| *known == stream);

@@ -21,6 +21,7 @@ impl Connection {
         }
         if self.streams.get(stream).is_none() {
             self.charge()?;
+            self.closed.heard(stream);
         } else if self.resets.charge(self.now) {
             return broken(Code::ENHANCE_YOUR_CALM, "too many streams were reset");
         }

@@ -283,6 +283,9 @@ fn what_is_late_is_no_fault() {
     .concat();
     assert_eq!(said(&mut server, &late), (vec![], None));
     assert_eq!(server.written(), b"");
+    // The peer has reset it too: now it knows.
+    assert_eq!(said(&mut server, &raw(0, 0, 1, b"x")), (vec![], None));
+    assert_eq!(server.written(), raw(3, 0, 1, &[0, 0, 0, 5]));
 }
 
 #[test]
