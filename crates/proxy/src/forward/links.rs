@@ -62,7 +62,7 @@ pub(super) struct Link {
 #[derive(Debug)]
 pub(super) enum With {
     /// Another proxy.
-    Proxy(Proxy),
+    Proxy(Box<Proxy>),
     /// An application that calls.
     Client(Accepted),
     /// An application that is called.
@@ -179,7 +179,8 @@ impl Core {
                 };
                 let mut out = Vec::new();
                 let codec = Connection::server(Settings::mesh(), &mut out);
-                self.link_insert(conn, With::Proxy(proxy), (codec, out), client);
+                let with = With::Proxy(Box::new(proxy));
+                self.link_insert(conn, with, (codec, out), client);
             }
             Err(error) => {
                 maille_chassis::limited!(
@@ -258,7 +259,8 @@ impl Core {
             source: None,
             mark: None,
         };
-        let link = self.link_dial(spec, With::Proxy(proxy), Settings::mesh())?;
+        let with = With::Proxy(Box::new(proxy));
+        let link = self.link_dial(spec, with, Settings::mesh())?;
         self.links.pool.put(key, link);
         // The first message of the handshake waits for the connection.
         self.link_input(link, &mut []);
@@ -344,9 +346,11 @@ impl Core {
             return;
         };
         match &link.with {
-            With::Proxy(Proxy {
-                dialled: Some(key), ..
-            }) => self.links.pool.forget(key.to, id),
+            With::Proxy(proxy) => {
+                if let Some(key) = &proxy.dialled {
+                    self.links.pool.forget(key.to, id);
+                }
+            }
             With::Server(key) => {
                 if let Some(known) = self.links.servers.get_mut(key) {
                     known.retain(|other| *other != id);
@@ -355,7 +359,7 @@ impl Core {
                     }
                 }
             }
-            With::Proxy(_) | With::Client(_) => {}
+            With::Client(_) => {}
         }
     }
 }

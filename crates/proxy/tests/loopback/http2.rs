@@ -11,9 +11,15 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use maille_model::{Membership, Protocol};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::lab::{Counted, Lab, Proxy};
 use crate::origin::patterned;
+
+/// Tasks of a test end with its runtime.
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    tokio::runtime::Handle::current().spawn(task)
+}
 
 /// A client's proxy, and servers with or without one.
 struct World {
@@ -35,7 +41,7 @@ impl World {
             let pod = lab.pod(u8::try_from(n).unwrap() + 2, *membership);
             let listener = TcpListener::bind(SocketAddr::new(pod.ip, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
-            tokio::spawn(serve(listener, tell.clone()));
+            spawn(serve(listener, tell.clone()));
             if *membership == Membership::Meshed {
                 let own = lab.own(&pod, address.port(), protocol);
                 proxies.push(lab.start(&pod, own, lab.service(), address));
@@ -62,7 +68,7 @@ impl World {
     async fn dial(&self) -> SendRequest<Bytes> {
         let stream = TcpStream::connect(self.client.outbound).await.unwrap();
         let (send, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
+        spawn(connection);
         send.ready().await.unwrap()
     }
 
@@ -78,13 +84,13 @@ async fn serve(listener: TcpListener, tell: mpsc::UnboundedSender<Option<Reason>
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let tell = tell.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             let mut connection = h2::server::handshake(stream).await.unwrap();
             while let Some(Ok((request, respond))) = connection.accept().await {
                 if request.uri().path() == "/leave" {
                     connection.graceful_shutdown();
                 }
-                tokio::spawn(answer(request, respond, tell.clone()));
+                spawn(answer(request, respond, tell.clone()));
             }
         });
     }
@@ -221,12 +227,12 @@ async fn much_at_the_same_time() {
     let mut tasks = Vec::new();
     for n in 0..300_usize {
         let send = send.clone();
-        tasks.push(tokio::spawn(async move {
+        tasks.push(spawn(async move {
             let mut send = send.ready().await.unwrap();
             let (response, mut body) = send.send_request(request("/echo"), false).unwrap();
             let text = Bytes::from(patterned(n * 997 % 300_000));
             let feed = text.clone();
-            tokio::spawn(async move {
+            spawn(async move {
                 send_all(&mut body, feed, false).await;
                 body.send_data(Bytes::new(), true).unwrap();
             });
@@ -305,7 +311,7 @@ async fn the_meshs_own_answers() {
     let client = lab.start(&app, snapshot, lab.service(), SocketAddr::new(app.ip, 9));
     let stream = TcpStream::connect(client.outbound).await.unwrap();
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
+    spawn(connection);
     let mut send = send.ready().await.unwrap();
     let (response, _body) = send.send_request(request("/"), true).unwrap();
     let response = response.await.unwrap();

@@ -131,133 +131,157 @@ fn padding_is_given_back() {
     }
 }
 
+/// Type, flags, stream, payload.
+type Raw = (u8, u8, u32, &'static [u8]);
+
+/// A small head: `a: b`.
+const SMALL: &[u8] = b"\0\x01a\x01b";
+const RESET: Raw = (3, 0, 1, &[0, 0, 0, 8]);
+const END: Raw = (0, 1, 1, b"");
+const TRAILERS: Raw = (1, 5, 1, SMALL);
+
+const OF_THE_CONNECTION: &[(&str, &[Raw], Code)] = &[
+    ("PUSH_PROMISE", &[(5, 4, 1, &[0; 4])], Code::PROTOCOL_ERROR),
+    (
+        "stray CONTINUATION",
+        &[(9, 4, 1, b"")],
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "a block that another frame breaks",
+        &[(1, 0, 3, SMALL), (6, 0, 0, &[0; 8])],
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "a block that an unknown frame breaks",
+        &[(1, 0, 3, SMALL), (0x20, 0, 0, &[0; 8])],
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "a block that goes on elsewhere",
+        &[(1, 0, 3, SMALL), (9, 4, 5, b"")],
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "DATA that is all padding length",
+        &[(0, 8, 1, &[1])],
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "DATA without padding length",
+        &[(0, 9, 1, &[])],
+        Code::FRAME_SIZE_ERROR,
+    ),
+    (
+        "HEADERS of too much padding",
+        &[(1, 0xc, 3, &[9, 0])],
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "HEADERS of a short priority",
+        &[(1, 0x24, 3, &[0; 4])],
+        Code::FRAME_SIZE_ERROR,
+    ),
+    (
+        "PRIORITY on no stream",
+        &[(2, 0, 0, &[0; 5])],
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "a stream id that does not rise",
+        &[(1, 5, 7, SMALL), (1, 5, 5, SMALL)],
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "HEADERS on a stream that the peer reset",
+        &[RESET, TRAILERS],
+        Code::STREAM_CLOSED,
+    ),
+    (
+        "ENABLE_CONNECT_PROTOCOL of 2",
+        &[(4, 0, 0, &[0, 8, 0, 0, 0, 2])],
+        Code::PROTOCOL_ERROR,
+    ),
+];
+
+const OF_A_STREAM: &[(&str, &[Raw], u32, Code)] = &[
+    (
+        "a short PRIORITY",
+        &[(2, 0, 1, &[0; 4])],
+        1,
+        Code::FRAME_SIZE_ERROR,
+    ),
+    (
+        "PRIORITY on itself",
+        &[(2, 0, 1, &[0, 0, 0, 1, 0])],
+        1,
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "HEADERS on itself",
+        &[(1, 0x24, 3, b"\0\0\0\x03\0\0\x01a\x01b")],
+        3,
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "a second head without an end",
+        &[(1, 4, 1, SMALL)],
+        1,
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "trailers with a pseudo-field",
+        &[(1, 5, 1, b"\0\x07:status\x03200")],
+        1,
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "trailers in capitals",
+        &[(1, 5, 1, b"\0\x01A\x01b")],
+        1,
+        Code::PROTOCOL_ERROR,
+    ),
+    (
+        "DATA on a stream that the peer reset",
+        &[RESET, (0, 0, 1, b"late")],
+        1,
+        Code::STREAM_CLOSED,
+    ),
+    (
+        "DATA behind its end",
+        &[END, (0, 0, 1, b"late")],
+        1,
+        Code::STREAM_CLOSED,
+    ),
+    (
+        "HEADERS behind its end",
+        &[END, TRAILERS],
+        1,
+        Code::STREAM_CLOSED,
+    ),
+];
+
+fn frames(all: &[Raw]) -> Vec<u8> {
+    let frames = all
+        .iter()
+        .map(|&(kind, flags, stream, payload)| raw(kind, flags, stream, payload));
+    frames.collect::<Vec<_>>().concat()
+}
+
 #[test]
-fn faults_of_the_connection_or_a_stream() {
-    use Code as C;
-    let other = block(&[&ASK[..], &[("a", "b")]].concat());
-    let cases: Vec<(&str, Vec<u8>, C)> = vec![
-        ("PUSH_PROMISE", raw(5, 4, 1, &[0; 4]), C::PROTOCOL_ERROR),
-        ("stray CONTINUATION", raw(9, 4, 1, b""), C::PROTOCOL_ERROR),
-        (
-            "a block that another frame breaks",
-            [raw(1, 0, 3, &other), raw(6, 0, 0, &[0; 8])].concat(),
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "a block that an unknown frame breaks",
-            [raw(1, 0, 3, &other), raw(0x20, 0, 0, &[0; 8])].concat(),
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "a block that goes on elsewhere",
-            [raw(1, 0, 3, &other), raw(9, 4, 5, b"")].concat(),
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "DATA that is all padding length",
-            raw(0, 8, 1, &[1]),
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "DATA without padding length",
-            raw(0, 9, 1, &[]),
-            C::FRAME_SIZE_ERROR,
-        ),
-        (
-            "HEADERS of too much padding",
-            raw(1, 0xc, 3, &[9, 0]),
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "HEADERS of a short priority",
-            raw(1, 0x24, 3, &[0; 4]),
-            C::FRAME_SIZE_ERROR,
-        ),
-        (
-            "PRIORITY on no stream",
-            raw(2, 0, 0, &[0; 5]),
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "a stream id that does not rise",
-            [raw(1, 5, 7, &other), raw(1, 5, 5, &other)].concat(),
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "HEADERS on a stream that the peer reset",
-            [raw(3, 0, 1, &[0, 0, 0, 8]), raw(1, 5, 1, &other)].concat(),
-            C::STREAM_CLOSED,
-        ),
-        (
-            "ENABLE_CONNECT_PROTOCOL of 2",
-            raw(4, 0, 0, &[0, 8, 0, 0, 0, 2]),
-            C::PROTOCOL_ERROR,
-        ),
-    ];
-    for (what, input, code) in cases {
+fn faults_of_the_connection() {
+    for (what, input, code) in OF_THE_CONNECTION {
         let mut server = open();
-        assert_eq!(said(&mut server, &input).1, Some(code), "{what}");
+        assert_eq!(said(&mut server, &frames(input)).1, Some(*code), "{what}");
     }
-    let cases: Vec<(&str, Vec<u8>, u32, C)> = vec![
-        (
-            "a short PRIORITY",
-            raw(2, 0, 1, &[0; 4]),
-            1,
-            C::FRAME_SIZE_ERROR,
-        ),
-        (
-            "PRIORITY on itself",
-            raw(2, 0, 1, &[0, 0, 0, 1, 0]),
-            1,
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "HEADERS on itself",
-            raw(1, 0x24, 3, &[&[0, 0, 0, 3, 0][..], &other].concat()),
-            3,
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "a second head without an end",
-            raw(1, 4, 1, &block(&[("a", "b")])),
-            1,
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "trailers with a pseudo-field",
-            raw(1, 5, 1, &block(&ASK)),
-            1,
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "trailers in capitals",
-            raw(1, 5, 1, &block(&[("A", "b")])),
-            1,
-            C::PROTOCOL_ERROR,
-        ),
-        (
-            "DATA on a stream that the peer reset",
-            [raw(3, 0, 1, &[0, 0, 0, 8]), raw(0, 0, 1, b"late")].concat(),
-            1,
-            C::STREAM_CLOSED,
-        ),
-        (
-            "DATA behind its end",
-            [raw(0, 1, 1, b""), raw(0, 0, 1, b"late")].concat(),
-            1,
-            C::STREAM_CLOSED,
-        ),
-        (
-            "HEADERS behind its end",
-            [raw(0, 1, 1, b""), raw(1, 5, 1, &block(&[("a", "b")]))].concat(),
-            1,
-            C::STREAM_CLOSED,
-        ),
-    ];
-    for (what, input, stream, code) in cases {
+}
+
+#[test]
+fn faults_of_a_stream() {
+    for (what, input, stream, code) in OF_A_STREAM {
         let mut server = open();
-        assert_eq!(said(&mut server, &input).1, None, "{what}");
-        let reset = raw(3, 0, stream, &code.0.to_be_bytes());
+        assert_eq!(said(&mut server, &frames(input)).1, None, "{what}");
+        let reset = raw(3, 0, *stream, &code.0.to_be_bytes());
         let found = server.out.windows(reset.len()).any(|bytes| bytes == reset);
         assert!(found, "{what}: {}", text(&server.out));
         // The connection goes on.
