@@ -6,13 +6,10 @@ use std::collections::VecDeque;
 use super::budget::{Budget, MOST, MOST_OF_MESH};
 use super::closed::{By, Closed};
 use super::frame::{self, Header, Kind};
-use super::settings::{Peer, Role, Settings};
+use super::settings::{INITIAL_WINDOW, Peer, Role, Settings};
 use super::streams::{Stream, Streams};
 use super::{Code, ConnectionError, Dialect};
 use crate::hpack::{Decoder, Encoder, INITIAL_TABLE};
-
-/// Windows before anybody has said anything (RFC 9113, section 6.9.2).
-pub(super) const INITIAL_WINDOW: u32 = 65_535;
 
 /// Where the input is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 //! What each side announces (RFC 9113, section 6.5; `docs/wire.md`, limits and windows), for each dialect. Read `connection.rs` next.
 
 use super::Dialect;
-use super::connection::INITIAL_WINDOW;
 use super::frame;
 use crate::hpack::{INITIAL_TABLE, Limits};
 
+/// Windows before anybody has said anything (RFC 9113, section 6.9.2).
+pub(super) const INITIAL_WINDOW: u32 = 65_535;
 /// Streams that are opened before the peer has said how many it takes (RFC 9113, section 6.5.2, advises servers to take no fewer).
 const BEFORE_SETTINGS: u32 = 100;
 

@@ -6,7 +6,7 @@
 
 use std::str::FromStr;
 
-use super::rfc9113::{self, Message};
+use super::rfc9113::{self, Message, is_target};
 use super::{Code, HopShape, RequestShape, ResponseShape, Shape, TargetShape, status};
 use crate::hpack::List;
 use crate::http1::{Version, is_text, is_token};
@@ -200,10 +200,6 @@ fn spoken(list: &List, place: Option<usize>) -> Result<Spoken, Code> {
 
 fn is_newer(name: &[u8]) -> bool {
     name.starts_with(b":m-") && is_token(&name[1..])
-}
-
-pub(super) fn is_target(path: &[u8]) -> bool {
-    !path.is_empty() && is_text(path) && !path.iter().any(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 fn parse<T: FromStr>(list: &List, place: Option<usize>) -> Result<Option<T>, Code> {

@@ -3,7 +3,6 @@
 //!
 //! Must never let through what could become a second message behind a hop of HTTP/1, or two readings of a length. Read `mesh.rs` next.
 
-use super::mesh::is_target;
 use super::{Code, RequestShape, ResponseShape, Shape, TargetShape, status};
 use crate::hpack::List;
 use crate::http1::{Version, is_text, is_token};
@@ -185,6 +184,11 @@ pub fn content_length<'f>(
         }
     }
     Ok(found)
+}
+
+/// Bytes of a request target, in any form.
+pub(super) fn is_target(path: &[u8]) -> bool {
+    !path.is_empty() && is_text(path) && !path.iter().any(|byte| matches!(byte, b' ' | b'\t'))
 }
 
 fn is_value(value: &[u8]) -> bool {
