@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use maille_model::{
-    AddressOwner, Identity, MESH_PORT, Membership, Mesh, Own, Protocol, ServiceId, TrustDomain,
-    Workload, WorkloadUid,
+    AddressOwner, Identity, MESH_PORT, Membership, Mesh, Own, Protocol, Service, ServiceId, Terms,
+    TrustDomain, Workload, WorkloadUid, Zone,
 };
 
 use crate::snapshot::{Candidate, Group, Key, Known, Snapshot};
@@ -71,6 +71,10 @@ pub struct Backends {
     like: IpAddr,
     trust_domain: TrustDomain,
     own: WorkloadUid,
+    /// The own zone.
+    zone: Option<Zone>,
+    /// The service itself; `None` where control says that it is gone.
+    facts: Option<Arc<Service>>,
     group: Arc<Group>,
 }
 
@@ -172,6 +176,11 @@ fn decide_service(
     id: &ServiceId,
     dialled: SocketAddr,
 ) -> Decision {
+    let facts = match snapshot.service(id) {
+        Known::Unknown => return Decision::Wait(Key::Service(id.clone())),
+        Known::Absent => None,
+        Known::Present(facts) => Some(Arc::clone(facts)),
+    };
     match snapshot.endpoints(id) {
         Known::Unknown => Decision::Wait(Key::Endpoints(id.clone())),
         Known::Present(group) if !group.candidates(dialled.port()).is_empty() => {
@@ -181,6 +190,8 @@ fn decide_service(
                 like: dialled.ip(),
                 trust_domain: mesh.trust_domain.clone(),
                 own: own.workload.uid.clone(),
+                zone: own.workload.zone.clone(),
+                facts,
                 group: Arc::clone(group),
             }))
         }
@@ -270,11 +281,41 @@ impl Plan {
             Self::Service(backends) => Some((&backends.service, backends.port)),
         }
     }
+
+    /// How the destination wants to be called.
+    pub fn terms(&self) -> &Terms {
+        match self {
+            Self::One(_) => &Terms::DEFAULT,
+            Self::Service(backends) => backends.terms(),
+        }
+    }
 }
 
 // === impl Backends ===
 
 impl Backends {
+    /// The service and its port.
+    pub fn service(&self) -> (&ServiceId, u16) {
+        (&self.service, self.port)
+    }
+
+    /// How the service wants to be called.
+    pub fn terms(&self) -> &Terms {
+        self.facts
+            .as_ref()
+            .map_or(&Terms::DEFAULT, |facts| &facts.terms)
+    }
+
+    /// The zone of the own workload.
+    pub fn zone(&self) -> Option<&Zone> {
+        self.zone.as_ref()
+    }
+
+    /// Where the candidates come from: the same group is the same pointer.
+    pub fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+
     /// Who answers.
     pub fn candidates(&self) -> &[Candidate] {
         self.group.candidates(self.port)

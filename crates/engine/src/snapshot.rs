@@ -58,7 +58,7 @@ struct Entry<V> {
     used: Arc<AtomicBool>,
 }
 
-/// The ready workloads behind a service, by service port.
+/// The ready workloads behind a service, by service port; those of a port in the order of their uids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
     ports: Vec<(u16, Vec<Candidate>)>,
@@ -253,10 +253,14 @@ fn set<K: Hash + Eq, V>(map: &mut HashMap<K, Entry<V>>, key: K, value: Known<V>)
 // === impl Group ===
 
 impl Group {
-    /// Keeps what takes new connections, and sorts it by service port.
+    /// Keeps what takes new connections, and sorts it by service port and uid.
     fn of(endpoints: Endpoints) -> Self {
         let mut ports: Vec<(u16, Vec<Candidate>)> = Vec::new();
-        for endpoint in endpoints.0.into_iter().filter(|endpoint| endpoint.ready) {
+        let mut ready = endpoints.0;
+        ready.retain(|endpoint| endpoint.ready);
+        // Control sends them so; then this costs one look.
+        ready.sort_by(|a, b| a.workload.uid.cmp(&b.workload.uid));
+        for endpoint in ready {
             let workload = Arc::new(endpoint.workload);
             for (service_port, port) in endpoint.targets {
                 let candidate = Candidate {

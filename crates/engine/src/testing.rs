@@ -2,11 +2,18 @@
 //! Small worlds for the tests of this crate. Workload `n` is `uid-n`, in namespace `shop`, at 10.244.0.n and fd00:244::n, meshed where n is odd.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Instant;
 
 use maille_model::{
     ClusterRanges, Endpoint, Membership, Mesh, Own, Protocol, Service, ServiceId, ServicePort,
-    Workload, WorkloadUid,
+    Terms, Workload, WorkloadUid,
 };
+
+/// When a test begins. Only what is added to it matters.
+#[expect(clippy::disallowed_methods, reason = "tests have to begin somewhere")]
+pub(crate) fn start() -> Instant {
+    Instant::now()
+}
 
 /// The own workload's number.
 pub(crate) const OWN: u8 = 9;
@@ -53,6 +60,7 @@ pub(crate) fn workload(n: u8) -> Workload {
         } else {
             Membership::Unmeshed
         },
+        zone: None,
     }
 }
 
@@ -75,6 +83,7 @@ pub(crate) fn service(n: u8) -> Service {
         id: service_id(n),
         addresses: vec![cluster_ip(n)],
         ports: vec![port(80, Protocol::Http1), port(81, Protocol::Undeclared)],
+        terms: Terms::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Problem;
 use crate::objects::{Object, PodSpec, Service, TextMap, selects};
+use crate::terms;
 use crate::walk::{Report, suggest};
 use crate::yaml::Node;
 
@@ -135,6 +136,9 @@ fn label(place: &mut Place<'_>, name: &str) {
 
 fn service(place: &mut Place<'_>, service: &Service, known: &Known<'_>) {
     label(place, service.metadata.name.as_str());
+    for (key, problem) in terms::read(service).1 {
+        place.fail(&format!("metadata.annotations.{key}"), problem);
+    }
     let spec = &service.spec;
     if spec.ports.is_empty() && !service.is_headless() {
         place.fail(

@@ -48,6 +48,8 @@ pub enum Problem {
     TooMany(usize),
     #[error("unknown field{}", hint(.suggestion))]
     UnknownField { suggestion: Option<String> },
+    #[error("unknown annotation{}", hint(.suggestion))]
+    UnknownAnnotation { suggestion: Option<String> },
     #[error("is not supported: {reason}")]
     Unsupported { reason: &'static str },
     #[error("{value:?} is not supported: {reason}")]

@@ -10,7 +10,7 @@ mod texts;
 pub(crate) use kinds::{KINDS, KindRule};
 use texts::{
     ABSOLUTE_PATH, ANY, CONFIG_KEY, ENV_NAME, HTTP_TOKEN, IP_FAMILY, IP_FAMILY_POLICY, IP_OR_NONE,
-    LABEL, LABEL_KEY, LABEL_VALUE, NAME, PORT_NAME, RELATIVE_PATH, TRANSPORT,
+    LABEL, LABEL_KEY, LABEL_VALUE, NAME, PORT_NAME, RELATIVE_PATH, TRAFFIC_DISTRIBUTION, TRANSPORT,
 };
 pub(crate) use texts::{Check, is_port_name};
 
@@ -506,7 +506,7 @@ const SERVICE_SPEC: &[Field] = &[
     f("ipFamilies", Take(List(&Text(&IP_FAMILY)))),
     f("ipFamilyPolicy", Take(Text(&IP_FAMILY_POLICY))),
     f("internalTrafficPolicy", ONE_MACHINE),
-    f("trafficDistribution", ONE_MACHINE),
+    f("trafficDistribution", Take(Text(&TRAFFIC_DISTRIBUTION))),
     f("externalTrafficPolicy", OUTSIDE),
     f("externalIPs", Refuse("services are reached from pods only")),
     f("externalName", Refuse("names outside are not served")),

@@ -20,6 +20,8 @@ mod load;
 pub mod marks;
 /// The objects themselves.
 pub mod objects;
+/// How a Service wants to be called.
+pub mod terms;
 /// `$(VAR)` in commands and environments.
 pub mod vars;
 mod walk;

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The annotations and labels that are Maille's own, each spelled once. Read [`crate::objects`] for what carries them.
 
+/// What every annotation and label of ours begins with. Those of Services are in [`crate::terms`].
+pub const OURS: &str = "maille.io/";
+/// The label by which a pod says in which failure domain it runs (Kubernetes' own, which clusters copy from the node).
+pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// Annotation and label with which people choose: `enabled` or `disabled`.
 pub const INJECT: &str = "maille.io/inject";
 /// Annotation with the decision, written once and read by everyone after: `outboard` or `none`.

@@ -105,29 +105,37 @@ impl Node {
         }
     }
 
-    /// The line of what `path` (`spec.ports[0].name`) names, or of the deepest part of it that exists.
+    /// The line of what `path` (`spec.ports[0].name`) names, or of the deepest part of it that exists. A key may have dots in it.
     pub(crate) fn line_at(&self, path: &str) -> u64 {
-        let mut here = self;
-        let mut line = self.line;
-        for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
+        let (mut here, mut line, mut rest) = (self, self.line, path);
+        loop {
+            rest = rest.trim_start_matches('.');
             let next = match &here.data {
                 Data::Map(entries) => entries
                     .iter()
-                    .find(|entry| entry.key == step)
-                    .map(|entry| (entry.line, &entry.value)),
-                Data::List(items) => step
-                    .trim_end_matches(']')
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| items.get(index))
-                    .map(|item| (item.line, item)),
+                    .filter_map(|entry| {
+                        let after = rest.strip_prefix(entry.key.as_str())?;
+                        (after.is_empty() || after.starts_with(['.', '['])).then_some((
+                            entry.line,
+                            &entry.value,
+                            after,
+                        ))
+                    })
+                    .min_by_key(|(_, _, after)| after.len()),
+                Data::List(items) => rest
+                    .strip_prefix('[')
+                    .and_then(|rest| rest.split_once(']'))
+                    .and_then(|(index, after)| {
+                        let item = items.get(index.parse::<usize>().ok()?)?;
+                        Some((item.line, item, after))
+                    }),
                 _ => None,
             };
-            let Some((next_line, next)) = next else { break };
-            line = next_line;
-            here = next;
+            match next {
+                Some(next) if !rest.is_empty() => (line, here, rest) = next,
+                _ => return line,
+            }
         }
-        line
     }
 
     /// What it is, for an error: a quoted value or the kind of collection.

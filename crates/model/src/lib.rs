@@ -17,6 +17,8 @@ pub mod protocol;
 pub mod server_name;
 /// Services: what clients address, and the endpoints behind.
 pub mod service;
+/// The terms on which a Service is called.
+pub mod terms;
 /// Pods and machines with an identity.
 pub mod workload;
 
@@ -25,4 +27,5 @@ pub use mesh::{ClusterRanges, MESH_PORT, METRICS_PORT, Mesh};
 pub use protocol::Protocol;
 pub use server_name::{NotServerName, ServerName};
 pub use service::{AddressOwner, Endpoint, Endpoints, Service, ServiceId, ServicePort};
-pub use workload::{Membership, Own, Owner, Workload, WorkloadUid};
+pub use terms::Terms;
+pub use workload::{Membership, Own, Owner, Workload, WorkloadUid, Zone};

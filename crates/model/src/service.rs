@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use crate::identity::{Name, NameError};
 use crate::protocol::Protocol;
+use crate::terms::Terms;
 use crate::workload::Workload;
 
 /// `namespace/name` of a Service.
@@ -27,6 +28,8 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// How it wants to be called.
+    pub terms: Terms,
 }
 
 /// One port of a Service.

@@ -12,6 +12,10 @@ use crate::protocol::Protocol;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkloadUid(Arc<str>);
 
+/// A failure domain: what `topology.kubernetes.io/zone` says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Zone(Arc<str>);
+
 /// A workload as its peers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
@@ -29,6 +33,8 @@ pub struct Workload {
     pub owner: Option<Owner>,
     /// Whether it is reached through its proxy.
     pub membership: Membership,
+    /// Where it runs, where somebody said so.
+    pub zone: Option<Zone>,
 }
 
 /// The controller that a workload belongs to.
@@ -83,6 +89,21 @@ impl fmt::Display for WorkloadUid {
 impl fmt::Debug for WorkloadUid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+// === impl Zone ===
+
+impl Zone {
+    /// Takes what a label's value may be, but for nothing at all: 1 to 63 visible ASCII bytes.
+    pub fn new(text: &str) -> Option<Self> {
+        let ok = (1..=63).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        ok.then(|| Self(text.into()))
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -55,6 +55,7 @@ impl Control {
                     addresses: vec![[10, 244, 0, 1].into()],
                     owner: None,
                     membership: Membership::Meshed,
+                    zone: None,
                 },
                 ports: Vec::new(),
             })),

@@ -7,12 +7,15 @@ use std::net::IpAddr;
 
 use maille_model::{
     AddressOwner, ClusterRanges, Endpoint, Endpoints, MESH_PORT, Membership, Mesh, Own, Owner,
-    Protocol, Service, ServiceId, ServicePort, Workload, WorkloadUid,
+    Protocol, Service, ServiceId, ServicePort, Workload, WorkloadUid, Zone,
 };
 use prost::Message as _;
 
 use crate::url::Kind;
 use crate::v1;
+
+/// How a service wants to be called.
+mod terms;
 
 /// Any resource, in the model's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +165,7 @@ fn to_service(service: &Service) -> v1::Service {
         name: service.id.name.to_string(),
         addresses: service.addresses.iter().map(to_bytes).collect(),
         ports: service.ports.iter().map(port).collect(),
+        terms: terms::to_wire(&service.terms),
     }
 }
 
@@ -192,6 +196,10 @@ fn to_workload(workload: &Workload) -> v1::Workload {
             name: owner.name.to_string(),
         }),
         meshed: workload.membership == Membership::Meshed,
+        zone: workload
+            .zone
+            .as_ref()
+            .map_or_else(String::new, |zone| zone.as_str().to_owned()),
     }
 }
 
@@ -284,6 +292,7 @@ fn service(service: v1::Service) -> Result<Service, ConvertError> {
             name: parse(AT, "name", &service.name)?,
         },
         addresses: addresses(AT, &service.addresses)?,
+        terms: terms::from_wire(service.terms)?,
         ports: service
             .ports
             .into_iter()
@@ -342,6 +351,10 @@ fn workload(workload: v1::Workload) -> Result<Workload, ConvertError> {
             Membership::Meshed
         } else {
             Membership::Unmeshed
+        },
+        zone: match workload.zone.as_str() {
+            "" => None,
+            text => Some(Zone::new(text).ok_or_else(|| impossible(AT, "zone", text))?),
         },
     })
 }

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use maille_manifest::marks::CAPTURE;
+use maille_manifest::marks::{CAPTURE, ZONE};
 use maille_manifest::objects::{self, ObjectMeta, Transport};
-use maille_model::{Membership, Name, NameError, Owner, Workload, WorkloadUid};
+use maille_model::{Membership, Name, NameError, Owner, Workload, WorkloadUid, Zone};
 
 /// The label by which a ReplicaSet's name is its Deployment's name.
 const TEMPLATE_HASH: &str = "pod-template-hash";
@@ -99,6 +99,7 @@ impl Pod {
                 } else {
                     Membership::Unmeshed
                 },
+                zone: meta.labels.get(ZONE).and_then(|zone| Zone::new(zone)),
             },
             labels: meta.labels.clone(),
             ports,

@@ -68,6 +68,8 @@ impl Service {
                         ),
                     })
                     .collect(),
+                // What cannot be read leaves its default: the service is served all the same.
+                terms: maille_manifest::terms::read(object).0,
             },
             selector: object.spec.selector.clone(),
             targets: ports()

@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use std::net::IpAddr;
 
 use super::*;
-use crate::balance::{Book, pick};
-use crate::testing::{OWN, cluster_ip, endpoint, mesh, own, service, service_id, v4, v6, workload};
+use crate::balance::{Book, Unpicked};
+use crate::testing::{
+    OWN, cluster_ip, endpoint, mesh, own, service, service_id, start, v4, v6, workload,
+};
 
 fn complete() -> Snapshot {
     let mut snapshot = Snapshot::new();
@@ -29,6 +31,12 @@ fn one(decision: Decision) -> Hop {
         Decision::Forward(Plan::One(hop)) => hop,
         other => panic!("{other:?} is not one hop"),
     }
+}
+
+/// Whom a book picks that has counted nothing.
+fn pick(plan: &Plan, tried: &[SocketAddr], random: u64) -> Result<Hop, Unpicked> {
+    let picked = Book::new().pick(plan, tried, start(), random);
+    picked.map(|(hop, _)| hop)
 }
 
 fn set_workload(snapshot: &mut Snapshot, n: u8) {
@@ -158,11 +166,17 @@ fn a_service_waits_for_its_endpoints_then_needs_a_ready_one_for_the_port() {
     let facts = out((cluster_ip(1), 80));
     assert_eq!(
         decide(&snapshot, &facts),
-        Decision::Wait(Key::Endpoints(service_id(1)))
+        Decision::Wait(Key::Service(service_id(1)))
     );
     assert_eq!(
         hint(&snapshot, &facts),
         Hint::Wait(Key::Service(service_id(1)))
+    );
+
+    snapshot.set_service(service_id(1), Known::Present(service(1)));
+    assert_eq!(
+        decide(&snapshot, &facts),
+        Decision::Wait(Key::Endpoints(service_id(1)))
     );
 
     let refused = Decision::Refuse(Refusal::NoEndpoint);
@@ -187,7 +201,7 @@ fn a_service_waits_for_its_endpoints_then_needs_a_ready_one_for_the_port() {
         panic!("not forwarded")
     };
     assert_eq!(plan.service(), Some((&service_id(1), 80)));
-    let hop = pick(&plan, &[], &Book::new(), 0).unwrap();
+    let hop = pick(&plan, &[], 0).unwrap();
     assert!(
         matches!(&hop, Hop::Mesh { to, .. } if *to == (v4(1), 15008).into()),
         "{hop:?}"
@@ -202,6 +216,7 @@ fn the_own_pod_behind_its_own_service_is_local() {
         cluster_ip(1),
         Known::Present(AddressOwner::Service(service_id(1))),
     );
+    snapshot.set_service(service_id(1), Known::Present(service(1)));
     snapshot.set_endpoints(
         service_id(1),
         Known::Present(Endpoints(vec![endpoint(OWN, true)])),
@@ -212,7 +227,7 @@ fn the_own_pod_behind_its_own_service_is_local() {
     let own_pod = Hop::Local {
         to: (v4(OWN), 8080).into(),
     };
-    assert_eq!(pick(&plan, &[], &Book::new(), 0), Ok(own_pod.clone()));
+    assert_eq!(pick(&plan, &[], 0), Ok(own_pod.clone()));
     assert_eq!(one(decide(&snapshot, &out((v4(OWN), 8080)))), own_pod);
     set_workload(&mut snapshot, OWN);
     assert_eq!(one(decide(&snapshot, &out((v4(OWN), 8080)))), own_pod);
@@ -321,7 +336,7 @@ proptest! {
         for (address, port) in destinations.flat_map(|address| ports.clone().map(move |port| (address, port))) {
             let Decision::Forward(plan) = decide(&snapshot, &out((address, port))) else { continue };
             let mut tried = Vec::new();
-            while let Ok(hop) = pick(&plan, &tried, &Book::new(), random) {
+            while let Ok(hop) = pick(&plan, &tried, random) {
                 let target = hop.target();
                 let meshed = (1..=OWN).find(|n| [v4(*n), v6(*n)].contains(&target.ip())).is_some_and(|n| n % 2 == 1);
                 match hop {

@@ -77,6 +77,11 @@ pub(crate) const TRANSPORT: Check = Check {
     expected: "TCP or UDP",
 };
 
+pub(crate) const TRAFFIC_DISTRIBUTION: Check = Check {
+    holds: |text| matches!(text, "PreferClose" | "PreferSameZone" | "PreferSameNode"),
+    expected: "PreferClose, PreferSameZone or PreferSameNode",
+};
+
 pub(crate) const IP_OR_NONE: Check = Check {
     holds: |text| text == "None" || text.parse::<IpAddr>().is_ok(),
     expected: "an IP address or None",

@@ -448,3 +448,32 @@ mod any_bytes {
         }
     }
 }
+
+#[test]
+fn terms_of_services_are_checked_with_their_lines() {
+    let text = "apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  annotations:
+    example.com/other: anything
+    maille.io/timeout-request: soon
+    maille.io/retries: \"1\"
+spec:
+  trafficDistribution: PreferHome
+  ports: [{port: 80}]
+";
+    assert_eq!(
+        errors(text),
+        [
+            "app.yaml:10: spec.trafficDistribution: \"PreferHome\" is not PreferClose, PreferSameZone or PreferSameNode",
+        ]
+    );
+    assert_eq!(
+        errors(&text.replace("PreferHome", "PreferClose")),
+        [
+            "app.yaml:8: metadata.annotations.maille.io/retries: unknown annotation",
+            "app.yaml:7: metadata.annotations.maille.io/timeout-request: \"soon\" is not a time from 1ms to 24h, such as 250ms, 10s or 1m",
+        ]
+    );
+}

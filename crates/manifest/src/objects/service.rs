@@ -40,6 +40,9 @@ pub struct ServiceSpec {
     /// Its ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<ServicePort>,
+    /// Where its endpoints should be (KEP-4444, KEP-3015).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_distribution: Option<String>,
 }
 
 /// A family of addresses.
@@ -95,6 +98,14 @@ impl Service {
     /// Whether clients reach it by addresses of the family of `address`.
     pub fn has_family_of(&self, address: IpAddr) -> bool {
         self.spec.ip_families.contains(&IpFamily::of(address))
+    }
+
+    /// Whether it asks for endpoints close to the client. Nodes are not told apart, and each is in one zone.
+    pub fn prefers_close(&self) -> bool {
+        matches!(
+            self.spec.traffic_distribution.as_deref(),
+            Some("PreferClose" | "PreferSameZone" | "PreferSameNode")
+        )
     }
 
     /// Its virtual addresses; none for a headless one.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use maille_model::{
     AddressOwner, ClusterRanges, Endpoint, Endpoints, Membership, Mesh, Own, Protocol, Service,
-    ServiceId, ServicePort, Workload, WorkloadUid,
+    ServiceId, ServicePort, Terms, Workload, WorkloadUid,
 };
 use maille_wire::discovery::{self, DeltaDiscoveryResponse};
 use maille_wire::{Kind, Resource};
@@ -39,6 +39,7 @@ pub(crate) fn workload(n: u8) -> Workload {
         } else {
             Membership::Unmeshed
         },
+        zone: None,
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) fn service(n: u8) -> Resource {
             name: "http".to_owned(),
             protocol: Protocol::Http1,
         }],
+        terms: Terms::default(),
     })
 }
 

@@ -13,7 +13,7 @@ use maille_engine::snapshot::{Key, Known, Snapshot};
 use maille_identity::{Authority, Credentials, PrivateKey};
 use maille_model::{
     AddressOwner, ClusterRanges, Endpoint, Endpoints, Identity, Membership, Mesh, Own, Protocol,
-    Service, ServiceId, ServicePort, TrustDomain, Workload, WorkloadUid,
+    Service, ServiceId, ServicePort, Terms, TrustDomain, Workload, WorkloadUid,
 };
 use maille_proxy::forward::Settings;
 use maille_proxy::listeners::{self, Links, Listener};
@@ -98,6 +98,7 @@ impl Lab {
                 addresses: vec![ip],
                 owner: None,
                 membership,
+                zone: None,
             },
         }
     }
@@ -151,6 +152,7 @@ impl Lab {
                     name: String::new(),
                     protocol,
                 }],
+                terms: Terms::default(),
             }),
         );
         let endpoints = backends.iter().map(|(pod, port)| Endpoint {

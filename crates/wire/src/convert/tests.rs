@@ -2,8 +2,12 @@
 //! Every resource survives the way there and back; what is nearly one is refused by name.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use maille_model::Name;
+use maille_model::Terms;
+use maille_model::terms::{Counted, Ejection, Retry, RetryOn, Zones};
 use proptest::prelude::*;
 
 use super::*;
@@ -45,16 +49,78 @@ fn some_workload() -> impl Strategy<Value = Workload> {
         addresses(),
         proptest::option::of(owner),
         membership,
+        proptest::option::of("[!-~]{1,63}"),
     )
         .prop_map(
-            |(uid, namespace, name, service_account, addresses, owner, membership)| Workload {
-                uid: WorkloadUid::new(&uid).unwrap(),
-                namespace,
-                name,
-                service_account,
-                addresses,
-                owner,
-                membership,
+            |(uid, namespace, name, service_account, addresses, owner, membership, zone)| {
+                Workload {
+                    uid: WorkloadUid::new(&uid).unwrap(),
+                    namespace,
+                    name,
+                    service_account,
+                    addresses,
+                    owner,
+                    membership,
+                    zone: zone.and_then(|zone| Zone::new(&zone)),
+                }
+            },
+        )
+}
+
+fn some_terms() -> impl Strategy<Value = Terms> {
+    let time = || (1u64..=86_400_000).prop_map(Duration::from_millis);
+    let on = any::<[bool; 4]>().prop_map(|[server, gateway, many, reset]| RetryOn {
+        server_error: server,
+        gateway_error: gateway,
+        too_many: many,
+        reset,
+    });
+    let retry = (on, 0u8..=2, 0u8..=100, any::<u16>());
+    let retry = retry.prop_map(|(on, limit, budget_percent, budget_floor)| Retry {
+        on,
+        limit,
+        budget_percent,
+        budget_floor,
+    });
+    let counts = prop::sample::select(vec![
+        Counted::Nothing,
+        Counted::Unavailable,
+        Counted::ServerErrors,
+    ]);
+    let percent = proptest::option::of(1u8..=100);
+    let ejection = (counts, 1u32.., percent, time(), time());
+    let ejection = ejection.prop_map(
+        |(counts, consecutive, success_percent, min, max)| Ejection {
+            counts,
+            consecutive,
+            success_percent,
+            min_penalty: min,
+            max_penalty: max,
+        },
+    );
+    let limit = || any::<u32>().prop_map(NonZeroU32::new);
+    (
+        proptest::option::of(time()),
+        proptest::option::of(time()),
+        limit(),
+        limit(),
+        retry,
+        ejection,
+        any::<bool>(),
+    )
+        .prop_map(
+            |(request, response, all, each, retry, ejection, close)| Terms {
+                request_timeout: request,
+                response_timeout: response,
+                max_requests: all,
+                max_requests_per_endpoint: each,
+                retry,
+                ejection,
+                zones: if close {
+                    Zones::PreferClose
+                } else {
+                    Zones::Any
+                },
             },
         )
 }
@@ -100,11 +166,13 @@ fn resource() -> impl Strategy<Value = Resource> {
         service_id(),
         addresses(),
         proptest::collection::vec(port, 0..4),
+        prop_oneof![Just(Terms::default()), some_terms()],
     )
-        .prop_map(|(id, addresses, ports)| Service {
+        .prop_map(|(id, addresses, ports, terms)| Service {
             id,
             addresses,
             ports,
+            terms,
         });
     let targets = proptest::collection::btree_map(1u16.., 1u16.., 0..4);
     let endpoint =
@@ -163,6 +231,7 @@ fn wire_workload() -> v1::Workload {
             name: "web".to_owned(),
         }),
         meshed: true,
+        zone: String::new(),
     }
 }
 
@@ -320,10 +389,26 @@ fn the_others_are_refused_by_field() {
             port: 70_000,
             ..v1::ServicePort::default()
         }],
+        terms: None,
     };
     assert_eq!(
         refusal(Kind::Service, service.encode_to_vec()),
         "Service.ports.port cannot be 70000"
+    );
+    let service = v1::Service {
+        ports: Vec::new(),
+        terms: Some(v1::Terms {
+            retry: Some(v1::Retry {
+                limit: 3,
+                ..v1::Retry::default()
+            }),
+            ..v1::Terms::default()
+        }),
+        ..service
+    };
+    assert_eq!(
+        refusal(Kind::Service, service.encode_to_vec()),
+        "Terms.retry.limit cannot be 3"
     );
     let endpoints = |workload, targets| v1::Endpoints {
         endpoints: vec![v1::Endpoint {

@@ -321,6 +321,9 @@ pub struct Workload {
     /// In the mesh: reached on the mesh port only, as the identity of its namespace and service account.
     #[prost(bool, tag = "7")]
     pub meshed: bool,
+    /// The failure domain it runs in; empty where nobody said.
+    #[prost(string, tag = "8")]
+    pub zone: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Owner {
@@ -355,6 +358,59 @@ pub struct Service {
     pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
     #[prost(message, repeated, tag = "4")]
     pub ports: ::prost::alloc::vec::Vec<ServicePort>,
+    /// Absent: all defaults.
+    #[prost(message, optional, tag = "5")]
+    pub terms: ::core::option::Option<Terms>,
+}
+/// How a service wants to be called. 0 stands for "none", where a limit or deadline may be absent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Terms {
+    #[prost(uint32, tag = "1")]
+    pub request_timeout_ms: u32,
+    #[prost(uint32, tag = "2")]
+    pub response_timeout_ms: u32,
+    #[prost(uint32, tag = "3")]
+    pub max_requests: u32,
+    #[prost(uint32, tag = "4")]
+    pub max_requests_per_endpoint: u32,
+    #[prost(message, optional, tag = "5")]
+    pub retry: ::core::option::Option<Retry>,
+    #[prost(message, optional, tag = "6")]
+    pub ejection: ::core::option::Option<Ejection>,
+    #[prost(bool, tag = "7")]
+    pub prefer_close: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retry {
+    #[prost(bool, tag = "1")]
+    pub on_server_error: bool,
+    #[prost(bool, tag = "2")]
+    pub on_gateway_error: bool,
+    #[prost(bool, tag = "3")]
+    pub on_too_many: bool,
+    #[prost(bool, tag = "4")]
+    pub on_reset: bool,
+    #[prost(uint32, tag = "5")]
+    pub limit: u32,
+    #[prost(uint32, tag = "6")]
+    pub budget_percent: u32,
+    /// Retries a second that the budget always allows.
+    #[prost(uint32, tag = "7")]
+    pub budget_floor: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ejection {
+    #[prost(enumeration = "Counted", tag = "1")]
+    pub counts: i32,
+    #[prost(uint32, tag = "2")]
+    pub consecutive: u32,
+    /// 0: no share of good answers is asked for.
+    #[prost(uint32, tag = "3")]
+    pub success_percent: u32,
+    #[prost(uint32, tag = "4")]
+    pub min_penalty_ms: u32,
+    #[prost(uint32, tag = "5")]
+    pub max_penalty_ms: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServicePort {
@@ -429,6 +485,37 @@ impl Protocol {
             "PROTOCOL_GRPC" => Some(Self::Grpc),
             "PROTOCOL_TLS" => Some(Self::Tls),
             "PROTOCOL_TCP" => Some(Self::Tcp),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Counted {
+    /// Could not be reached, closed without an answer, gave none in time, or said 502, 503 or 504.
+    Unavailable = 0,
+    /// The same, and every other 5xx.
+    ServerErrors = 1,
+    Nothing = 2,
+}
+impl Counted {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unavailable => "COUNTED_UNAVAILABLE",
+            Self::ServerErrors => "COUNTED_SERVER_ERRORS",
+            Self::Nothing => "COUNTED_NOTHING",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "COUNTED_UNAVAILABLE" => Some(Self::Unavailable),
+            "COUNTED_SERVER_ERRORS" => Some(Self::ServerErrors),
+            "COUNTED_NOTHING" => Some(Self::Nothing),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ use maille_engine::snapshot::{Known, Snapshot};
 use maille_identity::{Authority, Credentials, PrivateKey};
 use maille_model::{
     AddressOwner, ClusterRanges, Endpoint, Endpoints, Membership, Mesh, Own, Protocol, Service,
-    ServiceId, ServicePort, TrustDomain, Workload, WorkloadUid,
+    ServiceId, ServicePort, Terms, TrustDomain, Workload, WorkloadUid,
 };
 
 pub(super) use app::{App, answer, patterned, post};
@@ -535,6 +535,7 @@ fn pod(n: u8) -> Workload {
         addresses: vec![[10, 244, 0, n].into()],
         owner: None,
         membership: Membership::Meshed,
+        zone: None,
     }
 }
 
@@ -551,6 +552,7 @@ fn service(snapshot: &mut Snapshot, protocol: Protocol) {
         id: id.clone(),
         addresses: vec![at.ip()],
         ports: vec![port],
+        terms: Terms::default(),
     };
     snapshot.set_service(id.clone(), Known::Present(facts));
     let endpoint = Endpoint {
