@@ -108,6 +108,19 @@ pub enum Unpicked {
     Full,
 }
 
+// === impl Tally ===
+
+impl Tally {
+    /// Adds `more`.
+    pub fn add(&mut self, more: &Self) {
+        self.retries += more.retries;
+        self.retries_refused += more.retries_refused;
+        self.ejections += more.ejections;
+        self.readmissions += more.readmissions;
+        self.limited += more.limited;
+    }
+}
+
 // === impl Book ===
 
 impl Book {

@@ -4,12 +4,12 @@
 //! Must never offer an endpoint twice to one exchange. Next: `connect/tcp.rs`.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
-use maille_engine::balance::{self, Book, Lease};
+use maille_engine::balance::{Book, Heard, Lease, Tally, Unpicked};
 use maille_engine::route::{Hop, Plan};
 
 use crate::failure::Failure;
-use crate::route::refused;
 
 /// Endpoints tried for one exchange in all.
 pub(crate) const ATTEMPTS: usize = 3;
@@ -32,7 +32,8 @@ pub(crate) struct Tried {
 #[derive(Debug)]
 pub(crate) struct Picked {
     hop: Hop,
-    lease: Lease,
+    /// `None` once it was given back.
+    lease: Option<Lease>,
 }
 
 // === impl Balance ===
@@ -46,8 +47,13 @@ impl Balance {
         }
     }
 
-    /// An endpoint that was not tried, to be given back with [`Self::done`].
-    pub(crate) fn pick(&mut self, plan: &Plan, tried: &mut Tried) -> Result<Picked, Failure> {
+    /// An endpoint that was not tried, to be given back with [`Self::done`]. A try beyond the first costs the service's budget.
+    pub(crate) fn pick(
+        &mut self,
+        plan: &Plan,
+        tried: &mut Tried,
+        now: Instant,
+    ) -> Result<Picked, Failure> {
         if tried.count == ATTEMPTS {
             return Err(Failure::NoEndpoint);
         }
@@ -56,18 +62,41 @@ impl Balance {
             *place = *target;
         }
         let random = self.random.u64(..);
-        let hop =
-            balance::pick(plan, &targets[..tried.count], &self.book, random).map_err(refused)?;
-        let target = hop.target();
-        tried.targets[tried.count] = Some(target);
+        let picked = self.book.pick(plan, &targets[..tried.count], now, random);
+        let (hop, lease) = picked.map_err(unpicked)?;
+        tried.targets[tried.count] = Some(hop.target());
         tried.count += 1;
-        let lease = self.book.begin(target);
+        let lease = Some(lease);
         Ok(Picked { hop, lease })
     }
 
+    /// The endpoint was heard, or should have been.
+    pub(crate) fn heard(&mut self, picked: &mut Picked, heard: Heard, now: Instant) {
+        if let Some(lease) = &mut picked.lease {
+            let random = self.random.u64(..);
+            self.book.judge(lease, heard, now, random);
+        }
+    }
+
     /// What was under way has ended.
-    pub(crate) fn done(&mut self, picked: Picked) {
-        self.book.end(picked.lease);
+    pub(crate) fn done(&mut self, picked: &mut Picked, now: Instant) {
+        if let Some(lease) = picked.lease.take() {
+            self.book.end(lease, now);
+        }
+    }
+
+    /// What happened since the last time.
+    pub(crate) fn take_tally(&mut self) -> Tally {
+        self.book.take_tally()
+    }
+}
+
+fn unpicked(why: Unpicked) -> Failure {
+    match why {
+        Unpicked::NoEndpoint => Failure::NoEndpoint,
+        Unpicked::Limited => Failure::ConcurrencyLimit,
+        // Only ever after a failure, which is the one that is told.
+        Unpicked::Spent | Unpicked::Full => Failure::Overloaded,
     }
 }
 

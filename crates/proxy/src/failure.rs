@@ -6,6 +6,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 /// Codes of gRPC.
+const DEADLINE_EXCEEDED: u8 = 4;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
@@ -61,6 +62,15 @@ pub enum Failure {
     /// The application does not take CONNECT with a protocol (RFC 8441).
     #[error("the application does not take CONNECT with a protocol")]
     NoExtendedConnect,
+    /// The application gave no head of an answer in the time that its service allows for one try.
+    #[error("no answer came in the time that the service allows")]
+    ResponseTimeout,
+    /// The whole request took longer than its service allows.
+    #[error("the request took longer than the service allows")]
+    RequestTimeout,
+    /// The service, or each of its endpoints, has as much under way as it allows.
+    #[error("as many requests are under way as the service allows")]
+    ConcurrencyLimit,
     /// This proxy is stopping.
     #[error("the proxy is stopping")]
     Draining,
@@ -104,8 +114,10 @@ pub enum Retry {
     Never,
     /// On another endpoint: the application has seen nothing of it.
     Elsewhere,
-    /// On a new connection to the same endpoint, if the failed one had been used before.
+    /// On a new connection to the same endpoint, if the failed one had been used before; else as the next.
     IfReused,
+    /// On another endpoint, where the service's terms allow it for a request that may be sent twice.
+    IfAllowed,
 }
 
 /// How loud the log is about it.
@@ -150,7 +162,7 @@ impl Blame {
 
 impl Failure {
     /// Every failure, in the order of the wire's table.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
@@ -167,6 +179,9 @@ impl Failure {
         Self::UpstreamClosed,
         Self::StreamRefused,
         Self::NoExtendedConnect,
+        Self::ResponseTimeout,
+        Self::RequestTimeout,
+        Self::ConcurrencyLimit,
         Self::Draining,
         Self::Overloaded,
     ];
@@ -190,6 +205,9 @@ impl Failure {
             Self::UpstreamClosed => "upstream-closed",
             Self::StreamRefused => "stream-refused",
             Self::NoExtendedConnect => "no-extended-connect",
+            Self::ResponseTimeout => "response-timeout",
+            Self::RequestTimeout => "request-timeout",
+            Self::ConcurrencyLimit => "concurrency-limit",
             Self::Draining => "draining",
             Self::Overloaded => "overloaded",
         }
@@ -204,10 +222,11 @@ impl Failure {
             | Self::NoEndpoint
             | Self::UnknownAddress
             | Self::StreamRefused
+            | Self::ConcurrencyLimit
             | Self::Draining
             | Self::Overloaded => 503,
             Self::NoExtendedConnect => 501,
-            Self::ConnectTimeout => 504,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::RequestTimeout => 504,
             Self::Misdirected => 421,
             Self::MalformedRequest => 400,
             Self::HeadTooLarge => 431,
@@ -236,8 +255,10 @@ impl Failure {
             | Self::Misdirected
             | Self::UpstreamClosed
             | Self::StreamRefused
+            | Self::ConcurrencyLimit
             | Self::Draining
             | Self::Overloaded => UNAVAILABLE,
+            Self::ResponseTimeout | Self::RequestTimeout => DEADLINE_EXCEEDED,
         }
     }
 
@@ -259,15 +280,17 @@ impl Failure {
             | Self::UnknownCoding
             | Self::UnknownVersion => Stage::Detect,
             Self::UnknownAddress | Self::Misdirected => Stage::Route,
-            Self::NoEndpoint => Stage::Balance,
+            Self::NoEndpoint | Self::ConcurrencyLimit => Stage::Balance,
             Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::ConnectUnreachable
             | Self::StreamRefused
             | Self::PeerIdentity => Stage::Connect,
-            Self::MalformedResponse | Self::UpstreamClosed | Self::NoExtendedConnect => {
-                Stage::Forward
-            }
+            Self::MalformedResponse
+            | Self::UpstreamClosed
+            | Self::NoExtendedConnect
+            | Self::ResponseTimeout
+            | Self::RequestTimeout => Stage::Forward,
         }
     }
 
@@ -282,6 +305,7 @@ impl Failure {
             Self::PeerIdentity
             | Self::UnknownAddress
             | Self::Misdirected
+            | Self::ConcurrencyLimit
             | Self::Draining
             | Self::Overloaded => Blame::Mesh,
             Self::ConnectRefused
@@ -291,6 +315,8 @@ impl Failure {
             | Self::MalformedResponse
             | Self::StreamRefused
             | Self::NoExtendedConnect
+            | Self::ResponseTimeout
+            | Self::RequestTimeout
             | Self::UpstreamClosed => Blame::Upstream,
         }
     }
@@ -306,6 +332,7 @@ impl Failure {
             | Self::Draining
             | Self::Overloaded => Retry::Elsewhere,
             Self::UpstreamClosed => Retry::IfReused,
+            Self::ResponseTimeout => Retry::IfAllowed,
             Self::NoEndpoint
             | Self::UnknownAddress
             | Self::Misdirected
@@ -315,7 +342,36 @@ impl Failure {
             | Self::UnknownCoding
             | Self::UnknownVersion
             | Self::NoExtendedConnect
+            | Self::RequestTimeout
+            | Self::ConcurrencyLimit
             | Self::MalformedResponse => Retry::Never,
+        }
+    }
+
+    /// Whether it speaks against the endpoint that was tried: what makes balancing leave it alone for a while.
+    pub const fn is_endpoints(self) -> bool {
+        match self {
+            Self::ConnectRefused
+            | Self::ConnectTimeout
+            | Self::ConnectUnreachable
+            | Self::PeerIdentity
+            | Self::MalformedResponse
+            | Self::UpstreamClosed
+            | Self::ResponseTimeout
+            | Self::RequestTimeout => true,
+            Self::NoEndpoint
+            | Self::UnknownAddress
+            | Self::Misdirected
+            | Self::MalformedRequest
+            | Self::HeadTooLarge
+            | Self::TargetTooLong
+            | Self::UnknownCoding
+            | Self::UnknownVersion
+            | Self::StreamRefused
+            | Self::NoExtendedConnect
+            | Self::ConcurrencyLimit
+            | Self::Draining
+            | Self::Overloaded => false,
         }
     }
 

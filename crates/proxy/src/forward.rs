@@ -14,10 +14,12 @@
 //!
 //! Must never block, read a clock, or let what one peer sends grow without bound. Read `forward/conns.rs`, then `forward/exchange.rs`.
 
+mod again;
 mod answer;
 mod attempt;
 mod client;
 mod conns;
+mod deadlines;
 mod ends;
 mod exchange;
 mod fields;
@@ -51,6 +53,7 @@ pub use crate::table::{ConnId, Socket};
 use crate::table::{Id, Table};
 pub use conns::Effect;
 use conns::{Conn, Conns, Hold, LOW, Role};
+use deadlines::Deadlines;
 use exchange::{End, Exchange, Side};
 use links::Links;
 use maille_engine::http1::{RequestHead, ResponseHead};
@@ -91,6 +94,7 @@ pub struct Core {
     recorder: Recorder,
     recent: Recent,
     timers: Timers,
+    deadlines: Deadlines,
     /// Exchanges that wait for control.
     waiting: Vec<Id<Exchange>>,
     /// Destinations without an endpoint, waited for in vain since control spoke last.
@@ -332,13 +336,17 @@ impl Core {
 
     /// When [`Self::finish_turn`] has to be called at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        let all = [self.timers.next(), self.deadlines.next()];
+        all.into_iter().flatten().min()
     }
 
     /// All that was ready has been read: what waited for the end of the turn is done.
     pub fn finish_turn(&mut self) {
         while let Some(timer) = self.timers.due(self.now) {
             self.fire(timer);
+        }
+        while let Some(exchange) = self.deadlines.due(self.now) {
+            self.too_late(exchange);
         }
         while let Some(conn) = self.conns.next_pump() {
             self.client_pump(conn);

@@ -148,6 +148,39 @@ pub const DROPPED: Metric = Metric::counter(
     "Events that were counted for no edge, because theirs had given its place away",
 );
 
+// --- balancing, for all services together ---
+
+/// Ours.
+pub const RETRIES: Metric = Metric::counter(
+    "maille_retry_total",
+    &[],
+    "Tries beyond the first, whatever the cause",
+);
+/// Ours.
+pub const RETRIES_REFUSED: Metric = Metric::counter(
+    "maille_retry_budget_exhausted_total",
+    &[],
+    "Tries that the budget of their service did not allow",
+);
+/// Ours.
+pub const EJECTIONS: Metric = Metric::counter(
+    "maille_endpoint_ejection_total",
+    &[],
+    "Times that a failing endpoint was left alone for a while",
+);
+/// Ours.
+pub const READMISSIONS: Metric = Metric::counter(
+    "maille_endpoint_readmission_total",
+    &[],
+    "Times that one of them was found well again",
+);
+/// Ours.
+pub const LIMITED: Metric = Metric::counter(
+    "maille_concurrency_limit_total",
+    &[],
+    "Requests and connections refused because as many were under way as their service allows",
+);
+
 // --- the process ---
 
 /// Everybody's.
@@ -210,7 +243,7 @@ pub const LINES_HELD_BACK: Metric = Metric::counter(
 );
 
 /// Everything that is ever written.
-pub const ALL: [Metric; 30] = [
+pub const ALL: [Metric; 35] = [
     REQUESTS,
     RESPONSES,
     LATENCY,
@@ -228,6 +261,11 @@ pub const ALL: [Metric; 30] = [
     EDGES,
     OVERFLOW,
     DROPPED,
+    RETRIES,
+    RETRIES_REFUSED,
+    EJECTIONS,
+    READMISSIONS,
+    LIMITED,
     START,
     RESIDENT,
     CPU,

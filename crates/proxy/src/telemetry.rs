@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use maille_engine::balance::Tally;
 use maille_engine::route::Direction;
 use maille_model::{Identity, Name, Owner, ServiceId, WorkloadUid, latency};
 use tokio::sync::mpsc;
@@ -139,7 +140,8 @@ pub struct Recorder {
     dropped: u64,
     handshakes: [[u64; HANDSHAKES]; 2],
     gauges: Gauges,
-    /// Something of the last three differs from what was handed over.
+    tally: Tally,
+    /// Something of the last four differs from what was handed over.
     stirred: bool,
 }
 
@@ -197,6 +199,8 @@ pub struct Batch {
     pub dropped: u64,
     /// Handshakes that ended: outbound, inbound.
     pub handshakes: [[u64; HANDSHAKES]; 2],
+    /// What balancing did.
+    pub tally: Tally,
     /// How things stand.
     pub gauges: Gauges,
 }
@@ -280,6 +284,7 @@ impl Recorder {
             dropped: 0,
             handshakes: [[0; HANDSHAKES]; 2],
             gauges: Gauges::default(),
+            tally: Tally::default(),
             stirred: false,
         }
     }
@@ -394,6 +399,12 @@ impl Recorder {
         slot.counts.received += received;
     }
 
+    /// Balancing did this since the last time.
+    pub fn balanced(&mut self, tally: &Tally) {
+        self.tally.add(tally);
+        self.stirred |= *tally != Tally::default();
+    }
+
     fn slot(&mut self, edge: EdgeId) -> Option<&mut Slot> {
         let slot = self.slots.get_mut(edge.place);
         let Some(slot) = slot.filter(|slot| slot.generation == edge.generation) else {
@@ -436,6 +447,7 @@ impl Recorder {
             overflow: std::mem::take(&mut self.overflow),
             dropped: std::mem::take(&mut self.dropped),
             handshakes: std::mem::take(&mut self.handshakes),
+            tally: std::mem::take(&mut self.tally),
             gauges: self.gauges,
         }
     }

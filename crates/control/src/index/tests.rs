@@ -253,3 +253,28 @@ fn objects_that_nobody_can_serve_are_refused() {
         assert!(Change::read(&object).is_err(), "{json}");
     }
 }
+
+#[test]
+fn zones_and_terms_come_from_labels_and_annotations() {
+    let index = index([
+        pod(
+            r#"{"metadata":{"name":"p","namespace":"shop","uid":"a","labels":{"topology.kubernetes.io/zone":"Eu-1a"}},
+                "spec":{"containers":[]}}"#,
+        ),
+        service(
+            r#"{"metadata":{"name":"web","namespace":"shop","annotations":{
+                "maille.io/max-requests":"7","maille.io/retry-on":"sometimes"}},
+                "spec":{"trafficDistribution":"PreferClose"}}"#,
+        ),
+    ]);
+    let zone = index.pod(&uid("a")).unwrap().workload.zone.clone();
+    assert_eq!(zone.unwrap().as_str(), "Eu-1a");
+    let terms = index
+        .service(&"shop/web".parse().unwrap())
+        .unwrap()
+        .facts
+        .terms;
+    assert_eq!(terms.max_requests, std::num::NonZeroU32::new(7));
+    assert_eq!(terms.zones, maille_model::terms::Zones::PreferClose);
+    assert_eq!(terms.retry, maille_model::terms::Retry::DEFAULT);
+}

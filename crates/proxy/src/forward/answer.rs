@@ -26,30 +26,34 @@ pub(super) struct Asked {
     pub(super) grpc: bool,
 }
 
-/// The line of text that names `failure`.
-pub(super) fn line(failure: Failure) -> String {
-    format!("maille: {}: {failure}\n", failure.flag())
+/// The line of text that names `failure`. `about` says which dependency has failed: empty where none was asked.
+pub(super) fn line(failure: Failure, about: &str) -> String {
+    format!("maille: {}: {}\n", failure.flag(), why(failure, about))
 }
 
 /// Appends the trailers that tell a gRPC client of `failure`, as `fields.rs` keeps them.
-pub(super) fn grpc_trailers(out: &mut Vec<u8>, failure: Failure) {
+pub(super) fn grpc_trailers(out: &mut Vec<u8>, failure: Failure, about: &str) {
     fields::push(
         out,
         b"grpc-status",
         failure.grpc_status().to_string().as_bytes(),
     );
-    fields::push(out, b"grpc-message", line(failure).trim_end().as_bytes());
+    let line = line(failure, about);
+    fields::push(out, b"grpc-message", line.trim_end().as_bytes());
 }
 
-/// Appends the answer for `failure`.
-pub(super) fn write(out: &mut Vec<u8>, failure: Failure, after: After) {
-    write_status(
-        out,
-        failure.http_status(),
-        failure.flag(),
-        &failure.to_string(),
-        after,
-    );
+/// Appends the answer for `failure`; `about` as for [`line`].
+pub(super) fn write(out: &mut Vec<u8>, failure: Failure, about: &str, after: After) {
+    let why = why(failure, about);
+    write_status(out, failure.http_status(), failure.flag(), &why, after);
+}
+
+/// What failed, and why: the text behind the flag.
+fn why(failure: Failure, about: &str) -> String {
+    match about {
+        "" => failure.to_string(),
+        about => format!("{about}: {failure}"),
+    }
 }
 
 /// Appends an answer with a flag that a peer gave.
@@ -85,12 +89,13 @@ mod tests {
     fn the_length_is_that_of_the_body() {
         for failure in Failure::ALL {
             let mut out = Vec::new();
-            write(&mut out, failure, After::Close);
+            write(&mut out, failure, "shop/web:80", After::Close);
             let text = String::from_utf8(out).unwrap();
             let (head, body) = text.split_once("\r\n\r\n").unwrap();
             assert!(head.contains(&format!("content-length: {}\r\n", body.len())));
             assert!(head.starts_with(&format!("HTTP/1.1 {} ", failure.http_status())));
-            assert!(body.contains(failure.flag()));
+            let line = format!("maille: {}: shop/web:80: {failure}\n", failure.flag());
+            assert_eq!(body, line);
         }
     }
 }

@@ -33,7 +33,7 @@ impl Core {
         match route::decide(&self.snapshot, &exchange.facts) {
             Decision::Forward(plan) => {
                 exchange.plan = Some(plan);
-                self.attach_next(id, Failure::NoEndpoint);
+                self.attach_next(id, None);
             }
             Decision::Refuse(Failure::NoEndpoint)
                 if !self.barren.contains(&exchange.facts.destination) =>
@@ -82,30 +82,39 @@ impl Core {
         self.fail(id, failure);
     }
 
-    /// An endpoint failed before it saw anything.
+    /// An endpoint failed before it saw anything: the next one, by the snapshot of this moment.
     pub(super) fn attempt_elsewhere(&mut self, id: Id<Exchange>, failure: Failure) {
-        if let Some(exchange) = self.exchanges.get_mut(id) {
-            exchange.fresh = false;
-        }
-        self.attach_next(id, failure);
-    }
-
-    fn attach_next(&mut self, id: Id<Exchange>, otherwise: Failure) {
+        self.heard_failure(id, failure);
+        let plan = self.plan_now(id);
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
-        if let Some(before) = exchange.picked.take() {
-            self.balance.done(before);
+        exchange.fresh = false;
+        match plan {
+            Some(plan) => exchange.plan = Some(plan),
+            None => return self.fail(id, failure),
         }
+        self.attach_next(id, Some(failure));
+    }
+
+    /// `after` is why the endpoint before failed: what is told if there is no other.
+    fn attach_next(&mut self, id: Id<Exchange>, after: Option<Failure>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
         let Some(plan) = &exchange.plan else {
             return;
         };
-        match self.balance.pick(plan, &mut exchange.tried) {
+        if let Some(before) = &mut exchange.picked {
+            self.balance.done(before, self.now);
+        }
+        match self.balance.pick(plan, &mut exchange.tried, self.now) {
             Ok(picked) => {
                 exchange.picked = Some(picked);
+                self.set_deadline(id);
                 self.attach(id);
             }
-            Err(_) => self.fail(id, otherwise),
+            Err(failure) => self.fail(id, after.unwrap_or(failure)),
         }
     }
 

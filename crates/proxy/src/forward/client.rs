@@ -214,7 +214,7 @@ impl Core {
     /// Answers what is no request, for the last time.
     fn refuse_client(&mut self, conn: ConnId, failure: Failure) {
         self.conns.put_with(conn, |out| {
-            super::answer::write(out, failure, super::answer::After::Close)
+            super::answer::write(out, failure, "", super::answer::After::Close)
         });
         self.report_refused(conn, failure);
         self.linger(conn);

@@ -24,6 +24,7 @@ pub(super) const LAST_WRITE: Duration = Duration::from_secs(30);
 impl Core {
     /// Refuses: the exchange never reached an application, or its answer has not begun.
     pub(super) fn fail(&mut self, id: Id<Exchange>, failure: Failure) {
+        self.heard_failure(id, failure);
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
@@ -41,9 +42,10 @@ impl Core {
                 };
                 exchange.keep_down = after == After::Keep;
                 let head = exchange.request_head.kind == RequestKind::Head;
+                let about = exchange.about();
                 self.conns.put_with(conn, |out| {
                     let start = out.len();
-                    answer::write(out, failure, after);
+                    answer::write(out, failure, &about, after);
                     if head {
                         answer::cut_body(out, start);
                     }
@@ -58,7 +60,8 @@ impl Core {
                     head: exchange.request_head.kind == RequestKind::Head,
                     grpc: exchange.grpc,
                 };
-                self.stream_refuse(link, stream, failure, asked);
+                let about = exchange.about();
+                self.stream_refuse(link, stream, failure, asked, &about);
                 self.stream_done(link, stream, End::Down, whole);
                 exchange_down_gone(self.exchanges.get_mut(id));
             }
@@ -125,8 +128,9 @@ impl Core {
         let told = exchange.grpc && exchange.code.is_none() && plain && exchange.status != 0;
         if told {
             let failure = exchange.failure.unwrap_or(Failure::UpstreamClosed);
+            let about = exchange.about();
             let mut trailers = self.conns.spare();
-            answer::grpc_trailers(&mut trailers, failure);
+            answer::grpc_trailers(&mut trailers, failure, &about);
             exchange.grpc_status = Some(failure.grpc_status());
             exchange.response.trailers = Some(trailers);
             exchange.request.ended = true;
@@ -166,9 +170,10 @@ impl Core {
         let Some(mut exchange) = self.exchanges.remove(id) else {
             return;
         };
+        self.clear_deadline(id, &exchange);
         self.report(&mut exchange);
-        if let Some(picked) = exchange.picked.take() {
-            self.balance.done(picked);
+        if let Some(picked) = &mut exchange.picked {
+            self.balance.done(picked, self.now);
         }
         let whole = exchange.request.ended && exchange.response.ended && !exchange.cut;
         match exchange.up {

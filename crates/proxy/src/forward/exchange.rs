@@ -117,6 +117,10 @@ pub(super) struct Exchange {
     pub(super) plan: Option<Plan>,
     pub(super) picked: Option<Picked>,
     pub(super) tried: Tried,
+    /// How often it was sent again after an answer, or none.
+    pub(super) retries: u8,
+    /// When it is too late, where its service says so.
+    pub(super) deadline: Option<Instant>,
     /// Waits, or has waited, for control; what it fails with if that does not help.
     pub(super) parked: Option<Failure>,
     /// A used connection failed once: only a new one will do.
@@ -185,6 +189,8 @@ impl Exchange {
             plan: None,
             picked: None,
             tried: Tried::default(),
+            retries: 0,
+            deadline: None,
             parked: None,
             fresh: false,
             began: now,

@@ -283,8 +283,8 @@ impl Core {
         let Some(mut exchange) = self.exchanges.remove(id) else {
             return;
         };
-        if let Some(picked) = exchange.picked.take() {
-            self.balance.done(picked);
+        if let Some(picked) = &mut exchange.picked {
+            self.balance.done(picked, self.now);
         }
         match exchange.up {
             Side::Plain(server) => self.server_unused(server),

@@ -5,6 +5,8 @@
 //! allows; the rest waits here and the source is held. A stream as source is held by not giving its window back before
 //! the bytes were written. Must never drop or reorder a byte. Next: `attempt.rs`.
 
+use maille_engine::balance::Heard;
+
 use super::Core;
 use super::conns::{HIGH, Hold};
 use super::exchange::{Carries, End, Exchange, Flow, Last, REPLAY, Side};
@@ -88,6 +90,9 @@ impl Core {
             self.conns.release(source, Hold::Undecided);
         }
         self.pass_credit(id, End::Down, 0);
+        if self.is_tcp(id) {
+            self.heard(id, Heard::Connected);
+        }
         self.report_opened(id);
     }
 

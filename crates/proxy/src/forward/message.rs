@@ -93,8 +93,11 @@ impl Core {
         if bad {
             return self.stream_bad(id, End::Up);
         }
-        let down = exchange.down;
-        if let Side::Stream { link, stream } = down {
+        if !answer.interim() && self.answer_is_retried(id, answer.status) {
+            return;
+        }
+        let down = self.exchanges.get(id).map(|exchange| exchange.down);
+        if let Some(Side::Stream { link, stream }) = down {
             self.stream_answer((link, stream), answer.status, answer.fields, end);
         }
         let facts = ResponseFacts {

@@ -75,6 +75,8 @@ impl Core {
         for id in self.exchanges.ids().collect::<Vec<_>>() {
             self.count_bytes(id);
         }
+        let tally = self.balance.take_tally();
+        self.recorder.balanced(&tally);
         self.recorder.gauge(Gauges {
             sockets: self.conns.len(),
             mesh_connections: self.links.meshed(),

@@ -3,6 +3,8 @@
 //!
 //! Must never begin a second answer. Next: `ends.rs`.
 
+use maille_engine::balance::Heard;
+
 use super::Core;
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::ResponseFacts;
@@ -48,9 +50,15 @@ impl Core {
         exchange.keep_down &= facts.keep_alive;
         // Neither side may have said `close`.
         exchange.keep_up = exchange.keep_down;
+        self.heard(id, Heard::Status(facts.status));
         if facts.tunnel {
-            return self.become_raw(id);
+            self.become_raw(id);
+            return self.set_deadline(id);
         }
+        self.set_deadline(id);
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
         let all = facts.is_all();
         exchange.response.body = facts.body;
         if all {
@@ -118,7 +126,7 @@ impl Core {
             self.attach(id);
         } else {
             exchange.up = Side::None;
-            self.fail(id, Failure::UpstreamClosed);
+            self.unanswered(id, Failure::UpstreamClosed);
         }
     }
 
@@ -158,7 +166,7 @@ impl Core {
         } else if exchange.begun() {
             self.broken(id, End::Up);
         } else {
-            self.fail(id, failure);
+            self.unanswered(id, failure);
         }
     }
 

@@ -56,6 +56,12 @@ impl Core {
                         self.upstream_failed(id, failure);
                         return bytes.len();
                     }
+                    Head::Whole(_)
+                        if !self.response.interim()
+                            && self.answer_is_retried(id, self.response.status) =>
+                    {
+                        return bytes.len();
+                    }
                     Head::Whole(length) => {
                         let all = ResponseFacts::of(&self.response).is_all();
                         if let Some(exchange) = self.exchanges.get_mut(id) {

@@ -261,6 +261,7 @@ impl Core {
         stream: u32,
         failure: Failure,
         asked: Asked,
+        about: &str,
     ) {
         if failure == Failure::StreamRefused {
             // It may be sent again, which no status says.
@@ -280,14 +281,14 @@ impl Core {
         }
         if asked.grpc {
             let mut told = self.conns.spare();
-            answer::grpc_trailers(&mut told, failure);
+            answer::grpc_trailers(&mut told, failure, about);
             let head: [(&[u8], &[u8]); 2] =
                 [(b":status", b"200"), (b"content-type", b"application/grpc")];
             let fields = head.into_iter().chain(fields::iter(&told));
             self.stream_head(link, stream, fields, true);
             return self.conns.store(told);
         }
-        let text = answer::line(failure);
+        let text = answer::line(failure, about);
         let length = text.len().to_string();
         let head: [(&[u8], &[u8]); 3] = [
             (b":status", &status),

@@ -4,6 +4,7 @@
 //! A peer is authenticated and still not trusted: a head that came as fields is written as HTTP/1 and parsed as strictly as
 //! one from a stranger, and its body is followed by its own framing. Must never let one stream's fault touch another. Next: `links.rs`.
 
+use maille_engine::balance::Heard;
 use maille_engine::http1;
 use maille_engine::http2::{Carried, Code, HopFields, RequestFields, ResponseFields};
 use maille_engine::route::Direction;
@@ -152,6 +153,9 @@ impl Core {
         if self.too_often(id, &facts) {
             return self.conns.store(text);
         }
+        if !facts.interim && self.answer_is_retried(id, facts.status) {
+            return self.conns.store(text);
+        }
         self.forward(id, End::Down, &text, false);
         self.conns.store(text);
         let until_close = facts.body.ends_with_connection();
@@ -292,11 +296,15 @@ impl Core {
             End::Up if exchange.response.ended => self.stop_request(id),
             _ if http2 => {
                 exchange.code = Some(code);
+                let unanswered = from == End::Up && !exchange.begun();
+                if unanswered {
+                    self.heard(id, Heard::Nothing);
+                }
                 self.broken(id, from);
             }
             End::Down => self.broken(id, End::Down),
             End::Up if exchange.begun() || exchange.raw => self.broken(id, End::Up),
-            End::Up => self.fail(id, Failure::UpstreamClosed),
+            End::Up => self.unanswered(id, Failure::UpstreamClosed),
         }
     }
 

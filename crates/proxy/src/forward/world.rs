@@ -12,6 +12,7 @@ use maille_engine::snapshot::{Key, Snapshot};
 use maille_identity::Credentials;
 
 use super::conns::{Conns, Role};
+use super::deadlines::Deadlines;
 use super::exchange::{Carries, Exchange};
 use super::links::Links;
 use super::report::Recent;
@@ -43,6 +44,7 @@ impl Core {
             recorder: Recorder::new(),
             recent: Recent::default(),
             timers: Timers::default(),
+            deadlines: Deadlines::default(),
             waiting: Vec::new(),
             barren: HashSet::new(),
             undetected: Vec::new(),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use maille_chassis::metrics::{Kind, Labels, Metric, Text};
+use maille_engine::balance::Tally;
 use maille_engine::route::Direction;
 use maille_model::latency;
 
@@ -29,6 +30,7 @@ pub struct Totals {
     batches: u64,
     overflow: u64,
     dropped: u64,
+    tally: Tally,
 }
 
 #[derive(Debug, Default)]
@@ -118,6 +120,7 @@ impl Totals {
         self.dropped += batch.dropped;
         self.overflow += batch.overflow;
         self.gauges = batch.gauges;
+        self.tally.add(&batch.tally);
         for (sums, more) in self.handshakes.iter_mut().zip(&batch.handshakes) {
             for (sum, more) in sums.iter_mut().zip(more) {
                 *sum += more;
@@ -175,6 +178,18 @@ impl Totals {
         text.single(&metrics::EDGES, self.edges.len());
         text.single(&metrics::OVERFLOW, self.overflow);
         text.single(&metrics::DROPPED, self.dropped);
+        let Tally {
+            retries,
+            retries_refused,
+            ejections,
+            readmissions,
+            limited,
+        } = self.tally;
+        text.single(&metrics::RETRIES, retries);
+        text.single(&metrics::RETRIES_REFUSED, retries_refused);
+        text.single(&metrics::EJECTIONS, ejections);
+        text.single(&metrics::READMISSIONS, readmissions);
+        text.single(&metrics::LIMITED, limited);
     }
 
     /// Writes what belongs to edges, from `place` on, until `text` is `enough` bytes long. Where to go on: `None` at the end.

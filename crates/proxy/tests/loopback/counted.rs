@@ -115,6 +115,7 @@ fn crowd(counted: &Counted) {
 fn every_metric_counts_something() {
     let counted = Counted::default();
     traffic(&counted);
+    crate::balance::trouble(|batch| counted.add(batch));
     crowd(&counted);
     let (stay, stuck) = mpsc::channel();
     log::init_to("info", Format::Text, Stuck(stuck)).unwrap();

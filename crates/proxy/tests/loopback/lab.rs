@@ -137,6 +137,17 @@ impl Lab {
         protocol: Protocol,
         backends: &[(&Pod, u16)],
     ) {
+        self.add_service_on(snapshot, protocol, Terms::DEFAULT, backends);
+    }
+
+    /// The same with terms of its own.
+    pub(crate) fn add_service_on(
+        &self,
+        snapshot: &mut Snapshot,
+        protocol: Protocol,
+        terms: Terms,
+        backends: &[(&Pod, u16)],
+    ) {
         let id: ServiceId = "shop/web".parse().unwrap();
         snapshot.set_address(
             self.service().ip(),
@@ -152,7 +163,7 @@ impl Lab {
                     name: String::new(),
                     protocol,
                 }],
-                terms: Terms::default(),
+                terms,
             }),
         );
         let endpoints = backends.iter().map(|(pod, port)| Endpoint {

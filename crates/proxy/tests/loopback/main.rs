@@ -7,6 +7,7 @@
     reason = "a test that cannot set up its world fails"
 )]
 
+mod balance;
 mod corpus;
 mod counted;
 mod first;

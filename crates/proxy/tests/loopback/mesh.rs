@@ -93,7 +93,10 @@ fn nobody_left_is_said() {
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
     assert_eq!(
         String::from_utf8(body).unwrap(),
-        "maille: connect-refused: the connection was refused\n"
+        format!(
+            "maille: connect-refused: shop/web:80 at {}:7: the connection was refused\n",
+            gone.ip
+        )
     );
     let counted = client.stop();
     let (edge, sum) = counted.only();

@@ -70,10 +70,6 @@ pub(super) fn from_wire(terms: Option<v1::Terms>) -> Result<Terms, ConvertError>
     })
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a function of an Option's value"
-)]
 fn retry(retry: v1::Retry) -> Result<Retry, ConvertError> {
     Ok(Retry {
         on: RetryOn {
@@ -88,10 +84,6 @@ fn retry(retry: v1::Retry) -> Result<Retry, ConvertError> {
     })
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a function of an Option's value"
-)]
 fn ejection(ejection: v1::Ejection) -> Result<Ejection, ConvertError> {
     let percent: u8 = within("ejection.success_percent", ejection.success_percent, 0, 100)?;
     Ok(Ejection {

@@ -395,21 +395,6 @@ fn the_others_are_refused_by_field() {
         refusal(Kind::Service, service.encode_to_vec()),
         "Service.ports.port cannot be 70000"
     );
-    let service = v1::Service {
-        ports: Vec::new(),
-        terms: Some(v1::Terms {
-            retry: Some(v1::Retry {
-                limit: 3,
-                ..v1::Retry::default()
-            }),
-            ..v1::Terms::default()
-        }),
-        ..service
-    };
-    assert_eq!(
-        refusal(Kind::Service, service.encode_to_vec()),
-        "Terms.retry.limit cannot be 3"
-    );
     let endpoints = |workload, targets| v1::Endpoints {
         endpoints: vec![v1::Endpoint {
             workload,
@@ -449,4 +434,22 @@ fn types_that_are_not_ours_are_refused() {
         value: Vec::new(),
     };
     assert!(Resource::from_any(&long).unwrap_err().to_string().len() < 200);
+}
+
+#[test]
+fn terms_out_of_their_range_are_refused() {
+    let service = v1::Service {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        terms: Some(v1::Terms {
+            retry: Some(v1::Retry {
+                limit: 3,
+                ..v1::Retry::default()
+            }),
+            ..v1::Terms::default()
+        }),
+        ..v1::Service::default()
+    };
+    let refused = Resource::decode(Kind::Service, &service.encode_to_vec()).unwrap_err();
+    assert_eq!(refused.to_string(), "Terms.retry.limit cannot be 3");
 }

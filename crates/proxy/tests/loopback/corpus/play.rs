@@ -214,7 +214,7 @@ impl Play<'_> {
         }
     }
 
-    /// An answer that the mesh makes, to the byte but for the words of the reason.
+    /// An answer that the mesh makes, to the byte but for the words of the reason; `-` in place of a flag stands for one without its body, as HEAD gets it.
     async fn answered(&mut self, status: u16, flag: &str, closes: bool) -> Result<(), String> {
         let close = if closes { "connection: close\r\n" } else { "" };
         let line = self.client.line().await?;
@@ -231,6 +231,9 @@ impl Play<'_> {
         self.client
             .expect(format!("{close}\r\n").as_bytes())
             .await?;
+        if flag == "-" {
+            return Ok(());
+        }
         let body = self.client.line_or(length).await?;
         let named = body.starts_with(format!("maille: {flag}: ").as_bytes());
         if !named || body.len() != length || !body.ends_with(b"\n") {

@@ -13,7 +13,7 @@
 //! c reset        a reset               s reset
 //! c cut          either                s cut
 //! c refused 400              the mesh's own answer `malformed-request`, and the end of the connection
-//! c answered 502 FLAG keep   its own answer, after which the connection stays (or `close`: ends)
+//! c answered 502 FLAG keep   its own answer, after which the connection stays (or `close`: ends); FLAG `-`: without its body, as to HEAD
 //! c open         its connection takes another request, which the server answers
 //! ```
 //!
