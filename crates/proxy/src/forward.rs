@@ -109,6 +109,8 @@ pub struct Core {
     now: Instant,
     sweeping: bool,
     draining: bool,
+    /// It drains, and who has not asked since is closed.
+    parted: bool,
 }
 
 impl Default for Settings {
@@ -367,6 +369,7 @@ impl Core {
             Timer::Handshake(link) => self.handshake_late(link),
             Timer::Wait(exchange) => self.waited(exchange),
             Timer::Sweep => self.sweep(),
+            Timer::Farewell => self.farewell(),
         }
     }
 }

@@ -250,7 +250,7 @@ impl Core {
         }
         // Bytes that a client sent ahead into a tunnel it was refused are no requests (RFC 9931).
         let ahead = exchange.request_head.kind == RequestKind::Connect && !client.inbuf.is_empty();
-        if whole && exchange.keep_down && !self.draining && !ahead {
+        if whole && exchange.keep_down && !self.parted && !ahead {
             let more = !client.inbuf.is_empty() || client.input_ended;
             self.conns.release(conn, Hold::Full);
             self.conns.release(conn, Hold::Undecided);

@@ -169,7 +169,7 @@ impl Core {
     pub(super) fn link_maybe_over(&mut self, id: LinkId) {
         let over = self.links.get(id).is_some_and(|link| {
             let ours = link.dialled() || matches!(link.with, With::Client(_));
-            link.leaving && ours && link.proved && link.codec.streams_open() == 0
+            (link.leaving || self.draining) && ours && link.proved && link.codec.streams_open() == 0
         });
         if over {
             self.link_end(id, Failure::Draining);

@@ -76,6 +76,23 @@ impl Core {
         }
     }
 
+    /// Passes a head on to an HTTP/1 client, verbatim. While the proxy drains, a final one also says that it is the last on its connection.
+    pub(super) fn forward_head(&mut self, id: Id<Exchange>, bytes: &[u8], facts: &ResponseFacts) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        let plain = matches!(exchange.down, Side::Plain(_));
+        let stays = exchange.keep_down && facts.keep_alive && !facts.interim && !facts.tunnel;
+        match bytes.strip_suffix(b"\r\n") {
+            Some(fields) if self.draining && plain && stays => {
+                exchange.keep_down = false;
+                self.forward(id, End::Down, fields, false);
+                self.forward(id, End::Down, b"connection: close\r\n\r\n", false);
+            }
+            _ => self.forward(id, End::Down, bytes, false),
+        }
+    }
+
     /// The server said its last.
     pub(super) fn server_eof(&mut self, conn: ConnId) {
         let Some(server) = self.conns.get_mut(conn) else {

@@ -114,7 +114,7 @@ impl Core {
                     }
                 }
             }
-            Side::Plain(_) | Side::None => self.forward(id, End::Down, bytes, false),
+            Side::Plain(_) | Side::None => self.forward_head(id, bytes, &facts),
         }
         self.note_response(id, facts);
     }

@@ -156,7 +156,7 @@ impl Core {
         if !facts.interim && self.answer_is_retried(id, facts.status) {
             return self.conns.store(text);
         }
-        self.forward(id, End::Down, &text, false);
+        self.forward_head(id, &text, &facts);
         self.conns.store(text);
         let until_close = facts.body.ends_with_connection();
         self.note_response(id, facts);

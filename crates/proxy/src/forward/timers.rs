@@ -29,6 +29,8 @@ pub(super) enum Timer {
     Wait(Id<Exchange>),
     /// Idle connections are looked at.
     Sweep,
+    /// The proxy drains, and clients have had their time.
+    Farewell,
 }
 
 /// All deadlines.

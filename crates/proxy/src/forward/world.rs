@@ -27,6 +27,8 @@ use crate::telemetry::Recorder;
 
 /// How often idle connections are looked at, while there are any.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How long a client that keeps its connection has to ask once more after a drain began, and to be told `connection: close`.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Questions to control that were not taken yet.
 const QUESTIONS: usize = 1_024;
 
@@ -55,6 +57,7 @@ impl Core {
             now,
             sweeping: false,
             draining: false,
+            parted: false,
         }
     }
 
@@ -77,12 +80,18 @@ impl Core {
         for old in self.pool.aged(self.now, true) {
             self.conns.close(old);
         }
+        self.timers.set(self.now + FAREWELL, Timer::Farewell);
+        self.links_drain();
+    }
+
+    /// Clients that have asked nothing since the drain began are closed: they had time to ask, and to be told that it was the last time.
+    pub(super) fn farewell(&mut self) {
+        self.parted = true;
         for id in self.conns.ids() {
             if self.role(id) == Some(Role::Client) {
                 self.client_drained(id);
             }
         }
-        self.links_drain();
     }
 
     /// Ends at once what the drain has left.

@@ -11,7 +11,7 @@ use maille_proxy::failure::Failure;
 
 use crate::http::Pair;
 use crate::lab::{Lab, Proxy, authority};
-use crate::origin::{Origin, PATIENCE, Wire, patterned};
+use crate::origin::{Origin, PATIENCE, Wire, field, patterned};
 
 fn get(wire: &mut Wire, path: &str) -> (String, Vec<u8>) {
     wire.send(format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n"));
@@ -366,6 +366,35 @@ fn a_drain_lets_what_is_open_end() {
         wire.send("dy");
         assert_eq!(wire.response().1, b"body");
         assert!(wire.rest().0.is_empty());
+        assert_eq!(ending.join().unwrap(), Ended::Gracefully);
+    });
+    assert_eq!(pair.server.drain(PATIENCE), Ended::Gracefully);
+}
+
+/// Clients that keep their connection are told with the next answer, and lose nothing; those that ask nothing are let go.
+#[test]
+fn a_drain_tells_those_who_stay() {
+    let mut pair = Pair::http();
+    let mut idle = pair.dial();
+    let mut busy = pair.dial();
+    for wire in [&mut idle, &mut busy] {
+        let (head, _) = get(wire, "/bytes/5");
+        assert!(field(&head, "connection").is_none(), "{head}");
+    }
+    std::thread::scope(|scope| {
+        let ending = scope.spawn(|| pair.client.drain(PATIENCE));
+        loop {
+            let (head, body) = get(&mut busy, "/bytes/5");
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            assert_eq!(body, patterned(5));
+            if field(&head, "connection").as_deref() == Some("close") {
+                break;
+            }
+        }
+        for wire in [&mut busy, &mut idle] {
+            let (rest, end) = wire.rest();
+            assert!(rest.is_empty() && end.is_ok(), "{rest:?} {end:?}");
+        }
         assert_eq!(ending.join().unwrap(), Ended::Gracefully);
     });
     assert_eq!(pair.server.drain(PATIENCE), Ended::Gracefully);
