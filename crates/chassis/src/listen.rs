@@ -19,6 +19,9 @@ const NAMES: Setting = Setting::new(
     "one name for each passed socket, separated by colons",
 );
 
+/// What [`inherited`] reads.
+pub const SETTINGS: [Setting; 2] = [FDS, NAMES];
+
 /// A descriptor that was passed to this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inherited {

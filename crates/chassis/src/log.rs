@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::config::Setting;
+
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -47,6 +49,22 @@ pub enum LogError {
     /// A log was set up before.
     #[error("a log was set up before")]
     Twice,
+}
+
+/// How lines look.
+pub const FORMAT: Setting = Setting::with_default(
+    "MAILLE_LOG_FORMAT",
+    "how log lines look: text or json",
+    "text",
+);
+
+/// What is logged; `default` is the program's own choice.
+pub const fn filter(default: &'static str) -> Setting {
+    Setting::with_default(
+        "MAILLE_LOG",
+        "what is logged: a filter such as `info` or `info,maille_proxy=debug`; `access=info` is a proxy's line for each request",
+        default,
+    )
 }
 
 /// Lines that wait for the writer, at most: so many of the access log, and as many others.

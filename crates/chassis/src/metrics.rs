@@ -6,6 +6,9 @@
 
 use std::fmt::{self, Display, Write as _};
 
+/// What every process says about itself.
+pub mod process;
+
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use crate::config::{Setting, SettingError, Source};
 
-const SOCKET: Setting = Setting::new(
+/// What [`ready`] reads.
+pub const SOCKET: Setting = Setting::new(
     "NOTIFY_SOCKET",
     "the supervisor's datagram socket, a path or @name",
 );

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hub::Hub;
 use crate::index::{Phase, Pod};
+use crate::metrics;
 use crate::stat::Stats;
 use crate::stat::view::Stat;
 
@@ -103,6 +105,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/pods", get(pods))
         .route("/v1/stat", get(stat))
         .route("/v1/check", get(checks))
+        .route("/metrics", get(metrics_text))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         .with_state(Arc::new(api))
@@ -113,6 +116,15 @@ async fn version(State(api): State<Arc<Api>>) -> Json<Version> {
         version: env!("CARGO_PKG_VERSION"),
         trust_domain: api.hub.world().mesh.trust_domain.to_string(),
     })
+}
+
+async fn metrics_text(State(api): State<Arc<Api>>) -> Response {
+    let text = metrics::text(&api.hub, api.ca_validity.1);
+    (
+        [(CONTENT_TYPE, maille_chassis::metrics::CONTENT_TYPE)],
+        text,
+    )
+        .into_response()
 }
 
 async fn pods(State(api): State<Arc<Api>>) -> Json<Pods> {

@@ -69,7 +69,24 @@ pub struct Hub {
     phase: watch::Sender<Phase>,
     stats: Mutex<Stats>,
     proxies: Mutex<HashMap<WorkloadUid, Proxy>>,
+    counted: Mutex<Counted>,
     clock: Clock,
+    started: SystemTime,
+}
+
+/// What was done since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Resources that were sent.
+    pub sent: u64,
+    /// Resources that a proxy was told not to exist.
+    pub removed: u64,
+    /// Answers that a proxy refused.
+    pub rejections: u64,
+    /// Certificates.
+    pub signed: u64,
+    /// Certificates that were asked for in vain.
+    pub refused: u64,
 }
 
 /// What exists, and what was made of it.
@@ -120,6 +137,8 @@ impl Hub {
             phase: watch::Sender::new(Phase::Starting),
             stats: Mutex::default(),
             proxies: Mutex::default(),
+            counted: Mutex::default(),
+            started: clock.wall(),
             clock,
         }
     }
@@ -188,6 +207,31 @@ impl Hub {
     /// Wall time.
     pub fn now(&self) -> SystemTime {
         self.clock.wall()
+    }
+
+    /// When the process began.
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// What was done since then.
+    pub fn counted(&self) -> Counted {
+        *self.counted.lock()
+    }
+
+    /// Counts what is being done.
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Counted)) {
+        add(&mut self.counted.lock());
+    }
+
+    /// Streams of all proxies: discovery, reports.
+    pub fn streams(&self) -> (usize, usize) {
+        let proxies = self.proxies.lock();
+        proxies
+            .values()
+            .fold((0, 0), |(discovery, reports), proxy| {
+                (discovery + proxy.discovery, reports + proxy.reports)
+            })
     }
 
     /// The newest version of a resource.

@@ -16,6 +16,8 @@ pub mod hub;
 pub mod index;
 /// Names of resources.
 pub mod key;
+/// Prometheus.
+pub mod metrics;
 /// The process.
 pub mod run;
 /// The gRPC services.

@@ -8,26 +8,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use maille_chassis::config::{Env, Setting};
+use maille_chassis::config::Env;
 use maille_chassis::drain::{Drain, Signals};
 use maille_chassis::tasks::Tasks;
 use maille_chassis::{log, notify};
 use maille_control::run::start;
-use maille_control::settings::Settings;
+use maille_control::settings::{LOG, Settings};
 
-const LOG: Setting = Setting::new(
-    "MAILLE_LOG",
-    "what to log, such as info or info,maille_control=debug",
-);
-const LOG_FORMAT: Setting = Setting::new("MAILLE_LOG_FORMAT", "text or json");
 /// Streams end at once when they are told; this is for answers that are on their way.
 const DRAIN: Duration = Duration::from_secs(5);
 
 fn main() -> anyhow::Result<()> {
     let settings = Settings::parse();
     let env = Env::process();
-    let filter = LOG.or(&env, "info".to_owned())?;
-    log::init(&filter, LOG_FORMAT.or(&env, log::Format::Text)?)?;
+    let filter: String = LOG.required(&env)?;
+    log::init(&filter, log::FORMAT.required(&env)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -6,7 +6,15 @@ use std::time::Duration;
 
 use clap::Parser;
 use ipnet::IpNet;
+use maille_chassis::config::Setting;
+use maille_chassis::{log, notify};
 use maille_model::TrustDomain;
+
+/// What is logged.
+pub const LOG: Setting = log::filter("info");
+
+/// Every setting that comes from the environment.
+pub const ENVIRONMENT: [Setting; 3] = [LOG, log::FORMAT, notify::SOCKET];
 
 /// The control plane and certificate authority of one mesh.
 #[derive(Clone, Debug, Parser)]

@@ -95,6 +95,11 @@ impl Control {
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
+        let (status, text) = self.get_text(path).await;
+        (status, serde_json::from_str(&text).unwrap())
+    }
+
+    async fn get_text(&self, path: &str) -> (u16, String) {
         let stream = UnixStream::connect(self.state.path().join("api.sock"))
             .await
             .unwrap();
@@ -107,7 +112,7 @@ impl Control {
         let answer = timeout(DEADLINE, answer).await.unwrap().unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, serde_json::from_slice(&body).unwrap())
+        (status, String::from_utf8(body.to_vec()).unwrap())
     }
 }
 
@@ -312,6 +317,33 @@ async fn a_certificate_names_the_workload_and_not_the_request() {
         }
     }
     assert!(refused.is_some(), "a workload in a loop is stopped");
+}
+
+#[tokio::test]
+async fn what_is_done_is_counted() {
+    let control = Control::start();
+    let csr = maille_identity::PrivateKey::generate().unwrap().csr();
+    control.sign("u1", csr).await.unwrap();
+    control.sign("u2", Vec::new()).await.unwrap_err();
+    let mut stream = control.discover("u1").await;
+    stream.subscribe("Mesh", &["mesh"], &[]).await;
+    stream.next().await;
+    let (status, text) = control.get_text("/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        "maille_control_serving 1",
+        "maille_control_workloads{membership=\"meshed\"} 1",
+        "maille_control_workloads{membership=\"unmeshed\"} 1",
+        "maille_control_services 1",
+        "maille_control_problems{kind=\"broken\"} 0",
+        "maille_control_streams{kind=\"discovery\"} 1",
+        "maille_control_resources_sent_total{result=\"sent\"} 1",
+        "maille_control_certificates_total{result=\"signed\"} 1",
+        "maille_control_certificates_total{result=\"refused\"} 1",
+    ] {
+        let there = text.lines().any(|written| written == line);
+        assert!(there, "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]

@@ -27,3 +27,5 @@ mod reap;
 pub mod run;
 mod runner;
 mod witness;
+
+pub use run::SETTINGS;

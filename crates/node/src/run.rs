@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use maille_chassis::clock::Clock;
-use maille_chassis::config::{Env, Setting};
+use maille_chassis::config::{Env, Setting, Source as _};
 use maille_chassis::drain::Signals;
-use maille_chassis::log::Format;
+use maille_chassis::log::{self, Format};
 use maille_chassis::tasks::Tasks;
 use maille_manifest::addresses::{DNS_V4, DNS_V6};
 use maille_manifest::objects::Object;
@@ -28,15 +28,15 @@ use crate::processes::{Processes, Role};
 use crate::runner::{Pods, Surroundings};
 use crate::{dns, kube_dns, logs, witness};
 
-const LOG: Setting = Setting::new(
-    "MAILLE_LOG",
-    "what is logged, as a filter; passed on to control and proxies",
+const LOG: Setting = log::filter("info");
+const PATH: Setting = Setting::with_default(
+    "PATH",
+    "where containers' programs are looked for",
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 );
-const LOG_FORMAT: Setting = Setting::new(
-    "MAILLE_LOG_FORMAT",
-    "text or json; passed on to control and proxies",
-);
-const PATH: Setting = Setting::new("PATH", "where containers' programs are looked for");
+
+/// Every setting of this process. The first two are passed on to control and proxies, where they are given.
+pub const SETTINGS: [Setting; 3] = [LOG, log::FORMAT, PATH];
 
 /// Everything that is stopped at the end.
 struct Running {
@@ -52,23 +52,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         bail!("this must be the first process of its own namespaces, as `maille up` starts it");
     }
     let env = Env::process();
-    let filter: String = LOG.or(&env, "info".to_owned())?;
-    let format: String = LOG_FORMAT.or(&env, "text".to_owned())?;
-    let kind = if format == "json" {
-        Format::Json
-    } else {
-        Format::Text
-    };
-    maille_chassis::log::init(&filter, kind)?;
+    let filter: String = LOG.required(&env)?;
+    let format: Format = log::FORMAT.required(&env)?;
+    log::init(&filter, format)?;
     let mut signals = Signals::install().context("signals cannot be heard")?;
-    let settings = vec![
-        (LOG.key.to_owned(), filter),
-        (LOG_FORMAT.key.to_owned(), format),
-    ];
-    let path = PATH.or(
-        &env,
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-    )?;
+    // Each program has defaults of its own: only what somebody said is passed on.
+    let said = [LOG, log::FORMAT].map(|one| Some((one.key.to_owned(), env.get(one.key)?)));
+    let settings = said.into_iter().flatten().collect();
+    let path = PATH.required(&env)?;
     let tasks = Tasks::new();
     let running = tokio::select! {
         running = start(&args, settings, path, &tasks) => running?,

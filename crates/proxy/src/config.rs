@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use maille_chassis::config::{Setting, SettingError, Source};
 use maille_chassis::listen::{self, Inherited};
-use maille_chassis::log::Format;
+use maille_chassis::log::{self, Format};
+use maille_chassis::notify;
 use maille_model::WorkloadUid;
 
 const WORKLOAD: Setting = Setting::new(
@@ -49,25 +50,42 @@ const INBOUND_TO: Setting = Setting::new(
     "MAILLE_INBOUND_TO",
     "for tests: what every inbound connection meant to dial, such as 10.244.0.2:8080",
 );
-const SOURCE: Setting = Setting::new(
+const SOURCE: Setting = Setting::with_default(
     "MAILLE_SOURCE",
     "whose address the application sees: keep (the client's) or own",
+    "own",
 );
 const MARK: Setting = Setting::new(
     "MAILLE_MARK",
     "the SO_MARK of sockets towards the application, such as 2",
 );
-const DRAIN: Setting = Setting::new(
+const DRAIN: Setting = Setting::with_default(
     "MAILLE_DRAIN_SECONDS",
-    "how long open requests may take at the end, such as 10",
-);
-const LOG: Setting = Setting::new(
-    "MAILLE_LOG",
-    "a filter, such as info,access=off (the default) or info for one line a request",
+    "how long open requests may take at the end",
+    "10",
 );
 /// The access log is one line for each request: for those who ask for it.
-const DEFAULT_LOG: &str = "info,access=off";
-const LOG_FORMAT: Setting = Setting::new("MAILLE_LOG_FORMAT", "text or json");
+const LOG: Setting = log::filter("info,access=off");
+
+/// Every setting of this process.
+pub const SETTINGS: [Setting; 16] = [
+    WORKLOAD,
+    AGENT,
+    ADMIN,
+    OUTBOUND,
+    INBOUND,
+    MESH,
+    OUTBOUND_TO,
+    INBOUND_TO,
+    SOURCE,
+    MARK,
+    DRAIN,
+    LOG,
+    log::FORMAT,
+    listen::SETTINGS[0],
+    listen::SETTINGS[1],
+    notify::SOCKET,
+];
 
 /// All settings.
 #[derive(Clone, Debug)]
@@ -140,11 +158,11 @@ impl Config {
             mesh: door(MESH, None)?,
             metrics: METRICS.optional(source)?,
             inherited: listen::inherited(source)?,
-            source: SOURCE.or(source, SourceAddress::Own)?,
+            source: SOURCE.required(source)?,
             mark: MARK.optional(source)?,
-            drain: Duration::from_secs(DRAIN.or::<u32>(source, 10)?.into()),
-            log: LOG.or(source, DEFAULT_LOG.to_owned())?,
-            log_format: LOG_FORMAT.or(source, Format::Text)?,
+            drain: Duration::from_secs(DRAIN.required::<u32>(source)?.into()),
+            log: LOG.required(source)?,
+            log_format: log::FORMAT.required(source)?,
         })
     }
 }
@@ -171,7 +189,8 @@ impl FromStr for SourceAddress {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::cell::RefCell;
+    use std::collections::{BTreeSet, HashMap};
 
     use super::*;
 
@@ -190,9 +209,33 @@ mod tests {
         assert_eq!(config.source, SourceAddress::Own);
         assert_eq!(
             (config.drain, config.log.as_str()),
-            (Duration::from_secs(10), DEFAULT_LOG)
+            (Duration::from_secs(10), "info,access=off")
         );
         assert!(config.inherited.is_empty() && config.mark.is_none() && config.admin.is_none());
+    }
+
+    /// Notes what is asked for.
+    #[derive(Default)]
+    struct Asked(RefCell<BTreeSet<String>>);
+
+    impl Source for Asked {
+        fn get(&self, key: &str) -> Option<String> {
+            self.0.borrow_mut().insert(key.to_owned());
+            minimal().get(key).map(|value| (*value).to_owned())
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_listed_and_what_is_listed_is_read() {
+        let asked = Asked::default();
+        Config::read(&asked).unwrap();
+        // Named only where sockets were passed; read when the process is ready.
+        let later = [listen::SETTINGS[1].key, notify::SOCKET.key];
+        let mut asked = asked.0.into_inner();
+        asked.extend(later.map(str::to_owned));
+        let listed: BTreeSet<_> = SETTINGS.iter().map(|one| one.key.to_owned()).collect();
+        assert_eq!(asked, listed);
+        assert_eq!(listed.len(), SETTINGS.len());
     }
 
     #[test]

@@ -5,6 +5,9 @@
 //! process says about itself) and `telemetry/totals.rs` (what passed through it).
 
 use maille_chassis::metrics::Metric;
+use maille_chassis::metrics::process::{
+    CPU, LINES_DROPPED, LINES_HELD_BACK, MAX_FDS, OPEN_FDS, PANICS, RESIDENT, START,
+};
 
 /// What the process says about itself.
 pub mod process;
@@ -183,24 +186,6 @@ pub const LIMITED: Metric = Metric::counter(
 
 // --- the process ---
 
-/// Everybody's.
-pub const START: Metric = Metric::gauge(
-    "process_start_time_seconds",
-    &[],
-    "When the process began, since 1970",
-);
-/// Everybody's.
-pub const RESIDENT: Metric = Metric::gauge("process_resident_memory_bytes", &[], "Resident memory");
-/// Everybody's.
-pub const CPU: Metric = Metric::counter(
-    "process_cpu_seconds_total",
-    &[],
-    "CPU time, user and system",
-);
-/// Everybody's.
-pub const OPEN_FDS: Metric = Metric::gauge("process_open_fds", &[], "Open descriptors");
-/// Everybody's.
-pub const MAX_FDS: Metric = Metric::gauge("process_max_fds", &[], "Descriptors that may be open");
 /// Linkerd's.
 pub const BUILD: Metric = Metric::gauge("proxy_build_info", &["version"], "Always 1");
 /// Linkerd's.
@@ -227,21 +212,6 @@ pub const COMPLETE: Metric = Metric::gauge(
     &[],
     "1 once enough is known to admit anything",
 );
-/// Ours.
-pub const PANICS: Metric = Metric::counter("maille_panic_total", &[], "Panics that were survived");
-/// Ours.
-pub const LINES_DROPPED: Metric = Metric::counter(
-    "maille_log_lines_dropped_total",
-    &["log"],
-    "Log lines that found the writer behind: of the `process` log and of the `access` log",
-);
-/// Ours.
-pub const LINES_HELD_BACK: Metric = Metric::counter(
-    "maille_log_lines_held_back_total",
-    &[],
-    "Log lines that peers triggered too often",
-);
-
 /// Everything that is ever written.
 pub const ALL: [Metric; 35] = [
     REQUESTS,

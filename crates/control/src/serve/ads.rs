@@ -117,6 +117,10 @@ impl Stream {
                 _ => hub.look(key),
             };
             if let Some(answer) = self.session.answer(look) {
+                self.hub.count(|counted| {
+                    counted.sent += answer.resources.len() as u64;
+                    counted.removed += answer.removed.len() as u64;
+                });
                 return Ok(Some(message(answer)));
             }
             match self.wake().await {
@@ -160,6 +164,7 @@ impl Stream {
             Verdict::Spontaneous => {}
             Verdict::Accepted => self.note_rejections(),
             Verdict::Rejected(rejection) => {
+                self.hub.count(|counted| counted.rejections += 1);
                 limited!(
                     warn,
                     workload = %self.uid,

@@ -65,6 +65,20 @@ impl Signer {
 #[tonic::async_trait]
 impl Certificates for Signer {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        let signed = self.sign_for(request).await;
+        self.hub.count(|counted| match &signed {
+            Ok(_) => counted.signed += 1,
+            Err(_) => counted.refused += 1,
+        });
+        signed
+    }
+}
+
+impl Signer {
+    async fn sign_for(
+        &self,
+        request: Request<SignRequest>,
+    ) -> Result<Response<SignResponse>, Status> {
         let uid = workload_of(request.metadata())?;
         let workload = admitted(&self.hub, &uid).await?;
         self.within_rate(&uid)?;
