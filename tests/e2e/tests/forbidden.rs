@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A machine that forbids namespaces to ordinary users: one error that names the setting and the command, and nothing is left.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use std::fs;
 use std::process::Command;
 
