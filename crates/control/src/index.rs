@@ -207,7 +207,7 @@ impl Index {
         let service = self.service(id)?;
         let listed = self
             .selected(service)
-            .filter(|pod| pod.owns_addresses() && !pod.workload.addresses.is_empty());
+            .filter(|pod| pod.has_addresses() && !pod.workload.addresses.is_empty());
         let endpoints = listed.map(|pod| {
             let targets: BTreeMap<u16, u16> = service
                 .resolve(pod)

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 use crate::objects::{ClusterIp, IpFamily, Service};
 
 /// The cluster's DNS, IPv4.
@@ -18,6 +20,13 @@ pub const DNS_SERVICE: (&str, &str) = ("kube-system", "kube-dns");
 /// Slots 256 to 65534 of 10.96.0.0/16 and fd00:96::/112 are given out; those below are for the cluster itself.
 const FIRST: u32 = 256;
 const SLOTS: u32 = 65_535 - FIRST;
+
+/// Where every service's addresses are.
+pub fn ranges() -> [IpNet; 2] {
+    let v4 = Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16);
+    let v6 = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0), 112);
+    [v4.into(), v6.into()]
+}
 
 /// An address that a service asks for is another's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +69,7 @@ pub fn assign(services: &mut [&mut Service]) -> Vec<Conflict> {
         let Some(service) = services.get_mut(index) else {
             continue;
         };
-        if service.is_headless() {
+        if service.is_headless() || service.is_alias() {
             continue;
         }
         let mut addresses: Vec<IpAddr> = service.addresses().collect();

@@ -140,6 +140,9 @@ fn service(place: &mut Place<'_>, service: &Service, known: &Known<'_>) {
         place.fail(&format!("metadata.annotations.{key}"), problem);
     }
     let spec = &service.spec;
+    if service.is_alias() {
+        return;
+    }
     if spec.ports.is_empty() && !service.is_headless() {
         place.fail(
             "spec.ports",

@@ -130,6 +130,8 @@ pub enum Problem {
     NotFirst { value: String, single: String },
     #[error("None must be alone")]
     NoneAlone,
+    #[error("a service that is another name has no address")]
+    AliasAddress,
     #[error("Service {namespace}/{name} is the cluster's own: use another name or namespace")]
     ClustersOwn {
         namespace: &'static str,

@@ -12,6 +12,9 @@ use crate::objects::{ClusterIp, IpFamily, IpFamilyPolicy, Service};
 /// Fills in policy, families, and whichever of `clusterIP` and `clusterIPs` is missing. Gives what contradicts itself, with the
 /// path of the field; the service is then of no use.
 pub(crate) fn complete(service: &mut Service) -> Vec<(String, Problem)> {
+    if service.is_alias() {
+        return alias(service);
+    }
     let spec = &mut service.spec;
     let single = spec.cluster_ips.is_empty();
     if spec.cluster_ips.is_empty() {
@@ -61,6 +64,22 @@ pub(crate) fn complete(service: &mut Service) -> Vec<(String, Problem)> {
         families.push(second);
     }
     problems
+}
+
+/// Another name has no addresses; of a selector it takes no notice.
+fn alias(service: &mut Service) -> Vec<(String, Problem)> {
+    let spec = &mut service.spec;
+    spec.selector.clear();
+    let address = spec.cluster_ip.is_some() || !spec.cluster_ips.is_empty();
+    let missing = spec.external_name.is_none();
+    let problems = [
+        missing.then(|| {
+            let what = "say which name it stands for";
+            ("spec.externalName".to_owned(), Problem::Missing { what })
+        }),
+        address.then(|| ("spec.clusterIP".to_owned(), Problem::AliasAddress)),
+    ];
+    problems.into_iter().flatten().collect()
 }
 
 /// What cannot hold whatever the families turn out to be.

@@ -9,8 +9,9 @@ mod texts;
 
 pub(crate) use kinds::{KINDS, KindRule};
 use texts::{
-    ABSOLUTE_PATH, ANY, CONFIG_KEY, ENV_NAME, HTTP_TOKEN, IP_FAMILY, IP_FAMILY_POLICY, IP_OR_NONE,
-    LABEL, LABEL_KEY, LABEL_VALUE, NAME, PORT_NAME, RELATIVE_PATH, TRAFFIC_DISTRIBUTION, TRANSPORT,
+    ABSOLUTE_PATH, ANY, CONFIG_KEY, DNS_NAME, ENV_NAME, HTTP_TOKEN, IP_FAMILY, IP_FAMILY_POLICY,
+    IP_OR_NONE, LABEL, LABEL_KEY, LABEL_VALUE, NAME, PORT_NAME, RELATIVE_PATH, SERVICE_TYPE,
+    TRAFFIC_DISTRIBUTION, TRANSPORT,
 };
 pub(crate) use texts::{Check, is_port_name};
 
@@ -84,7 +85,7 @@ const NO_ROLLOUT: Rule = Warn("pods are not rolled out step by step");
 const OUTSIDE: Rule = Warn("services are reached from pods only");
 const NO_SECRETS: Rule = Refuse("Secrets are not read; use a ConfigMap");
 const NO_STORAGE: Rule = Refuse("volumes are configMap and emptyDir only");
-const NO_HOST: &str = "a pod has a network, process table and host name of its own";
+const NO_HOST: &str = "a pod has a process table and shared memory of its own";
 const TERMINAL: Rule = Warn("containers have no terminal and no input");
 
 const META: &[Field] = &[
@@ -232,7 +233,7 @@ const POD_SPEC: &[Field] = &[
         "ephemeralContainers",
         Refuse("they are added to running pods only"),
     ),
-    f("hostNetwork", Only(&["false"], NO_HOST)),
+    f("hostNetwork", Take(Bool)),
     f("hostPID", Only(&["false"], NO_HOST)),
     f("hostIPC", Only(&["false"], NO_HOST)),
     f("hostUsers", OWN_USER),
@@ -484,13 +485,7 @@ const SERVICE_SPEC: &[Field] = &[
     f("selector", Take(LABELS)),
     f("clusterIP", Take(Text(&IP_OR_NONE))),
     f("clusterIPs", Take(List(&Text(&IP_OR_NONE)))),
-    f(
-        "type",
-        Only(
-            &["ClusterIP", "NodePort", "LoadBalancer"],
-            "it has no pods behind it",
-        ),
-    ),
+    f("type", Take(Text(&SERVICE_TYPE))),
     f(
         "sessionAffinity",
         Only(&["None"], "every request is balanced on its own"),
@@ -509,7 +504,7 @@ const SERVICE_SPEC: &[Field] = &[
     f("trafficDistribution", Take(Text(&TRAFFIC_DISTRIBUTION))),
     f("externalTrafficPolicy", OUTSIDE),
     f("externalIPs", Refuse("services are reached from pods only")),
-    f("externalName", Refuse("names outside are not served")),
+    f("externalName", Take(Text(&DNS_NAME))),
     f("loadBalancerIP", OUTSIDE),
     f("loadBalancerClass", OUTSIDE),
     f("loadBalancerSourceRanges", OUTSIDE),

@@ -123,6 +123,7 @@ mod tests {
         let pod = Pod {
             metadata: ObjectMeta::new(Some("shop".parse().unwrap()), "a".parse().unwrap()),
             spec: PodSpec {
+                host_network: false,
                 containers: Vec::new(),
                 service_account_name: None,
                 termination_grace_period_seconds: None,

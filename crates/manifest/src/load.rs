@@ -11,7 +11,7 @@ use crate::check::{self, Source};
 use crate::error::{ManifestError, Problem, Warning};
 use crate::families;
 use crate::fields::{KINDS, KindRule};
-use crate::objects::{ClusterIp, IntOrText, Object, Service};
+use crate::objects::{ClusterIp, IntOrText, Object, Service, ServiceType};
 use crate::walk::{Report, Walk, suggest};
 use crate::yaml::{self, Data, Node};
 
@@ -326,6 +326,7 @@ fn complete(sources: &mut [Source], report: &mut Report) {
             }
             for port in &mut service.spec.ports {
                 if port.target_port.is_none()
+                    && service.spec.kind != ServiceType::ExternalName
                     && service.spec.cluster_ip != Some(ClusterIp::Headless)
                 {
                     port.target_port = Some(IntOrText::Port(port.port));

@@ -21,7 +21,7 @@ pub use pod::{
     ContainerPort, EmptyDir, EnvFrom, EnvVar, EnvVarSource, FieldRef, HttpGet, HttpHeader, Pod,
     PodIp, PodSpec, PodStatus, PodTemplate, Probe, TcpSocket, TemplateMeta, Volume, VolumeMount,
 };
-pub use service::{IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceSpec};
+pub use service::{IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceSpec, ServiceType};
 
 /// Labels and annotations, and the data of a ConfigMap.
 pub type TextMap = BTreeMap<String, String>;

@@ -27,19 +27,25 @@ impl Protocol {
         if let Some(value) = app_protocol {
             return Self::keyword(&value.to_ascii_lowercase());
         }
-        let prefix = port_name
-            .and_then(|name| name.split('-').next())
-            .unwrap_or_default();
-        Self::keyword(prefix)
+        let name = port_name.unwrap_or_default();
+        let prefix = name.split('-').next().unwrap_or_default();
+        // The one word that has a hyphen in it.
+        let web = name == "grpc-web" || name.starts_with("grpc-web-");
+        Self::keyword(if web { "grpc-web" } else { prefix })
     }
 
     fn keyword(word: &str) -> Self {
         match word {
-            "http" | "http1" | "kubernetes.io/ws" => Self::Http1,
+            "http" | "http1" | "grpc-web" | "ws" | "kubernetes.io/ws" => Self::Http1,
             "http2" | "h2c" | "kubernetes.io/h2c" => Self::Http2,
             "grpc" => Self::Grpc,
-            "https" | "tls" | "kubernetes.io/wss" => Self::Tls,
-            "tcp" | "mongo" | "mysql" | "redis" | "postgres" | "postgresql" => Self::Tcp,
+            "https" | "tls" | "ssl" | "wss" | "kubernetes.io/wss" | "amqps" | "ldaps" | "imaps"
+            | "pop3s" | "smtps" | "ftps" => Self::Tls,
+            // What begins in plain text on its own port, with TLS later or never, and whoever speaks first.
+            "tcp" | "mongo" | "mongodb" | "mysql" | "mariadb" | "redis" | "postgres"
+            | "postgresql" | "smtp" | "submission" | "imap" | "pop3" | "ftp" | "ssh" | "amqp"
+            | "mqtt" | "nats" | "kafka" | "ldap" | "memcache" | "memcached" | "cassandra"
+            | "zookeeper" => Self::Tcp,
             _ => Self::Undeclared,
         }
     }
@@ -62,5 +68,42 @@ mod tests {
             Protocol::Undeclared
         );
         assert_eq!(Protocol::declared(None, None), Protocol::Undeclared);
+    }
+
+    #[test]
+    fn words_that_people_use() {
+        for (word, protocol) in [
+            ("http", Protocol::Http1),
+            ("HTTP", Protocol::Http1),
+            ("kubernetes.io/ws", Protocol::Http1),
+            ("grpc-web", Protocol::Http1),
+            ("http2", Protocol::Http2),
+            ("h2c", Protocol::Http2),
+            ("kubernetes.io/h2c", Protocol::Http2),
+            ("grpc", Protocol::Grpc),
+            ("https", Protocol::Tls),
+            ("tls", Protocol::Tls),
+            ("kubernetes.io/wss", Protocol::Tls),
+            ("tcp", Protocol::Tcp),
+            ("mysql", Protocol::Tcp),
+            ("redis", Protocol::Tcp),
+            ("mongo", Protocol::Tcp),
+            ("smtp", Protocol::Tcp),
+            ("amqp", Protocol::Tcp),
+            ("example.com/http", Protocol::Undeclared),
+            ("", Protocol::Undeclared),
+        ] {
+            assert_eq!(Protocol::declared(Some(word), None), protocol, "{word}");
+        }
+        for (name, protocol) in [
+            ("grpc-web", Protocol::Http1),
+            ("grpc-web-a", Protocol::Http1),
+            ("grpc-websocket", Protocol::Grpc),
+            ("mysql-primary", Protocol::Tcp),
+            ("https-a", Protocol::Tls),
+            ("web-http", Protocol::Undeclared),
+        ] {
+            assert_eq!(Protocol::declared(None, Some(name)), protocol, "{name}");
+        }
     }
 }

@@ -114,7 +114,11 @@ impl Cluster {
     }
 
     /// Decides whether `pod` is in the mesh: the pod wins over its namespace, a label over an annotation; by default it is.
+    /// One on the node's network never is: what it sends cannot be told from what others send there.
     pub(crate) fn capture(&self, pod: &Pod) -> Capture {
+        if pod.spec.host_network {
+            return Capture::None;
+        }
         let state = self.state.lock();
         let namespace = state
             .namespaces
@@ -225,6 +229,11 @@ impl Cluster {
                     ServiceNames {
                         addresses,
                         headless: service.is_headless(),
+                        alias: service
+                            .spec
+                            .external_name
+                            .clone()
+                            .filter(|_| service.is_alias()),
                         ports,
                     },
                 );

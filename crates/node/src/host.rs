@@ -15,6 +15,7 @@ use maille_sys::spawn::{Bind, Spawn, SpawnError};
 pub(crate) use maille_sys::spawn::{Child, Exit};
 
 use crate::capture::Captured;
+use crate::network::NODE;
 
 /// The node, as pods see it.
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -70,6 +71,14 @@ impl Sandbox {
     pub(crate) fn create(hostname: &str) -> io::Result<Self> {
         Ok(Self {
             net: NetNs::create()?,
+            hostname: hostname.to_owned(),
+        })
+    }
+
+    /// One that has the node's network.
+    pub(crate) fn of_node(hostname: &str) -> io::Result<Self> {
+        Ok(Self {
+            net: NetNs::current()?,
             hostname: hostname.to_owned(),
         })
     }
@@ -172,8 +181,8 @@ pub(crate) async fn insert(pod: NetNs) -> io::Result<Captured> {
     .await
 }
 
-/// Makes this process's namespace a router with `addresses` of its own.
-pub(crate) async fn prepare_node(addresses: Vec<IpAddr>) -> io::Result<()> {
+/// Makes this process's namespace a router with `addresses` of its own, that knows a way to `services`.
+pub(crate) async fn prepare_node(addresses: Vec<IpAddr>, services: Vec<IpNet>) -> io::Result<()> {
     blocking(move || {
         let own = NetNs::current()?;
         for (name, value) in [
@@ -190,6 +199,10 @@ pub(crate) async fn prepare_node(addresses: Vec<IpAddr>) -> io::Result<()> {
             for address in addresses {
                 net.add_address("lo", IpNet::from(address)).await?;
             }
+            // For what is on the node's network: the way is looked up before the rules give it an endpoint.
+            for services in services {
+                net.add_route("lo", &route(services, None)).await?;
+            }
             Ok(())
         })
         .map_err(io::Error::other)
@@ -205,6 +218,10 @@ pub(crate) async fn attach(pod: NetNs, name: String, addresses: Vec<IpAddr>) -> 
         let (peer, link) = (pod.clone(), name.clone());
         let node_side = async move |net: Net| {
             net.add_veth(&link, "eth0", &peer, MTU).await?;
+            // First, so that the node speaks to its pods with an address of its own.
+            for address in NODE {
+                net.add_address(&link, IpNet::from(address)).await?;
+            }
             net.add_address(&link, IpNet::from(IpAddr::from(GATEWAY_V4)))
                 .await?;
             net.add_address(&link, link_local(GATEWAY_V6)).await?;

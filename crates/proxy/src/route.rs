@@ -131,14 +131,19 @@ pub(crate) fn spec(hop: &Hop, facts: &Facts, own: &[IpAddr], dress: Dress) -> Op
             })
         }
         Hop::Local { to } => {
-            let client = facts.client.ip();
+            // An application that dialled a service it is behind itself cannot be spoken to from its own address; from the
+            // service's it can, and nobody else has that.
+            let source = match facts.direction {
+                Direction::Inbound => facts.client.ip(),
+                Direction::Outbound => facts.destination.ip(),
+            };
             let bind = dress.keep_source
-                && client.is_ipv4() == to.is_ipv4()
-                && !own.contains(&client)
-                && !client.is_loopback();
+                && source.is_ipv4() == to.is_ipv4()
+                && !own.contains(&source)
+                && !source.is_loopback();
             Some(ConnectSpec {
                 to: *to,
-                source: bind.then_some(client),
+                source: bind.then_some(source),
                 mark: dress.mark,
             })
         }

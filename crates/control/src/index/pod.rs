@@ -21,6 +21,8 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// Named TCP ports of its containers.
     pub ports: BTreeMap<String, u16>,
+    /// It has the node's network: its addresses are not its own, and it has no proxy.
+    pub host_network: bool,
     /// How far its life is.
     pub phase: Phase,
     /// Kubernetes' Ready condition.
@@ -78,7 +80,8 @@ impl Pod {
                 .entry(port.name.clone())
                 .or_insert(port.container_port);
         }
-        let meshed = meta.annotations.get(CAPTURE).map(String::as_str) == Some("outboard");
+        let outboard = meta.annotations.get(CAPTURE).map(String::as_str) == Some("outboard");
+        let meshed = outboard && !object.spec.host_network;
         Ok(Self {
             workload: Workload {
                 uid: WorkloadUid::new(&meta.uid).ok_or_else(|| PodError::Uid(pod()))?,
@@ -103,6 +106,7 @@ impl Pod {
             },
             labels: meta.labels.clone(),
             ports,
+            host_network: object.spec.host_network,
             phase: match object.status.phase.as_str() {
                 "Running" => Phase::Running,
                 "Succeeded" | "Failed" => Phase::Finished,
@@ -124,6 +128,11 @@ impl Pod {
     /// From the first moment it has them: an address that control calls nobody's may be dialled in plain text, so a
     /// meshed pod's must never be called that, not even before the pod runs.
     pub fn owns_addresses(&self) -> bool {
+        self.has_addresses() && !self.host_network
+    }
+
+    /// Whether it is reached at its addresses.
+    pub fn has_addresses(&self) -> bool {
         self.phase != Phase::Finished
     }
 

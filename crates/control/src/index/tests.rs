@@ -56,6 +56,26 @@ const HTTP: &str =
     r#"[{"name":"http","port":80,"targetPort":"http"},{"name":"dns","port":53,"protocol":"UDP"}]"#;
 
 #[test]
+fn a_pod_on_the_nodes_network_is_behind_its_service_and_owns_no_address() {
+    let host = pod(
+        r#"{"metadata":{"name":"host","namespace":"shop","uid":"h","labels":{"app":"web"},
+            "annotations":{"maille.io/capture":"outboard"}},
+            "spec":{"hostNetwork":true,"containers":[{"name":"c","ports":[{"name":"http","containerPort":8080}]}]},
+            "status":{"phase":"Running","podIPs":[{"ip":"10.245.0.1"}],"conditions":[{"type":"Ready","status":"True"}]}}"#,
+    );
+    let index = index([host, web_service("web", HTTP)]);
+    assert_eq!(index.owner_of("10.245.0.1".parse().unwrap()), None);
+    assert_eq!(index.own(&uid("h")), None);
+    let id: ServiceId = "shop/web".parse().unwrap();
+    let Endpoints(endpoints) = index.endpoints(&id).unwrap();
+    let [endpoint] = &endpoints[..] else {
+        panic!("{endpoints:?}");
+    };
+    assert!(endpoint.ready && endpoint.workload.membership == Membership::Unmeshed);
+    assert_eq!(endpoint.target(80), Some(8080));
+}
+
+#[test]
 fn endpoints_are_the_selected_pods_with_resolved_ports() {
     let index = index([
         web("a", "outboard", &running("10.244.0.1")),

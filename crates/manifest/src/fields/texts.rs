@@ -82,6 +82,24 @@ pub(crate) const TRAFFIC_DISTRIBUTION: Check = Check {
     expected: "PreferClose, PreferSameZone or PreferSameNode",
 };
 
+pub(crate) const SERVICE_TYPE: Check = Check {
+    holds: |text| {
+        matches!(
+            text,
+            "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName"
+        )
+    },
+    expected: "ClusterIP, NodePort, LoadBalancer or ExternalName",
+};
+
+pub(crate) const DNS_NAME: Check = Check {
+    holds: |text| {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        name.parse::<maille_model::ServerName>().is_ok() && name.parse::<IpAddr>().is_err()
+    },
+    expected: "a name that DNS knows",
+};
+
 pub(crate) const IP_OR_NONE: Check = Check {
     holds: |text| text == "None" || text.parse::<IpAddr>().is_ok(),
     expected: "an IP address or None",

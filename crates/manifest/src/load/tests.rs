@@ -184,9 +184,9 @@ fn object_errors() -> Vec<(String, String)> {
             "app.yaml:15: spec.template.spec.restartPolicy: \"Never\" is not supported: containers are always started again".to_owned(),
         ),
         (
-            deployment("      hostNetwork: true\n"),
-            "app.yaml:15: spec.template.spec.hostNetwork: \"true\" is not supported: a pod has a network, process table and host \
-             name of its own"
+            deployment("      hostPID: true\n"),
+            "app.yaml:15: spec.template.spec.hostPID: \"true\" is not supported: a pod has a process table and shared memory of \
+             its own"
                 .to_owned(),
         ),
         (
@@ -236,8 +236,16 @@ fn services_fit_their_pods() {
             "app.yaml:20: spec.clusterIP: address 10.96.0.10 is already the cluster's DNS's",
         ),
         (
-            "{type: ExternalName, externalName: example.com, ports: [{port: 80}]}",
-            "app.yaml:20: spec.type: \"ExternalName\" is not supported: it has no pods behind it",
+            "{type: ExternalName, ports: [{port: 80}]}",
+            "app.yaml:20: spec.externalName: missing: say which name it stands for",
+        ),
+        (
+            "{type: ExternalName, externalName: example.com, clusterIP: None}",
+            "app.yaml:20: spec.clusterIP: a service that is another name has no address",
+        ),
+        (
+            "{type: ExternalName, externalName: 10.0.0.1}",
+            "app.yaml:20: spec.externalName: \"10.0.0.1\" is not a name that DNS knows",
         ),
     ] {
         let found = errors(&service(spec));

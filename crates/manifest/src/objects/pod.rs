@@ -47,6 +47,9 @@ pub struct TemplateMeta {
 pub struct PodSpec {
     /// At least one.
     pub containers: Vec<Container>,
+    /// It has the node's network in place of its own, and therefore no proxy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host_network: bool,
     /// Absent: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,

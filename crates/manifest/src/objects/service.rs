@@ -22,6 +22,12 @@ pub struct Service {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
+    /// What its name means.
+    #[serde(rename = "type", default)]
+    pub kind: ServiceType,
+    /// The name that its own stands for, of an `ExternalName` service and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_name: Option<String>,
     /// The first of `cluster_ips`, or headless. After [`crate::load`] it is always present.
     #[serde(rename = "clusterIP", default, skip_serializing_if = "Option::is_none")]
     pub cluster_ip: Option<ClusterIp>,
@@ -31,7 +37,7 @@ pub struct ServiceSpec {
     /// How many families it has. After [`crate::load`] it is always present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_family_policy: Option<IpFamilyPolicy>,
-    /// Its families, the first is the one of `cluster_ip`. After [`crate::load`] there is at least one.
+    /// Its families, the first is the one of `cluster_ip`. After [`crate::load`] there is at least one, if it has pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_families: Vec<IpFamily>,
     /// The labels of its pods, in its own namespace. Empty: it has no pods.
@@ -43,6 +49,20 @@ pub struct ServiceSpec {
     /// Where its endpoints should be (KEP-4444, KEP-3015).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_distribution: Option<String>,
+}
+
+/// What a service's name means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceType {
+    /// Its pods, through addresses of its own, or directly where it is headless.
+    #[default]
+    ClusterIP,
+    /// The same; from outside too, elsewhere.
+    NodePort,
+    /// The same.
+    LoadBalancer,
+    /// Another name.
+    ExternalName,
 }
 
 /// A family of addresses.
@@ -90,7 +110,12 @@ pub struct ServicePort {
 // === impl Service ===
 
 impl Service {
-    /// Whether it has no virtual address.
+    /// Whether its name is only another name for something else: it has neither addresses nor pods.
+    pub fn is_alias(&self) -> bool {
+        self.spec.kind == ServiceType::ExternalName
+    }
+
+    /// Whether it has no virtual address, and its name means its pods.
     pub fn is_headless(&self) -> bool {
         self.spec.cluster_ip == Some(ClusterIp::Headless)
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, SOA, SRV};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA, SRV};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 /// Seconds that an answer may be kept, also a negative one: clients follow changes within these.
@@ -17,6 +17,8 @@ const TTL: u32 = 5;
 const UDP_LIMIT: usize = 1232;
 /// Records in one answer; a headless service with more pods is cut.
 const MAX_RECORDS: usize = 256;
+/// Names that are other names for other names.
+const MAX_ALIASES: usize = 8;
 const ZONE: [&str; 2] = ["cluster", "local"];
 
 /// Every name of the cluster.
@@ -34,6 +36,8 @@ pub(crate) struct ServiceNames {
     /// Its cluster addresses, or its ready pods' when it is headless; of its own families only.
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) headless: bool,
+    /// It is another name for this one, and has nothing else.
+    pub(crate) alias: Option<String>,
     /// Named ports: name, `tcp` or `udp`, number.
     pub(crate) ports: Vec<(String, &'static str, u16)>,
 }
@@ -51,6 +55,8 @@ enum Found {
     Nothing,
     /// The name exists; these are its records of the type that was asked for, perhaps none.
     Records(Vec<RData>),
+    /// It is another name for this one.
+    Alias(String),
 }
 
 /// The answer to `bytes`. `None`: it is no question, and answering would help an attacker only.
@@ -115,32 +121,57 @@ fn respond(query: &Query, names: &Names, id: u16, response: &mut Message) {
         response.metadata.response_code = ResponseCode::NotImp;
         return;
     }
-    let labels: Vec<String> = query
-        .name()
+    let mut name = query.name().clone();
+    // One that goes round in circles is cut: it has no address.
+    for _ in 0..=MAX_ALIASES {
+        let Some(next) = respond_with(&name, query.query_type(), names, id, response) else {
+            return;
+        };
+        name = next;
+    }
+}
+
+/// Adds what is known of `name`. The name that it stands for, if there is one to go on with.
+fn respond_with(
+    name: &Name,
+    kind: RecordType,
+    names: &Names,
+    id: u16,
+    response: &mut Message,
+) -> Option<Name> {
+    let labels: Vec<String> = name
         .iter()
         .map(|label| String::from_utf8_lossy(label).to_ascii_lowercase())
         .collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let Some(inside) = labels.strip_suffix(&ZONE) else {
         response.metadata.response_code = ResponseCode::NXDomain;
-        return;
+        return None;
     };
     response.metadata.authoritative = true;
-    match find(inside, query.query_type(), names) {
+    match find(inside, kind, names) {
         Found::Records(mut records) if !records.is_empty() => {
             // Clients take the first: the id spreads them over all.
             let middle = usize::from(id) % records.len();
             records.rotate_left(middle);
             for data in records.into_iter().take(MAX_RECORDS) {
-                response.add_answer(Record::from_rdata(query.name().clone(), TTL, data));
+                response.add_answer(Record::from_rdata(name.clone(), TTL, data));
             }
         }
         Found::Records(_) => add_soa(response),
+        Found::Alias(other) => {
+            let mut other = Name::from_ascii(&other).ok()?;
+            other.set_fqdn(true);
+            let data = RData::CNAME(CNAME(other.clone()));
+            response.add_answer(Record::from_rdata(name.clone(), TTL, data));
+            return (kind != RecordType::CNAME).then_some(other);
+        }
         Found::Nothing => {
             response.metadata.response_code = ResponseCode::NXDomain;
             add_soa(response);
         }
     }
+    None
 }
 
 /// `labels` are those before `cluster.local`.
@@ -184,7 +215,10 @@ fn in_namespace(
         return Found::Nothing;
     };
     match rest {
-        [] => addresses(&service.addresses, kind),
+        [] => match &service.alias {
+            Some(other) => Found::Alias(other.clone()),
+            None => addresses(&service.addresses, kind),
+        },
         [transport @ ("_tcp" | "_udp")] => {
             let any = service.ports.iter().any(|(_, t, _)| *t == &transport[1..]);
             if any {

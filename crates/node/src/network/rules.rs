@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Service addresses as nftables rules: a pure function of services and ready pods, one transaction that replaces the last one.
 //!
-//! They carry UDP of everybody and TCP of pods outside the mesh; a meshed pod's proxy picks endpoints itself and never dials a
-//! service address. A service without a ready pod has no rule and no route: the kernel says unreachable.
+//! They carry UDP of everybody and TCP of pods outside the mesh, also of those on the node's network; a meshed pod's proxy picks endpoints itself and never dials a
+//! service address. A service without a ready pod has no rule: its clients are told that it is unreachable.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -15,6 +16,7 @@ const MAX_ENDPOINTS: usize = 256;
 /// The text for `nft -f`.
 pub(crate) fn render(services: &[Service], pods: &[Pod]) -> String {
     let mut rules = String::new();
+    let mut behind = [BTreeSet::new(), BTreeSet::new()];
     for service in services {
         for address in service.addresses() {
             for port in &service.spec.ports {
@@ -24,6 +26,9 @@ pub(crate) fn render(services: &[Service], pods: &[Pod]) -> String {
                 }
                 let (family, proto) = (family(address), transport(port.protocol));
                 let count = endpoints.len();
+                let [v4, v6] = &mut behind;
+                let behind = if address.is_ipv4() { v4 } else { v6 };
+                behind.extend(endpoints.iter().map(|(ip, _)| *ip));
                 let _ = write!(
                     rules,
                     "\t\t{family} daddr {address} {proto} dport {} ",
@@ -42,6 +47,7 @@ pub(crate) fn render(services: &[Service], pods: &[Pod]) -> String {
             }
         }
     }
+    let back = back(&behind);
     format!(
         "table inet maille_services\n\
          delete table inet maille_services\n\
@@ -50,8 +56,36 @@ pub(crate) fn render(services: &[Service], pods: &[Pod]) -> String {
          \t\ttype nat hook prerouting priority dstnat; policy accept;\n\
          {rules}\
          \t}}\n\
+         \tchain own {{\n\
+         \t\ttype nat hook output priority -100; policy accept;\n\
+         {rules}\
+         \t}}\n\
+         \tchain back {{\n\
+         \t\ttype nat hook postrouting priority srcnat; policy accept;\n\
+         {back}\
+         \t}}\n\
+         \tchain nobody {{\n\
+         \t\ttype filter hook forward priority filter; policy accept;\n\
+         \t\toifname \"lo\" reject\n\
+         \t}}\n\
          }}\n"
     )
+}
+
+/// A pod that is behind the service it dialled gets its own packet back, from the node: from itself it would not take it.
+fn back(behind: &[BTreeSet<IpAddr>; 2]) -> String {
+    let mut rules = String::new();
+    for (ips, name) in behind.iter().zip(["ip", "ip6"]) {
+        let pairs: Vec<String> = ips.iter().map(|ip| format!("{ip} . {ip}")).collect();
+        if !pairs.is_empty() {
+            let pairs = pairs.join(", ");
+            let _ = writeln!(
+                rules,
+                "\t\t{name} saddr . {name} daddr {{ {pairs} }} masquerade"
+            );
+        }
+    }
+    rules
 }
 
 fn endpoints(

@@ -17,9 +17,10 @@ use super::status::{self, ContainerState, Parts};
 use super::{Stop, Surroundings, files};
 use crate::agent::Proxy;
 use crate::backoff::Backoff;
+use crate::capture::Captured;
 use crate::cluster::Capture;
 use crate::host::Sandbox;
-use crate::network::Attached;
+use crate::network::{Attached, NODE};
 
 /// How long a pod that was taken out of its services keeps serving: control must have seen it, and every proxy must have heard of it.
 /// Control acts within milliseconds; nobody acknowledges, so this is the bound.
@@ -112,17 +113,7 @@ impl Life {
             self.parts.proxy_ready = Some(false);
             "not started".clone_into(&mut self.parts.proxy_message);
         }
-        let sandbox = Sandbox::create(self.pod.metadata.name.as_str())
-            .context("its namespaces cannot be made")?;
-        let network = self
-            .around
-            .network
-            .attach(sandbox.net(), self.capture)
-            .await
-            .context("its network cannot be made")?;
-        self.parts.addresses = network.addresses().to_vec();
-        let captured = has.network.insert(network).captured();
-        has.sandbox = Some(Arc::new(sandbox));
+        let captured = self.begin_network(has).await?;
         self.publish();
         files::write(&dir, &self.pod).context("its files cannot be written")?;
         files::volumes(&dir, &self.pod, &self.around.cluster.maps())
@@ -149,6 +140,32 @@ impl Life {
         }
         self.start_containers(has, &tell);
         Ok(())
+    }
+
+    /// A network of its own, captured where it is to be; or the node's.
+    async fn begin_network(
+        &mut self,
+        has: &mut Possessions,
+    ) -> anyhow::Result<Option<Arc<Captured>>> {
+        use anyhow::Context as _;
+        let name = self.pod.metadata.name.as_str();
+        if self.pod.spec.host_network {
+            let sandbox = Sandbox::of_node(name).context("the node's network cannot be had")?;
+            self.parts.addresses = NODE.to_vec();
+            has.sandbox = Some(Arc::new(sandbox));
+            return Ok(None);
+        }
+        let sandbox = Sandbox::create(name).context("its namespaces cannot be made")?;
+        let network = self
+            .around
+            .network
+            .attach(sandbox.net(), self.capture)
+            .await
+            .context("its network cannot be made")?;
+        self.parts.addresses = network.addresses().to_vec();
+        let captured = has.network.insert(network).captured();
+        has.sandbox = Some(Arc::new(sandbox));
+        Ok(captured)
     }
 
     fn explain_proxy(&self) -> String {

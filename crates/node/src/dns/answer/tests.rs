@@ -10,11 +10,13 @@ fn names() -> Names {
             "fd00:96::101".parse().unwrap(),
         ],
         headless: false,
+        alias: None,
         ports: vec![("http".into(), "tcp", 80)],
     };
     let four = ServiceNames {
         addresses: vec!["10.96.1.4".parse().unwrap()],
         headless: false,
+        alias: None,
         ports: vec![("http".into(), "tcp", 80)],
     };
     let db = ServiceNames {
@@ -24,6 +26,7 @@ fn names() -> Names {
             "fd00:244::2".parse().unwrap(),
         ],
         headless: true,
+        alias: None,
         ports: vec![("sql".into(), "tcp", 5432)],
     };
     Names {
@@ -34,6 +37,9 @@ fn names() -> Names {
                     ("web".to_owned(), web),
                     ("four".to_owned(), four),
                     ("db".to_owned(), db),
+                    ("alias".to_owned(), alias("db.shop.svc.cluster.local")),
+                    ("outside".to_owned(), alias("example.com.")),
+                    ("round".to_owned(), alias("round.shop.svc.cluster.local")),
                 ]),
             ),
             ("empty".to_owned(), BTreeMap::new()),
@@ -46,6 +52,38 @@ fn names() -> Names {
             ],
         )]),
     }
+}
+
+fn alias(name: &str) -> ServiceNames {
+    ServiceNames {
+        alias: Some(name.to_owned()),
+        ..ServiceNames::default()
+    }
+}
+
+#[test]
+fn names_for_other_names() {
+    for (name, kind, expected) in [
+        (
+            "alias.shop.svc.cluster.local.",
+            RecordType::AAAA,
+            "NoError [db.shop.svc.cluster.local., fd00:244::2]",
+        ),
+        (
+            "alias.shop.svc.cluster.local.",
+            RecordType::CNAME,
+            "NoError [db.shop.svc.cluster.local.]",
+        ),
+        (
+            "outside.shop.svc.cluster.local.",
+            RecordType::A,
+            "NXDomain [example.com.]",
+        ),
+    ] {
+        assert_eq!(summary(name, kind), expected, "{name}");
+    }
+    let round = ask("round.shop.svc.cluster.local.", RecordType::A);
+    assert_eq!(round.answers.len(), MAX_ALIASES + 1);
 }
 
 fn ask(name: &str, kind: RecordType) -> Message {
@@ -161,6 +199,7 @@ fn a_large_answer_is_cut_over_udp_and_whole_over_tcp() {
     let many = ServiceNames {
         addresses,
         headless: true,
+        alias: None,
         ports: Vec::new(),
     };
     names

@@ -64,6 +64,22 @@ table inet maille_services {
 \t\tip6 daddr fd00:96::101 tcp dport 80 dnat ip6 to numgen random mod 2 map { 0 : fd00:244::2 . 8080, 1 : fd00:244::3 . 8080 }
 \t\tip6 daddr fd00:96::101 udp dport 53 dnat ip6 to numgen random mod 2 map { 0 : fd00:244::2 . 5353, 1 : fd00:244::3 . 5353 }
 \t}
+\tchain own {
+\t\ttype nat hook output priority -100; policy accept;
+\t\tip daddr 10.96.1.1 tcp dport 80 dnat ip to numgen random mod 2 map { 0 : 10.244.0.2 . 8080, 1 : 10.244.0.3 . 8080 }
+\t\tip daddr 10.96.1.1 udp dport 53 dnat ip to numgen random mod 2 map { 0 : 10.244.0.2 . 5353, 1 : 10.244.0.3 . 5353 }
+\t\tip6 daddr fd00:96::101 tcp dport 80 dnat ip6 to numgen random mod 2 map { 0 : fd00:244::2 . 8080, 1 : fd00:244::3 . 8080 }
+\t\tip6 daddr fd00:96::101 udp dport 53 dnat ip6 to numgen random mod 2 map { 0 : fd00:244::2 . 5353, 1 : fd00:244::3 . 5353 }
+\t}
+\tchain back {
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\tip saddr . ip daddr { 10.244.0.2 . 10.244.0.2, 10.244.0.3 . 10.244.0.3 } masquerade
+\t\tip6 saddr . ip6 daddr { fd00:244::2 . fd00:244::2, fd00:244::3 . fd00:244::3 } masquerade
+\t}
+\tchain nobody {
+\t\ttype filter hook forward priority filter; policy accept;
+\t\toifname \"lo\" reject
+\t}
 }
 ";
     assert_eq!(render(&services, &pods), expected);
@@ -79,7 +95,7 @@ fn a_service_of_one_family_has_rules_of_that_family_only() {
         &services,
         &[with(&pod, ["10.244.0.2", "fd00:244::2"], "True")],
     );
-    assert_eq!(rules.matches("dnat ip to").count(), 2, "{rules}");
+    assert_eq!(rules.matches("dnat ip to").count(), 4, "{rules}");
     assert!(!rules.contains("ip6"), "{rules}");
 }
 
