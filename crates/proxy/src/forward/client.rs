@@ -200,10 +200,11 @@ impl Core {
         }
     }
 
-    /// A client whose input ended and who waits for nothing is closed.
+    /// A client whose input ended and who waits for nothing is closed; not before it was visited, if a request may still lie in its input.
     fn client_maybe_over(&mut self, conn: ConnId) {
         if let Some(client) = self.conns.get(conn)
             && client.input_ended
+            && !client.pumping()
             && client.exchange.is_none()
             && client.unsent() <= LOW
         {

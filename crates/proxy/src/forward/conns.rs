@@ -181,6 +181,11 @@ impl Conn {
         self.out.len() - self.start
     }
 
+    /// Whether it is visited at the end of the turn.
+    pub(super) fn pumping(&self) -> bool {
+        self.pumping
+    }
+
     /// Whether it is being closed.
     pub(super) fn closing(&self) -> bool {
         self.last != Afterwards::Nothing || self.role == Role::Gone

@@ -10,6 +10,7 @@
 mod balance;
 mod corpus;
 mod counted;
+mod differential;
 mod first;
 mod http;
 mod http2;
