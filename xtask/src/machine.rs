@@ -23,6 +23,9 @@ pub(crate) const TEST: &[Need] = &[
     ("git", "git"),
 ];
 
+/// What the fuzz targets need beyond that: libFuzzer is C++.
+pub(crate) const FUZZ: &[Need] = &[("c++", "g++")];
+
 /// What the benchmark needs beyond that.
 pub(crate) const BENCH: &[Need] = &[
     ("haproxy", "haproxy"),

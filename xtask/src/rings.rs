@@ -39,6 +39,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub(crate) enum Ring {
     Tidy,
     Pure,
+    Fuzz,
     Component,
     Netns,
     E2e,
@@ -47,9 +48,10 @@ pub(crate) enum Ring {
 
 impl Ring {
     /// All of them, in order.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Tidy,
         Self::Pure,
+        Self::Fuzz,
         Self::Component,
         Self::Netns,
         Self::E2e,
@@ -61,6 +63,7 @@ impl Ring {
         match self {
             Self::Tidy => "tidy",
             Self::Pure => "pure",
+            Self::Fuzz => "fuzz",
             Self::Component => "component",
             Self::Netns => "netns",
             Self::E2e => "e2e",
@@ -74,6 +77,7 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
     match ring {
         Ring::Tidy => tidy_ring(full),
         Ring::Pure => inner(&named("--package", PURE), filter, full),
+        Ring::Fuzz => fuzz(filter, full),
         Ring::Component => {
             let others = [PURE, NETNS, E2E].concat();
             let mut which = vec!["--workspace"];
@@ -130,6 +134,39 @@ fn inner(which: &[&str], filter: Option<&str>, full: bool) -> anyhow::Result<Cou
     Ok(counts)
 }
 
+/// Runs each fuzz target for a while, from its corpus and from what earlier runs learnt.
+fn fuzz(filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
+    let seconds = if full { "60" } else { "10" };
+    let dir = root().join("fuzz");
+    let mut counts = Counts::default();
+    for target in fuzz_targets(&dir)? {
+        if filter.is_some_and(|filter| !target.contains(filter)) {
+            continue;
+        }
+        let corpus = dir.join("corpus").join(&target);
+        let begins = fs::read_dir(&corpus).is_ok_and(|files| files.count() > 0);
+        counts.add(if begins {
+            Cmd::new(dir.join("run")).args([&target[..], seconds]).run()
+        } else {
+            Err(anyhow::anyhow!("{} is empty", corpus.display()))
+        });
+    }
+    Ok(counts)
+}
+
+/// The names of the files in `fuzz/src`.
+fn fuzz_targets(dir: &Path) -> anyhow::Result<Vec<String>> {
+    let mut targets = Vec::new();
+    for entry in fs::read_dir(dir.join("src"))? {
+        let path = entry?.path();
+        if let Some(stem) = path.file_stem() {
+            targets.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    targets.sort_unstable();
+    Ok(targets)
+}
+
 /// Runs tests that make namespaces: as who this is and, if that is root, again as an ordinary user.
 fn outer(
     packages: &[&str],
@@ -166,10 +203,12 @@ fn outer(
     Ok(counts)
 }
 
-/// How long tests under load last: a few seconds, or as long as the record wants.
+/// How long tests under load last, and how much traffic is compared: a few seconds, or as the record wants.
 fn lengths(command: Cmd, full: bool) -> Cmd {
     if full {
-        command.env("MAILLE_TEST_SECONDS", "60")
+        command
+            .env("MAILLE_TEST_SECONDS", "60")
+            .env("MAILLE_TEST_EXCHANGES", "100000")
     } else {
         command
     }

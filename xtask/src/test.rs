@@ -26,6 +26,9 @@ struct Plan {
 pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     let plan = plan(args)?;
     let mut needs = [machine::RUN, machine::TEST].concat();
+    if plan.rings.contains(&Ring::Fuzz) {
+        needs.extend(machine::FUZZ);
+    }
     if plan.rings.contains(&Ring::Bench) {
         needs.extend(machine::BENCH);
     }

@@ -75,7 +75,7 @@ fn within<'a>(buf: &'a [u8], limits: &Limits) -> &'a [u8] {
     &buf[..buf.len().min(limits.head)]
 }
 
-/// Looks at what came since the last time: whether the empty line is there. The first time everything is parsed instead.
+/// Looks at what came since the last time: whether the first line's end is there, or the empty line. The first time everything is parsed instead.
 fn may_be_whole(buf: &[u8], limits: &Limits, scanned: &mut usize) -> Result<bool, Malformed> {
     let known = std::mem::take(scanned).min(buf.len());
     if known == 0 {
@@ -87,7 +87,9 @@ fn may_be_whole(buf: &[u8], limits: &Limits, scanned: &mut usize) -> Result<bool
         if place == 0 || buf[place - 1] != b'\r' {
             return Err(Malformed::LineEnd);
         }
-        if buf[..place].ends_with(b"\r\n\r") {
+        // The first line is judged when it is there: behind one that is wrong nothing may ever follow.
+        let first = !buf[2.min(place)..place].contains(&b'\n');
+        if first || buf[..place].ends_with(b"\r\n\r") {
             return Ok(true);
         }
         from = place + 1;

@@ -128,6 +128,17 @@ fn too_much_is_431() {
 }
 
 #[test]
+fn a_first_line_that_is_wrong_is_refused_at_its_end() {
+    for line in ["GET /\r\n", "\r\nGET a HTTP/1.1\r\n", "GET / HTTP/2.0\r\n"] {
+        let mut head = RequestHead::default();
+        let refused = (1..=line.len()).find_map(|end| {
+            parse_request(&line.as_bytes()[..end], &Limits::default(), &mut head).err()
+        });
+        assert!(refused.is_some(), "{line:?}");
+    }
+}
+
+#[test]
 fn a_head_without_end_is_refused_in_time() {
     for (line, why) in [
         ("aaaa", Malformed::HeadTooLarge),
