@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says so by failing")]
 
+#[path = "serve/discovery.rs"]
+mod discovery;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,8 +19,6 @@ use maille_chassis::tasks::Tasks;
 use maille_control::hub::Hub;
 use maille_control::run::start;
 use maille_control::settings::Settings;
-use maille_wire::discovery::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
-use maille_wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use maille_wire::v1::certificates_client::CertificatesClient;
 use maille_wire::v1::telemetry_client::TelemetryClient;
 use maille_wire::v1::{self, SignRequest};
@@ -27,7 +28,9 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Streaming};
+use tonic::{Code, Request};
+
+use crate::discovery::{Discovery, decode};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -137,67 +140,6 @@ fn put_pod(state: &Path, uid: &str, ip: &str, capture: &str, phase: &str) {
     );
     fs::write(dir.join("pod.json.new"), json).unwrap();
     fs::rename(dir.join("pod.json.new"), dir.join("pod.json")).unwrap();
-}
-
-/// A proxy's discovery stream.
-struct Discovery {
-    said: mpsc::Sender<DeltaDiscoveryRequest>,
-    heard: Streaming<DeltaDiscoveryResponse>,
-}
-
-impl Discovery {
-    async fn open(socket: &Path, uid: &str) -> Self {
-        let (said, queue) = mpsc::channel(16);
-        let mut client = AggregatedDiscoveryServiceClient::new(channel(socket))
-            .max_decoding_message_size(maille_chassis::grpc::MESSAGE_LIMIT);
-        let request = named(ReceiverStream::new(queue), uid);
-        let heard = client
-            .delta_aggregated_resources(request)
-            .await
-            .unwrap()
-            .into_inner();
-        Self { said, heard }
-    }
-
-    async fn subscribe(&self, message: &str, names: &[&str], held: &[(&str, &str)]) {
-        let owned = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
-        let request = DeltaDiscoveryRequest {
-            type_url: format!("type.googleapis.com/maille.v1.{message}"),
-            resource_names_subscribe: names.iter().map(|n| (*n).to_owned()).collect(),
-            initial_resource_versions: held.iter().map(owned).collect(),
-            ..DeltaDiscoveryRequest::default()
-        };
-        // A stream that was refused takes no more; what is read from it says why.
-        drop(self.said.send(request).await);
-    }
-
-    async fn next(&mut self) -> DeltaDiscoveryResponse {
-        timeout(DEADLINE, self.heard.message())
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap()
-    }
-
-    async fn end(&mut self) -> Option<Code> {
-        timeout(DEADLINE, async {
-            loop {
-                match self.heard.message().await {
-                    Ok(Some(_)) => {}
-                    Ok(None) => return None,
-                    Err(status) => return Some(status.code()),
-                }
-            }
-        })
-        .await
-        .unwrap()
-    }
-}
-
-fn decode<T: prost::Message + Default>(answer: &DeltaDiscoveryResponse) -> T {
-    let any = answer.resources[0].resource.as_ref().unwrap();
-    assert_eq!(any.type_url, answer.type_url);
-    T::decode(any.value.as_slice()).unwrap()
 }
 
 #[tokio::test]

@@ -15,8 +15,13 @@ use maille_sys::spawn::{Bind, Spawn, SpawnError};
 pub(crate) use maille_sys::spawn::{Child, Exit};
 
 use crate::capture::Captured;
-use crate::network::NODE;
 
+/// The node's own address, outside of the cluster's ranges as nodes' are.
+pub(crate) const NODE_V4: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);
+/// The same.
+const NODE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x245, 0, 0, 0, 0, 0, 1);
+/// Both.
+pub(crate) const NODE: [IpAddr; 2] = [IpAddr::V4(NODE_V4), IpAddr::V6(NODE_V6)];
 /// The node, as pods see it.
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// The same.

@@ -15,16 +15,9 @@ use maille_manifest::addresses::{DNS_V4, DNS_V6, ranges};
 
 use crate::capture::Captured;
 use crate::cluster::{Capture, Cluster};
-use crate::host::{self, NetNs};
+use crate::host::{self, NODE, NetNs};
 
 pub(crate) mod rules;
-
-/// The node's own address, outside of the cluster's ranges as nodes' are.
-pub(crate) const NODE_V4: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);
-/// The same.
-const NODE_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x245, 0, 0, 0, 0, 0, 1);
-/// Both.
-pub(crate) const NODE: [IpAddr; 2] = [IpAddr::V4(NODE_V4), IpAddr::V6(NODE_V6)];
 
 /// Addresses given out: 10.244.0.2 to 10.244.255.254.
 const FIRST: u32 = 2;

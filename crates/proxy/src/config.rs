@@ -68,13 +68,14 @@ const DRAIN: Setting = Setting::with_default(
 const LOG: Setting = log::filter("info,access=off");
 
 /// Every setting of this process.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 17] = [
     WORKLOAD,
     AGENT,
     ADMIN,
     OUTBOUND,
     INBOUND,
     MESH,
+    METRICS,
     OUTBOUND_TO,
     INBOUND_TO,
     SOURCE,

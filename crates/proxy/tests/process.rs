@@ -250,7 +250,10 @@ fn ready_when_it_knows_enough_and_gone_when_told() {
     std::fs::remove_file(path.join("control.sock")).unwrap();
     assert_eq!(ask(path, "/ready").0, 200);
     let (_, metrics) = ask(path, "/metrics");
-    assert!(metrics.contains("\nsnapshot_complete 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("\nmaille_snapshot_complete 1\n"),
+        "{metrics}"
+    );
     assert_eq!(proxy.terminate(), 0);
 }
 

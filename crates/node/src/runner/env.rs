@@ -154,7 +154,7 @@ fn field(path: &str, pod: &Pod) -> Option<String> {
         "metadata.uid" => pod.metadata.uid.clone(),
         "spec.nodeName" => "maille".to_owned(),
         "spec.serviceAccountName" => pod.service_account().to_owned(),
-        "status.hostIP" => crate::network::NODE_V4.to_string(),
+        "status.hostIP" => crate::host::NODE_V4.to_string(),
         "status.podIP" => pod
             .addresses()
             .next()

@@ -19,8 +19,9 @@ use crate::agent::Proxy;
 use crate::backoff::Backoff;
 use crate::capture::Captured;
 use crate::cluster::Capture;
+use crate::host::NODE;
 use crate::host::Sandbox;
-use crate::network::{Attached, NODE};
+use crate::network::Attached;
 
 /// How long a pod that was taken out of its services keeps serving: control must have seen it, and every proxy must have heard of it.
 /// Control acts within milliseconds; nobody acknowledges, so this is the bound.
