@@ -3,6 +3,10 @@
 //!
 //! Must never install anything without being root already; it prints the one command instead. Read `demo.rs` next.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 use nix::unistd::geteuid;
 
@@ -26,6 +30,28 @@ pub(crate) const TEST: &[Need] = &[
 /// What the fuzz targets need beyond that: libFuzzer is C++.
 pub(crate) const FUZZ: &[Need] = &[("c++", "g++")];
 
+/// What the suites of others need beyond that: servers, their clients, and judges.
+pub(crate) const SUITES: &[Need] = &[
+    ("nsenter", "util-linux"),
+    ("initdb", "postgresql"),
+    ("mariadbd", "mariadb-server-core"),
+    ("mariadb-slap", "mariadb-client"),
+    ("redis-server", "redis-server"),
+    ("redis-benchmark", "redis-tools"),
+    ("exim4", "exim4-daemon-light"),
+    ("swaks", "swaks"),
+    ("nginx", "nginx-light"),
+    ("ab", "apache2-utils"),
+    ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("rabbitmq-server", "rabbitmq-server"),
+    ("amqp-publish", "amqp-tools"),
+    ("curl", "curl"),
+    ("nc", "netcat-openbsd"),
+    ("openssl", "openssl"),
+    ("go", "golang-go"),
+];
+
 /// What the benchmark needs beyond that.
 pub(crate) const BENCH: &[Need] = &[
     ("haproxy", "haproxy"),
@@ -37,7 +63,7 @@ pub(crate) const BENCH: &[Need] = &[
 pub(crate) fn prepare(needs: &[Need]) -> anyhow::Result<()> {
     let mut packages: Vec<&str> = needs
         .iter()
-        .filter(|(program, _)| which(program).is_none())
+        .filter(|(program, _)| !present(program))
         .map(|(_, package)| *package)
         .collect();
     packages.sort_unstable();
@@ -64,7 +90,48 @@ pub(crate) fn prepare(needs: &[Need]) -> anyhow::Result<()> {
     if let Err(error) = apt(&["update", "--quiet"]) {
         say(&format!("{error:#}; going on with the index that is there"));
     }
-    let mut install = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
+    // What stands in the way of a package belongs to this machine's owner.
+    let mut install = vec!["install", "--yes", "--quiet", "--no-remove"];
+    install.push("--no-install-recommends");
     install.extend(&packages);
+    let _quiet = NoServices::here()?;
     apt(&install).with_context(|| format!("failed to install what is missing; by hand: {by_hand}"))
+}
+
+/// Whether a program is there. PostgreSQL's are where PATH never leads.
+fn present(program: &str) -> bool {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let mut versions = versions.flatten().map(|version| version.path().join("bin"));
+    which(program).is_some() || versions.any(|bin| bin.join(program).is_file())
+}
+
+/// While it lives, packages that are installed start no service of theirs: tests start their own.
+#[derive(Debug)]
+struct NoServices {
+    /// Whether the machine had a policy of its own, which stands.
+    already: bool,
+}
+
+/// Where `invoke-rc.d` and `deb-systemd-invoke` look.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn here() -> anyhow::Result<Self> {
+        let already = Path::new(POLICY).exists();
+        if !already {
+            fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+            fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(Self { already })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if !self.already
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            say(&format!("{POLICY} is still there: {error}"));
+        }
+    }
 }

@@ -8,6 +8,7 @@
 mod demo;
 #[cfg(feature = "gen")]
 mod r#gen;
+mod judges;
 mod machine;
 mod rings;
 mod shell;
@@ -27,7 +28,7 @@ cargo xtask VERB
   demo [ARGS]              prepare this machine, build, run `maille demo ARGS`
   test [--all] [RING...] [--filter NAME]
                            run what CI runs; --all the rest too; or only some rings:
-                           tidy pure component netns e2e bench
+                           tidy pure fuzz component netns e2e suites bench
   tidy                     rules about the tree that no compiler checks
   gen [--check]            generate code from proto/
   bench [ARGS]             measure the pair beside its peers

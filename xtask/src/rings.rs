@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use nix::unistd::geteuid;
 
 use crate::demo;
+use crate::judges;
 use crate::shell::{Cmd, root, say, which as which_program};
 use crate::suite::{self, Counts, Program, Watch};
 use crate::tidy;
@@ -31,6 +32,8 @@ const NETNS: &[&str] = &["maille-tests-netns"];
 
 const E2E: &[&str] = &["maille-tests-e2e"];
 
+const SUITES: &[&str] = &["maille-tests-suites"];
+
 /// No test takes longer, not even at full length on a busy machine.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -43,18 +46,29 @@ pub(crate) enum Ring {
     Component,
     Netns,
     E2e,
+    Suites,
     Bench,
+}
+
+/// As whom the tests of a ring run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Users {
+    /// As who this is.
+    This,
+    /// If this is root, then as an ordinary user too.
+    AlsoOrdinary,
 }
 
 impl Ring {
     /// All of them, in order.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Tidy,
         Self::Pure,
         Self::Fuzz,
         Self::Component,
         Self::Netns,
         Self::E2e,
+        Self::Suites,
         Self::Bench,
     ];
 
@@ -67,6 +81,7 @@ impl Ring {
             Self::Component => "component",
             Self::Netns => "netns",
             Self::E2e => "e2e",
+            Self::Suites => "suites",
             Self::Bench => "bench",
         }
     }
@@ -79,15 +94,20 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
         Ring::Pure => inner(&named("--package", PURE), filter, full),
         Ring::Fuzz => fuzz(filter, full),
         Ring::Component => {
-            let others = [PURE, NETNS, E2E].concat();
+            let others = [PURE, NETNS, E2E, SUITES].concat();
             let mut which = vec!["--workspace"];
             which.extend(named("--exclude", &others));
             inner(&which, filter, full)
         }
-        Ring::Netns => outer(NETNS, "debug", filter, full),
+        Ring::Netns => outer(NETNS, "debug", Users::AlsoOrdinary, filter, full),
         Ring::E2e => {
             demo::build()?;
-            outer(E2E, "release", filter, full)
+            outer(E2E, "release", Users::AlsoOrdinary, filter, full)
+        }
+        Ring::Suites => {
+            demo::build()?;
+            judges::build()?;
+            outer(SUITES, "release", Users::This, filter, full)
         }
         Ring::Bench => {
             demo::build()?;
@@ -167,10 +187,11 @@ fn fuzz_targets(dir: &Path) -> anyhow::Result<Vec<String>> {
     Ok(targets)
 }
 
-/// Runs tests that make namespaces: as who this is and, if that is root, again as an ordinary user.
+/// Runs tests that make namespaces.
 fn outer(
     packages: &[&str],
     profile: &str,
+    users: Users,
     filter: Option<&str>,
     full: bool,
 ) -> anyhow::Result<Counts> {
@@ -184,7 +205,7 @@ fn outer(
         let command = lengths(Cmd::new(&program.path), full);
         counts.sum(suite::run(command, program, watch)?);
     }
-    if geteuid().is_root() {
+    if users == Users::AlsoOrdinary && geteuid().is_root() {
         let stage = Stage::new(&root().join("target").join(profile), &programs)?;
         for program in &stage.programs {
             say("-- as an ordinary user");

@@ -42,6 +42,7 @@ pub(crate) struct Cmd {
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
+    dir: Option<PathBuf>,
 }
 
 impl Cmd {
@@ -51,6 +52,7 @@ impl Cmd {
             program: program.as_ref().to_owned(),
             args: Vec::new(),
             env: Vec::new(),
+            dir: None,
         }
     }
 
@@ -68,6 +70,12 @@ impl Cmd {
         self
     }
 
+    /// Where it runs, if not here.
+    pub(crate) fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
     /// As somebody would type it.
     pub(crate) fn text(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
@@ -78,6 +86,9 @@ impl Cmd {
     /// The command for std.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
         command
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)));

@@ -26,11 +26,14 @@ struct Plan {
 pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     let plan = plan(args)?;
     let mut needs = [machine::RUN, machine::TEST].concat();
-    if plan.rings.contains(&Ring::Fuzz) {
-        needs.extend(machine::FUZZ);
-    }
-    if plan.rings.contains(&Ring::Bench) {
-        needs.extend(machine::BENCH);
+    for (ring, also) in [
+        (Ring::Fuzz, machine::FUZZ),
+        (Ring::Suites, machine::SUITES),
+        (Ring::Bench, machine::BENCH),
+    ] {
+        if plan.rings.contains(&ring) {
+            needs.extend(also);
+        }
     }
     machine::prepare(&needs)?;
     let mut total = Counts::default();
@@ -93,7 +96,7 @@ fn plan(args: &[String]) -> anyhow::Result<Plan> {
         }
     }
     if plan.rings.is_empty() {
-        let ci = |ring: &&Ring| plan.full || **ring != Ring::Bench;
+        let ci = |ring: &&Ring| plan.full || !matches!(ring, Ring::Suites | Ring::Bench);
         plan.rings = Ring::ALL.iter().filter(ci).copied().collect();
     }
     Ok(plan)
@@ -111,7 +114,7 @@ mod tests {
     #[test]
     fn nothing_said_means_what_ci_runs() {
         let plan = planned("").unwrap();
-        assert_eq!(plan.rings.len(), Ring::ALL.len() - 1);
+        assert_eq!(plan.rings.len(), Ring::ALL.len() - 2);
         assert!(!plan.full);
         assert_eq!(planned("--all").unwrap().rings, Ring::ALL);
         assert_eq!(

@@ -27,11 +27,14 @@ pub const NET_BIND_SERVICE: CapSet = CapSet(1 << 10);
 pub const NET_ADMIN: CapSet = CapSet(1 << 12);
 /// CAP_NET_RAW.
 pub const NET_RAW: CapSet = CapSet(1 << 13);
+/// CAP_SETFCAP.
+pub const SETFCAP: CapSet = CapSet(1 << 31);
 
 impl CapSet {
     /// No capability.
     pub const NONE: Self = Self(0);
     /// What an application's container has: enough for ordinary images, raw sockets included, nothing over the machine.
+    /// SETFCAP lets root map itself into a user namespace of its own (`user_namespaces(7)`): servers that refuse to be root.
     pub const CONTAINER: Self = Self(
         CHOWN.0
             | DAC_OVERRIDE.0
@@ -40,7 +43,8 @@ impl CapSet {
             | SETGID.0
             | SETUID.0
             | NET_BIND_SERVICE.0
-            | NET_RAW.0,
+            | NET_RAW.0
+            | SETFCAP.0,
     );
     /// What a proxy in a mesh namespace needs: transparent sockets and marks.
     pub const PROXY: Self = Self(NET_ADMIN.0 | NET_RAW.0);
