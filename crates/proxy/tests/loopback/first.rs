@@ -157,7 +157,8 @@ fn banner(to: SocketAddr) -> Duration {
         })
         .collect();
     times.sort();
-    times[times.len() / 2]
+    // The quarter that other work on the machine has disturbed least.
+    times[times.len() / 4]
 }
 
 #[test]
