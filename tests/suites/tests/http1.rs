@@ -85,7 +85,6 @@ const HAND: &[&str] = &[
     "POST / HTTP/1.1\\r\\nHost: a\\r\\nTransfer-Encoding: chunked\\r\\nTrailer: X-T\\r\\n\\r\\n3;ext=1\\r\\nabc\\r\\n00\\r\\nX-T: 1\\r\\nx-t: 2\\r\\n\\r\\n",
     "GET /upgrade HTTP/1.1\\r\\nHost: a\\r\\nConnection: upgrade\\r\\nUpgrade: odd\\r\\n\\r\\nnot http at all\\r\\n\\r\\n",
     "CONNECT a:1 HTTP/1.1\\r\\nHost: a:1\\r\\n\\r\\nGET /inside HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n",
-    "\\r\\nGET /after-an-empty-line HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n",
 ];
 
 async fn start(name: &str) -> Stage {
