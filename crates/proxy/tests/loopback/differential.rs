@@ -65,7 +65,10 @@ fn and_a_fourth() {
 
 /// One quarter of the traffic: side by side, all of it takes less time.
 fn compared(quarter: u64) {
-    let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    let number = |name| {
+        let text = std::env::var_os(name)?;
+        Some(text.to_str().unwrap().parse().unwrap())
+    };
     let seed: u64 = number("MAILLE_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
     let count: u64 = number("MAILLE_TEST_EXCHANGES").unwrap_or(10_000) / 4;
     let seed = seed.wrapping_add(quarter << 32);
@@ -156,11 +159,10 @@ impl Way {
         let all = async {
             loop {
                 let changed = self.origin.changed.notified();
-                let seen = self.origin.seen.borrow();
-                if wanted.iter().all(|id| seen.contains_key(id)) {
+                let is_seen = |id| self.origin.seen.borrow().contains_key(id);
+                if wanted.iter().all(is_seen) {
                     return;
                 }
-                drop(seen);
                 changed.await;
             }
         };
