@@ -62,7 +62,7 @@ pub const FORMAT: Setting = Setting::with_default(
 pub const fn filter(default: &'static str) -> Setting {
     Setting::with_default(
         "MAILLE_LOG",
-        "what is logged: a filter such as `info` or `info,maille_proxy=debug`; `access=info` is a proxy's line for each request",
+        "what is logged: a filter such as `info` or `info,maille_proxy=debug`",
         default,
     )
 }
@@ -175,7 +175,7 @@ fn timed(at: SystemTime, format: Format, fields: &[u8]) -> Vec<u8> {
     let time = Utc(at);
     let (before, after) = match format {
         Format::Text => (format!("{time} access "), "\n"),
-        Format::Json => (format!("{{\"time\":\"{time}\","), "}\n"),
+        Format::Json => (format!("{{\"time\":\"{time}\",\"log\":\"access\","), "}\n"),
     };
     [before.as_bytes(), fields, after.as_bytes()].concat()
 }
@@ -374,7 +374,7 @@ mod tests {
         let json = timed(SystemTime::UNIX_EPOCH, Format::Json, b"\"a\":1");
         assert_eq!(
             json,
-            b"{\"time\":\"1970-01-01T00:00:00.000000Z\",\"a\":1}\n"
+            b"{\"time\":\"1970-01-01T00:00:00.000000Z\",\"log\":\"access\",\"a\":1}\n"
         );
     }
 

@@ -68,9 +68,14 @@ pub(crate) fn objects(sources: &[Source], report: &mut Report) {
                     let expected = "short enough: its pods' names add 16 letters, and a host name has at most 63";
                     place.fail("metadata.name", Problem::Malformed { value, expected });
                 }
+                let annotations = &template.metadata.annotations;
+                pod::marks(&mut place, "spec.template.metadata", annotations);
                 pod::check(&mut place, "spec.template.spec", &template.spec, &known);
             }
-            Object::Pod(pod) => pod::check(&mut place, "spec", &pod.spec, &known),
+            Object::Pod(pod) => {
+                pod::marks(&mut place, "metadata", &pod.metadata.annotations);
+                pod::check(&mut place, "spec", &pod.spec, &known);
+            }
             Object::Service(service) => self::service(&mut place, service, &known),
             Object::Namespace(namespace) => label(&mut place, namespace.metadata.name.as_str()),
             Object::ServiceAccount(_) | Object::ConfigMap(_) => {}

@@ -9,3 +9,5 @@ pub const ZONE: &str = "topology.kubernetes.io/zone";
 pub const INJECT: &str = "maille.io/inject";
 /// Annotation with the decision, written once and read by everyone after: `outboard` or `none`.
 pub const CAPTURE: &str = "maille.io/capture";
+/// Annotation with which people switch a pod's access log on: `json`, `text` or `off`.
+pub const ACCESS_LOG: &str = "maille.io/access-log";

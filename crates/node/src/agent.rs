@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
+use maille_manifest::marks::ACCESS_LOG;
+use maille_manifest::objects::Pod;
 use tonic::transport::Channel;
 
 use crate::capture::Captured;
@@ -54,13 +56,19 @@ impl Agent {
         }
     }
 
-    /// Starts the proxy of the pod `uid`, whose directory is `dir`, in its mesh namespace.
+    /// Starts the proxy of `pod`, whose directory is `dir`, in its mesh namespace.
     pub(crate) async fn start(
         &self,
-        uid: &str,
+        pod: &Pod,
         dir: PathBuf,
         captured: Arc<Captured>,
     ) -> Result<Proxy, ProxyError> {
-        Keeper::start(self.clone(), uid.to_owned(), dir, captured).await
+        let uid = pod.metadata.uid.clone();
+        let mut agent = self.clone();
+        if let Some(access) = pod.metadata.annotations.get(ACCESS_LOG) {
+            let setting = ("MAILLE_ACCESS_LOG".to_owned(), access.clone());
+            agent.settings.push(setting);
+        }
+        Keeper::start(agent, uid, dir, captured).await
     }
 }

@@ -14,6 +14,8 @@ use maille_chassis::log::{self, Format};
 use maille_chassis::notify;
 use maille_model::WorkloadUid;
 
+use crate::outcome::Access;
+
 const WORKLOAD: Setting = Setting::new(
     "MAILLE_WORKLOAD",
     "the uid of the pod that this proxy serves",
@@ -64,11 +66,15 @@ const DRAIN: Setting = Setting::with_default(
     "how long open requests may take at the end",
     "10",
 );
-/// The access log is one line for each request: for those who ask for it.
-const LOG: Setting = log::filter("info,access=off");
+const LOG: Setting = log::filter("info");
+const ACCESS_LOG: Setting = Setting::with_default(
+    "MAILLE_ACCESS_LOG",
+    "off, json or text: a line for each request and connection",
+    "off",
+);
 
 /// Every setting of this process.
-pub const SETTINGS: [Setting; 17] = [
+pub const SETTINGS: [Setting; 18] = [
     WORKLOAD,
     AGENT,
     ADMIN,
@@ -82,6 +88,7 @@ pub const SETTINGS: [Setting; 17] = [
     MARK,
     DRAIN,
     LOG,
+    ACCESS_LOG,
     log::FORMAT,
     listen::SETTINGS[0],
     listen::SETTINGS[1],
@@ -117,6 +124,8 @@ pub struct Config {
     pub log: String,
     /// How log lines look.
     pub log_format: Format,
+    /// Whether there is an access log, and how its lines look.
+    pub access: Access,
 }
 
 /// Where connections of one kind are taken.
@@ -163,6 +172,7 @@ impl Config {
             mark: MARK.optional(source)?,
             drain: Duration::from_secs(DRAIN.required::<u32>(source)?.into()),
             log: LOG.required(source)?,
+            access: ACCESS_LOG.required(source)?,
             log_format: log::FORMAT.required(source)?,
         })
     }
@@ -210,7 +220,7 @@ mod tests {
         assert_eq!(config.source, SourceAddress::Own);
         assert_eq!(
             (config.drain, config.log.as_str()),
-            (Duration::from_secs(10), "info,access=off")
+            (Duration::from_secs(10), "info")
         );
         assert!(config.inherited.is_empty() && config.mark.is_none() && config.admin.is_none());
     }
@@ -246,7 +256,8 @@ mod tests {
             ("MAILLE_OUTBOUND", "127.0.0.1:15001"),
             ("MAILLE_OUTBOUND_TO", "10.96.0.1:80"),
             ("MAILLE_MESH", "[::]:15008"),
-            ("MAILLE_LOG", "warn,access=info"),
+            ("MAILLE_LOG", "warn"),
+            ("MAILLE_ACCESS_LOG", "json"),
             ("MAILLE_SOURCE", "keep"),
             ("MAILLE_MARK", "2"),
             ("MAILLE_DRAIN_SECONDS", "0"),
@@ -258,7 +269,8 @@ mod tests {
         assert_eq!((config.source, config.mark), (SourceAddress::Keep, Some(2)));
         assert_eq!(config.drain, Duration::ZERO);
         assert_eq!(config.inherited[0].name, "inbound");
-        assert_eq!(config.log, "warn,access=info");
+        assert_eq!(config.log, "warn");
+        assert_eq!(config.access, Access::On(Format::Json));
     }
 
     #[test]
@@ -272,6 +284,7 @@ mod tests {
             ("MAILLE_MARK", "-1"),
             ("MAILLE_DRAIN_SECONDS", "long"),
             ("MAILLE_LOG_FORMAT", "xml"),
+            ("MAILLE_ACCESS_LOG", "on"),
         ] {
             let mut settings = minimal();
             settings.insert(key, value);

@@ -153,6 +153,7 @@ fn metrics(listener: &TcpListener) -> Option<SocketAddr> {
 /// What the data plane needs of the configuration.
 pub fn settings(config: &Config, doors: &Doors) -> Settings {
     Settings {
+        access: config.access,
         seed: fastrand::u64(..),
         dress: Dress {
             keep_source: config.source == SourceAddress::Keep,

@@ -65,6 +65,7 @@ use crate::accept::{Accepted, Door};
 use crate::balance::Balance;
 use crate::connect::pool::Pool;
 use crate::failure::Failure;
+use crate::outcome::Access;
 use crate::route::Dress;
 use crate::telemetry::Recorder;
 
@@ -77,6 +78,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Sockets in all; a connection above this is closed at once.
     pub max_connections: usize,
+    /// Whether there is an access log.
+    pub access: Access,
     /// Makes the draws of balancing repeatable.
     pub seed: u64,
 }
@@ -123,6 +126,7 @@ impl Default for Settings {
             },
             connect_timeout: Duration::from_secs(1),
             max_connections: 65_536,
+            access: Access::Off,
             seed: 0,
         }
     }

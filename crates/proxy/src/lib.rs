@@ -38,7 +38,8 @@ pub mod listeners;
 pub mod metrics;
 /// Stage 2: where the client wanted to go.
 pub mod original_dst;
-mod outcome;
+/// How exchanges end: counts and the access log.
+pub mod outcome;
 /// The process.
 pub mod process;
 /// Stage 4: where it goes.

@@ -3,7 +3,7 @@
 //!
 //! Must be called exactly once for each exchange, and must never block. Next: `telemetry.rs`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use maille_engine::route::{Direction, Hop, Plan};
@@ -14,6 +14,12 @@ use crate::failure::{Failure, Level};
 use crate::route::Facts;
 use crate::telemetry::{Carries, EdgeId, EdgeKey, Ended, PeerWorkload, Recorder, Response};
 
+/// One line for each exchange.
+pub mod access;
+
+pub use access::Access;
+pub(crate) use access::Asked;
+
 /// How an exchange ended.
 #[derive(Debug)]
 pub(crate) struct Outcome<'a> {
@@ -23,11 +29,15 @@ pub(crate) struct Outcome<'a> {
     pub(crate) hop: Option<&'a Hop>,
     /// The hop to the other side is mutual TLS.
     pub(crate) protected: bool,
+    /// What the request asked for, where there is an access log.
+    pub(crate) asked: Option<&'a Asked>,
     /// What the client got.
     pub(crate) response: Response,
     pub(crate) failure: Option<Failure>,
-    /// To the first byte of the answer; the whole time for TCP.
+    /// To the first byte of the answer.
     pub(crate) latency: Duration,
+    /// To the end.
+    pub(crate) lasted: Duration,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
 }
@@ -108,7 +118,7 @@ pub(crate) fn bytes(recorder: &mut Recorder, edge: EdgeId, way: Direction, passe
 }
 
 /// Counts the end of an exchange, and logs it. Its bytes are counted by [`bytes`].
-pub(crate) fn report(recorder: &mut Recorder, edge: EdgeId, outcome: &Outcome<'_>) {
+pub(crate) fn report(recorder: &mut Recorder, edge: EdgeId, outcome: &Outcome<'_>, access: Access) {
     match outcome.carries {
         Carries::Http => recorder.request(
             edge,
@@ -118,12 +128,12 @@ pub(crate) fn report(recorder: &mut Recorder, edge: EdgeId, outcome: &Outcome<'_
                 latency: outcome.latency,
             },
         ),
-        Carries::Tcp => recorder.closed(edge, outcome.failure, outcome.latency),
+        Carries::Tcp => recorder.closed(edge, outcome.failure, outcome.lasted),
     }
     if let Some(failure) = outcome.failure {
         tell(failure, outcome.facts);
     }
-    log(outcome);
+    access::write(access, outcome);
 }
 
 /// A failure of the mesh is told, others only to those who look closely: they are the application's, and it knows.
@@ -140,34 +150,4 @@ fn tell(failure: Failure, facts: &Facts) {
             tracing::debug!(flag, stage, blame, src.addr = %src, dst.addr = %dst, peer.id = peer, "{failure}");
         }
     }
-}
-
-fn log(outcome: &Outcome<'_>) {
-    if !tracing::enabled!(target: "access", tracing::Level::INFO) {
-        return;
-    }
-    let facts = outcome.facts;
-    let target = outcome
-        .hop
-        .map_or(facts.destination, |hop: &Hop| -> SocketAddr {
-            hop.target()
-        });
-    tracing::info!(
-        target: "access",
-        direction = ?facts.direction,
-        carries = ?outcome.carries,
-        src.addr = %facts.client,
-        src.claimed = facts.claim().map(tracing::field::display),
-        dst.addr = %facts.dialled.unwrap_or(facts.destination),
-        dst.endpoint = %target,
-        peer.id = facts.peer.as_deref().map(tracing::field::display),
-        protected = outcome.protected,
-        protocol = ?facts.protocol,
-        tls.name = facts.server_name.as_ref().map(tracing::field::display),
-        status = outcome.response.status,
-        flag = outcome.failure.map(Failure::flag),
-        dur.us = u64::try_from(outcome.latency.as_micros()).unwrap_or(u64::MAX),
-        bytes.request = outcome.request_bytes,
-        bytes.response = outcome.response_bytes,
-    );
 }

@@ -2,7 +2,8 @@
 //! What a pod's fields say about one another.
 
 use crate::error::Problem;
-use crate::objects::{ConfigMapVolume, Container, EnvVar, PodSpec, Probe};
+use crate::marks::ACCESS_LOG;
+use crate::objects::{ConfigMapVolume, Container, EnvVar, PodSpec, Probe, TextMap};
 use crate::walk::suggest;
 
 use super::{Known, Place};
@@ -34,6 +35,19 @@ pub(super) fn check(place: &mut Place<'_>, path: &str, spec: &PodSpec, known: &K
         place.twice(&format!("{path}.name"), &container.name, first);
         self::container(place, &path, container, spec, known);
         ports(place, &path, container, earlier);
+    }
+}
+
+/// Annotations of ours: whoever mistypes one would wait for its effect for ever.
+pub(super) fn marks(place: &mut Place<'_>, path: &str, annotations: &TextMap) {
+    if let Some(value) = annotations.get(ACCESS_LOG)
+        && !["off", "json", "text"].contains(&value.as_str())
+    {
+        let problem = Problem::Malformed {
+            value: value.clone(),
+            expected: "off, json or text",
+        };
+        place.fail(&format!("{path}.annotations.{ACCESS_LOG}"), problem);
     }
 }
 
@@ -238,7 +252,7 @@ fn config_map<'k>(
     name: &str,
     optional: bool,
     known: &Known<'k>,
-) -> Option<&'k crate::objects::TextMap> {
+) -> Option<&'k TextMap> {
     let here = place.namespace().to_owned();
     let mine = || {
         known

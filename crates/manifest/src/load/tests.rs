@@ -152,6 +152,13 @@ fn container_errors() -> Vec<(String, String)> {
 fn object_errors() -> Vec<(String, String)> {
     vec![
         (
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations:\n    maille.io/access-log: loud\n\
+             spec:\n  containers: [{name: a, command: [x]}]\n"
+                .to_owned(),
+            "app.yaml:6: metadata.annotations.maille.io/access-log: \"loud\" is not off, json or text"
+                .to_owned(),
+        ),
+        (
             deployment("").replace("matchLabels: {app: web}", "matchLabels: {app: wep}"),
             "app.yaml:7: spec.selector.matchLabels: selects app=wep, which the template's labels do not have: use the same in both"
                 .to_owned(),

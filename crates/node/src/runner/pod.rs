@@ -122,7 +122,7 @@ impl Life {
         self.parts.failed.clear();
         if let (Some(agent), Some(captured)) = (&self.around.agent, captured) {
             let proxy = agent
-                .start(&self.pod.metadata.uid, dir, captured)
+                .start(&self.pod, dir, captured)
                 .await
                 .context("its proxy cannot be started")?;
             let mut ready = proxy.ready();

@@ -11,6 +11,7 @@ use maille_engine::route::Plan;
 
 use crate::balance::{Picked, Tried};
 use crate::failure::Failure;
+use crate::outcome::Asked;
 use crate::route::Facts;
 use crate::table::{ConnId, LinkId};
 use crate::telemetry::EdgeId;
@@ -97,6 +98,8 @@ pub(super) struct Exchange {
     pub(super) replay: Vec<u8>,
     pub(super) replayable: bool,
     pub(super) request_head: RequestFacts,
+    /// For the access log, where there is one.
+    pub(super) asked: Option<Box<Asked>>,
     /// Bytes flow by now without regard to messages: TCP, or after an upgrade.
     pub(super) raw: bool,
     /// Opened before anybody said a byte: it may turn out to have been something else.
@@ -177,6 +180,7 @@ impl Exchange {
                 may_tunnel: false,
                 idempotent: false,
             },
+            asked: None,
             raw: carries == Carries::Tcp,
             silent: false,
             established: false,

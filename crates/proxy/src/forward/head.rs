@@ -160,6 +160,9 @@ impl Exchange {
             may_tunnel: head.upgrade || method == b"CONNECT",
             idempotent: idempotent(method),
         };
+        if let Some(asked) = &mut self.asked {
+            asked.take(head, bytes);
+        }
         self.keep_down = head.keep_alive;
         self.request.body = Body::new(head.framing);
         self.request.ended = head.framing == Framing::None || self.request.body.ended();

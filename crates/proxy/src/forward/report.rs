@@ -134,7 +134,7 @@ impl Core {
         let passed = exchange.uncounted();
         outcome::bytes(&mut self.recorder, edge, exchange.facts.direction, passed);
         let outcome = outcome_of(exchange, self.now);
-        outcome::report(&mut self.recorder, edge, &outcome);
+        outcome::report(&mut self.recorder, edge, &outcome, self.settings.access);
     }
 
     fn edge_of(&mut self, exchange: &Exchange) -> EdgeId {
@@ -200,10 +200,12 @@ fn outcome_of(exchange: &Exchange, now: std::time::Instant) -> Outcome<'_> {
             grpc: exchange.grpc_status,
         },
         failure: exchange.failure,
+        asked: exchange.asked.as_deref(),
         latency: exchange
             .answered_at
             .unwrap_or(now)
             .saturating_duration_since(exchange.began),
+        lasted: now.saturating_duration_since(exchange.began),
         request_bytes: exchange.request.bytes,
         response_bytes: exchange.response.bytes,
     }

@@ -20,6 +20,7 @@ use super::timers::{Timer, Timers};
 use super::{Core, Settings};
 use crate::balance::Balance;
 use crate::connect::pool::Pool;
+use crate::outcome::Access;
 use crate::route::Facts;
 use crate::table::ConnId;
 use crate::table::Table;
@@ -133,7 +134,11 @@ impl Core {
     }
 
     pub(super) fn new_exchange(&mut self, carries: Carries, facts: Facts) -> Exchange {
-        Exchange::new(carries, facts, self.conns.spare(), self.now)
+        let mut exchange = Exchange::new(carries, facts, self.conns.spare(), self.now);
+        if carries == Carries::Http && self.settings.access != Access::Off {
+            exchange.asked = Some(Box::default());
+        }
+        exchange
     }
 
     pub(super) fn sweep_later(&mut self) {

@@ -136,7 +136,7 @@ fn what_a_peer_claims_of_its_client_is_reported_as_a_claim() {
     let world = World::new(HOUR);
     let signer = Signer::open(&world.state.path().join("ca"));
     let _app = App::start(world.app());
-    let proxy = world.server_proxy("info");
+    let proxy = world.server_proxy("json");
     let heard = peer(
         &signer.credentials(CLIENT),
         world.server_mesh(),

@@ -22,8 +22,8 @@ use tokio::runtime::Runtime;
 
 /// Nothing in these tests takes longer, but for the load.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// A log without a line for each request.
-pub(crate) const QUIETLY: &str = "info,access=off";
+/// No line for each request.
+pub(crate) const QUIETLY: &str = "off";
 const MESH: u16 = 15008;
 const APP: u16 = 8080;
 const OUTBOUND: u16 = 15001;
@@ -142,12 +142,12 @@ impl World {
         self.proxy("client", self.client(), QUIETLY)
     }
 
-    pub(crate) fn server_proxy(&self, log: &str) -> Proxy {
-        self.proxy("server", self.server(), log)
+    pub(crate) fn server_proxy(&self, access: &str) -> Proxy {
+        self.proxy("server", self.server(), access)
     }
 
     /// Starts the proxy of a pod and waits until it is ready.
-    fn proxy(&self, uid: &str, ip: IpAddr, log_filter: &str) -> Proxy {
+    fn proxy(&self, uid: &str, ip: IpAddr, access: &str) -> Proxy {
         let path = |name: &str| self.state.path().join(format!("{uid}.{name}"));
         let notify = UnixDatagram::bind(path("notify")).unwrap();
         notify.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -159,7 +159,7 @@ impl World {
             .env("MAILLE_OUTBOUND", format!("{ip}:{OUTBOUND}"))
             .env("MAILLE_OUTBOUND_TO", format!("{}:80", self.ip(100)))
             .env("MAILLE_MESH", format!("{ip}:{MESH}"))
-            .env("MAILLE_LOG", log_filter)
+            .env("MAILLE_ACCESS_LOG", access)
             .env("MAILLE_LOG_FORMAT", "json")
             .env("NOTIFY_SOCKET", path("notify"))
             .stderr(fs::File::create(&log).unwrap())
@@ -191,15 +191,18 @@ impl Proxy {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// The fields of the lines that say `what`, or are of that target. A line that is still being written is left out.
+    /// The fields of the lines that say `what`, or are of that log. A line that is still being written is left out.
     pub(crate) fn said(&self, what: &str) -> Vec<Value> {
         let text = self.text();
         let lines = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         lines
-            .filter(|line| line["fields"]["message"] == what || line["target"] == what)
-            .map(|line| line["fields"].clone())
+            .filter_map(|line| match line {
+                line if line["log"] == what => Some(line),
+                line if line["fields"]["message"] == what => Some(line["fields"].clone()),
+                _ => None,
+            })
             .collect()
     }
 }
