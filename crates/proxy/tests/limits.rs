@@ -18,8 +18,9 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use maille_chassis::clock::Clock;
 use maille_testkit::proc;
 
 use clients::{apart, dial, echo};
@@ -91,7 +92,7 @@ impl Pair {
 
     /// Waits until both have no more descriptors than `before`.
     fn settles(&self, before: [usize; 2], spare: usize) {
-        let end = Instant::now() + PATIENCE;
+        let clock = Clock::start();
         loop {
             let now = self.descriptors();
             if now
@@ -102,7 +103,7 @@ impl Pair {
                 return;
             }
             assert!(
-                Instant::now() < end,
+                clock.elapsed() < PATIENCE,
                 "{before:?} descriptors have become {now:?}"
             );
             thread::yield_now();
@@ -153,7 +154,7 @@ fn idle_connections_are_small() {
     }
     let after: u64 = pair.resident().iter().sum();
     let more = after.saturating_sub(before);
-    println!(
+    eprintln!(
         "{count} idle connections: {} KiB more than {} KiB, {} bytes each",
         more >> 10,
         before >> 10,
@@ -247,7 +248,7 @@ fn told(what: &str, length: u64, before: [u64; 2], peak: [u64; 2], held: u64) {
         .zip(before)
         .map(|(peak, before)| peak.saturating_sub(before))
         .collect();
-    println!(
+    eprintln!(
         "{what} of {} MiB: {:?} KiB more, {} KiB under way while it stood",
         length / MIB,
         more.iter().map(|bytes| bytes >> 10).collect::<Vec<_>>(),
@@ -260,7 +261,7 @@ fn told(what: &str, length: u64, before: [u64; 2], peak: [u64; 2], held: u64) {
 fn what_strangers_trigger_is_said_seldom() {
     let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
     let pair = Pair::start();
-    let began = Instant::now();
+    let clock = Clock::start();
     for _ in 0..500 {
         let mut stream = dial(pair.world.server_mesh());
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
@@ -268,7 +269,7 @@ fn what_strangers_trigger_is_said_seldom() {
         let _ = stream.read_to_end(&mut Vec::new());
     }
     let said = pair.proxies[1].said("mesh connection refused").len();
-    let most = 11 + began.elapsed().as_secs();
+    let most = 11 + clock.elapsed().as_secs();
     assert!(said > 0 && said as u64 <= most, "{said} lines");
 }
 
@@ -308,7 +309,7 @@ fn no_connection_leaves_a_descriptor() {
     drop(stays);
     // Idle connections to the application are kept for a while.
     pair.settles(before, 8);
-    println!(
+    eprintln!(
         "{count} connections, {} of the application's: {before:?} descriptors before, {:?} after",
         app.accepted(),
         pair.descriptors()

@@ -44,6 +44,9 @@ impl Exchange {
         self.request.body = content(length);
         self.request.ended = end;
         self.request.bytes = self.replay.len() as u64;
+        if let Some(asked) = &mut self.asked {
+            asked.take_message(fields::iter(&self.replay));
+        }
         Ok(())
     }
 

@@ -145,6 +145,23 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// The same of an HTTP/2 request: its pseudo-fields and fields.
+    pub(crate) fn take_message<'f>(&mut self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
+        for (name, value) in fields {
+            let slot = match name {
+                b":method" => &mut self.method,
+                b":path" => &mut self.path,
+                b":authority" | b"host" => &mut self.host,
+                b"user-agent" => &mut self.user_agent,
+                b"traceparent" => &mut self.traceparent,
+                _ => continue,
+            };
+            *slot = Cut::of(value);
+        }
+    }
+}
+
 impl Cut {
     fn of(value: &[u8]) -> Self {
         let kept = &value[..value.len().min(LONGEST)];

@@ -2,6 +2,8 @@
 //! The traffic as HTTP/1: its bytes, a client, a server, and what each of them saw. Messages are read by a parser of its own,
 //! that knows as little as it needs. Next: `../differential.rs`.
 
+mod reader;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
@@ -10,9 +12,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};
+
+use reader::Reader;
 
 use super::traffic::{Body, Conversation, Ending, Exchange, Field, Leaves, Reason, When};
 
@@ -267,131 +271,6 @@ async fn write(
         tokio::task::yield_now().await;
     }
     Ok(())
-}
-
-// === Reading ===
-
-struct Reader<R> {
-    from: R,
-    buffer: Vec<u8>,
-    end: End,
-}
-
-impl<R: AsyncRead + Unpin> Reader<R> {
-    fn new(from: R) -> Self {
-        Self {
-            from,
-            buffer: Vec::new(),
-            end: End::Open,
-        }
-    }
-
-    /// More bytes; `false` at the end.
-    async fn fill(&mut self) -> bool {
-        if self.end != End::Open {
-            return false;
-        }
-        match self.from.read_buf(&mut self.buffer).await {
-            Ok(0) => self.end = End::Fin,
-            Ok(_) => {}
-            Err(_) => self.end = End::Reset,
-        }
-        self.end == End::Open
-    }
-
-    async fn head(&mut self) -> Option<Head> {
-        let mut from = 0;
-        loop {
-            let found = self.buffer[from..]
-                .windows(4)
-                .position(|bytes| bytes == b"\r\n\r\n");
-            if let Some(found) = found {
-                let head: Vec<u8> = self.buffer.drain(..from + found + 4).collect();
-                return Some(Head::of(&head));
-            }
-            from = self.buffer.len().saturating_sub(3);
-            if !self.fill().await {
-                return None;
-            }
-        }
-    }
-
-    /// Moves `n` bytes to `into`; `false` if there are fewer.
-    async fn exactly(&mut self, mut n: usize, into: &mut Vec<u8>) -> bool {
-        loop {
-            let taken = n.min(self.buffer.len());
-            into.extend(self.buffer.drain(..taken));
-            n -= taken;
-            if n == 0 {
-                return true;
-            }
-            if !self.fill().await {
-                return false;
-            }
-        }
-    }
-
-    /// Moves a line to `into`.
-    async fn line(&mut self, into: &mut Vec<u8>) -> Option<Vec<u8>> {
-        loop {
-            if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.buffer.drain(..=at).collect();
-                into.extend_from_slice(&line);
-                return Some(line);
-            }
-            if !self.fill().await {
-                into.append(&mut self.buffer);
-                return None;
-            }
-        }
-    }
-
-    async fn chunks(&mut self, into: &mut Vec<u8>) -> bool {
-        loop {
-            let Some(line) = self.line(into).await else {
-                return false;
-            };
-            let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
-            let digits: String = digits.map(|byte| char::from(*byte)).collect();
-            let size = usize::from_str_radix(&digits, 16).expect("a size");
-            if size == 0 {
-                break;
-            }
-            if !self.exactly(size + 2, into).await {
-                return false;
-            }
-        }
-        loop {
-            match self.line(into).await {
-                Some(line) if line == b"\r\n" => return true,
-                Some(_) => {}
-                None => return false,
-            }
-        }
-    }
-
-    /// A body by its framing; `false` if it was cut.
-    async fn body(&mut self, head: &Head, otherwise: Otherwise, into: &mut Vec<u8>) -> bool {
-        if head.value(b"transfer-encoding").is_some() {
-            return self.chunks(into).await;
-        }
-        match (head.value(b"content-length"), otherwise) {
-            (Some(length), _) => {
-                let length = std::str::from_utf8(length).expect("a number");
-                self.exactly(length.parse().expect("a number"), into).await
-            }
-            (None, Otherwise::Nothing) => true,
-            (None, Otherwise::UntilClose) => {
-                self.rest(into).await;
-                true
-            }
-        }
-    }
-
-    async fn rest(&mut self, into: &mut Vec<u8>) {
-        while self.fill().await {}
-        into.append(&mut self.buffer);
-    }
 }
 
 /// What a message without a length has.
