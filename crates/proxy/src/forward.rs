@@ -31,6 +31,7 @@ mod leave;
 mod links;
 mod message;
 mod raw;
+mod recover;
 mod report;
 mod response;
 mod seal;
@@ -58,6 +59,8 @@ use exchange::{End, Exchange, Side};
 use links::Links;
 use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
+pub use recover::Doubt;
+use recover::Work;
 use report::Recent;
 use timers::{Timer, Timers};
 
@@ -114,6 +117,9 @@ pub struct Core {
     draining: bool,
     /// It drains, and who has not asked since is closed.
     parted: bool,
+    work: Work,
+    /// Control said something in this turn.
+    news: bool,
 }
 
 impl Default for Settings {
@@ -138,16 +144,19 @@ impl Core {
     /// The first thing of a turn.
     pub fn begin_turn(&mut self, now: Instant) {
         self.now = now;
+        self.work = Work::Nobody;
     }
 
     /// A connection was accepted. `None` above the bound: close it.
     pub fn accept(&mut self, accepted: Accepted) -> Option<ConnId> {
+        self.work = Work::Nobody;
         if self.conns.len() >= self.settings.max_connections || self.draining {
             return None;
         }
         let mut conn = Conn::new(Role::Detect);
         conn.accepted = Some(accepted);
         let id = self.conns.insert(conn);
+        self.work = Work::Conn(id);
         match accepted.door {
             Door::Mesh => self.mesh_accepted(id, accepted.client),
             Door::Plain(_) => self.detect_begin(id),
@@ -157,6 +166,7 @@ impl Core {
 
     /// Bytes were read. `bytes` may be overwritten.
     pub fn input(&mut self, id: ConnId, bytes: &mut [u8]) {
+        self.work = Work::Conn(id);
         match self.conns.get(id).map(|conn| conn.role) {
             Some(Role::Link(link)) => self.link_input(link, bytes),
             Some(_) => self.plain_input(id, bytes),
@@ -182,6 +192,7 @@ impl Core {
 
     /// The peer sent FIN.
     pub fn eof(&mut self, id: ConnId) {
+        self.work = Work::Conn(id);
         match self.conns.get(id).map(|conn| conn.role) {
             Some(Role::Client) => self.client_eof(id),
             Some(Role::Server) => self.server_eof(id),
@@ -199,6 +210,7 @@ impl Core {
 
     /// The connection broke: a reset, or an error of the socket.
     pub fn reset(&mut self, id: ConnId) {
+        self.work = Work::Conn(id);
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -226,6 +238,7 @@ impl Core {
 
     /// A connect succeeded.
     pub fn connected(&mut self, id: ConnId) {
+        self.work = Work::Conn(id);
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -241,6 +254,7 @@ impl Core {
 
     /// A connect failed.
     pub fn connect_failed(&mut self, id: ConnId, failure: Failure) {
+        self.work = Work::Conn(id);
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
@@ -278,6 +292,7 @@ impl Core {
 
     /// `n` bytes of [`Self::output`] were written; 0 when there were none.
     pub fn wrote(&mut self, id: ConnId, n: usize) {
+        self.work = Work::Conn(id);
         let (left, credit) = self.conns.consume(id, n);
         let Some(conn) = self.conns.get(id) else {
             return;
@@ -322,12 +337,16 @@ impl Core {
 
     /// The next connection to an application or client that has something to write.
     pub fn next_dirty_plain(&mut self) -> Option<ConnId> {
-        self.conns.next_dirty_plain()
+        let next = self.conns.next_dirty_plain();
+        self.work = next.map_or(Work::Nobody, Work::Conn);
+        next
     }
 
     /// The next mesh connection that has something to write.
     pub fn next_dirty_link(&mut self) -> Option<ConnId> {
-        self.conns.next_dirty_link()
+        let next = self.conns.next_dirty_link();
+        self.work = next.map_or(Work::Nobody, Work::Conn);
+        next
     }
 
     /// The next thing to do.
@@ -348,15 +367,22 @@ impl Core {
 
     /// All that was ready has been read: what waited for the end of the turn is done.
     pub fn finish_turn(&mut self) {
+        if std::mem::take(&mut self.news) {
+            self.decide_waiting();
+        }
         while let Some(timer) = self.timers.due(self.now) {
+            self.work = Work::of(timer);
             self.fire(timer);
         }
         while let Some(exchange) = self.deadlines.due(self.now) {
+            self.work = Work::Exchange(exchange);
             self.too_late(exchange);
         }
         while let Some(conn) = self.conns.next_pump() {
+            self.work = Work::Conn(conn);
             self.client_pump(conn);
         }
+        self.work = Work::Nobody;
     }
 
     fn fire(&mut self, timer: Timer) {

@@ -29,6 +29,8 @@ use crate::forward::{ConnId, Core, Effect};
 const LOCAL_READ: usize = 64 * 1024;
 /// One read of a mesh connection takes at most this much: sixteen records.
 const MESH_READ: usize = 256 * 1024;
+/// So many panics in one turn are not those of single connections.
+const PANICS_A_TURN: u32 = 100;
 /// Full reads of one connection in one poll, before the others get their turn.
 const READS_A_POLL: usize = 2;
 
@@ -39,7 +41,7 @@ pub(crate) struct Worker {
     state: Rc<RefCell<State>>,
     /// Told whenever a connection ended: a listener that ran out of descriptors tries again.
     pub(crate) ended: Rc<Notify>,
-    /// Told when a task panicked: what it held is in no known state.
+    /// Told when a panic has left the core in doubt: it cannot go on.
     pub(crate) broken: Rc<Notify>,
     /// Told whenever there is a question for control.
     pub(crate) asked: Rc<Notify>,
@@ -55,6 +57,8 @@ struct State {
     flusher: Option<Waker>,
     /// The core was touched since the last flush.
     open: bool,
+    /// A panic has left the core in doubt: it is not called any more.
+    doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +93,7 @@ impl Worker {
                 mesh: vec![0; MESH_READ].into_boxed_slice(),
                 flusher: None,
                 open: false,
+                doubtful: false,
             })),
             ended: Rc::new(Notify::new()),
             broken: Rc::new(Notify::new()),
@@ -101,7 +106,8 @@ impl Worker {
         let id = {
             let mut state = self.state.borrow_mut();
             state.touch();
-            let Some(id) = state.core.accept(accepted) else {
+            let accept = |state: &mut State| state.core.accept(accepted);
+            let Some(Some(id)) = self.guarded(&mut state, accept) else {
                 return;
             };
             state.place(id, stream, Phase::Open);
@@ -130,7 +136,7 @@ impl Worker {
             state.touch();
         }
         for id in broken {
-            state.core.reset(id);
+            self.guarded(&mut state, |state| state.core.reset(id));
         }
     }
 
@@ -156,8 +162,19 @@ impl Worker {
                 slot => *slot = Some(cx.waker().clone()),
             }
             loop {
-                if state.open {
-                    self.turn(&mut state);
+                // A turn that panicked goes on without whom it was for, but not for ever.
+                let mut panics = 0;
+                while state.open && !state.doubtful {
+                    if self.guarded(&mut state, |state| self.turn(state)).is_none() {
+                        panics += 1;
+                    }
+                    if panics > PANICS_A_TURN {
+                        state.doubtful = true;
+                        self.broken.notify_one();
+                    }
+                }
+                if state.doubtful {
+                    return Poll::Pending;
                 }
                 if !poll_alarm(alarm.as_mut(), &mut armed, state.core.deadline(), cx) {
                     return Poll::<()>::Pending;
@@ -166,6 +183,24 @@ impl Worker {
             }
         })
         .await;
+    }
+
+    /// Calls the core on behalf of one connection. A panic ends that connection; if that is not enough, it ends the worker.
+    fn guarded<T>(&self, state: &mut State, call: impl FnOnce(&mut State) -> T) -> Option<T> {
+        if state.doubtful {
+            return None;
+        }
+        // What a panic leaves half done is given up by `recover`.
+        if let Ok(value) = catch_unwind(AssertUnwindSafe(|| call(state))) {
+            return Some(value);
+        }
+        let recovered = catch_unwind(AssertUnwindSafe(|| state.core.recover()));
+        state.touch();
+        if !matches!(recovered, Ok(Ok(()))) {
+            state.doubtful = true;
+            self.broken.notify_one();
+        }
+        None
     }
 
     fn turn(&self, state: &mut State) {
@@ -238,10 +273,14 @@ impl Worker {
     fn start(&self, id: ConnId) {
         let worker = self.clone();
         tokio::task::spawn_local(poll_fn(move |cx| {
-            let poll = AssertUnwindSafe(|| worker.state.borrow_mut().poll(id, cx));
-            catch_unwind(poll).unwrap_or_else(|_| {
-                worker.broken.notify_one();
-                Poll::Ready(())
+            let mut state = worker.state.borrow_mut();
+            let polled = worker.guarded(&mut state, |state| state.poll(id, cx));
+            polled.unwrap_or_else(|| {
+                // It is asked again, to find that its socket is gone.
+                if !state.doubtful {
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
             })
         }));
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Core;
 use super::conns::{Conn, Effect, Role};
 use super::exchange::{Carries, End, Exchange, Last, Side};
+use super::recover::Work;
 use super::timers::Timer;
 use crate::connect::pool::PoolKey;
 use crate::connect::tcp::ConnectSpec;
@@ -64,8 +65,10 @@ impl Core {
         self.detect_again();
         self.barren.clear();
         for id in std::mem::take(&mut self.waiting) {
+            self.work = Work::Exchange(id);
             self.decide(id);
         }
+        self.work = Work::Nobody;
     }
 
     /// Control has not said in time.

@@ -93,10 +93,12 @@ impl Core {
         let now = u64::try_from(elapsed).unwrap_or(u64::MAX);
         let mut at = 0;
         while let Some(link) = self.links.table.get_mut(id) {
-            match link
+            link.speaking = true;
+            let heard = link
                 .codec
-                .receive(now, &plain[at..], &mut list, &mut link.out)
-            {
+                .receive(now, &plain[at..], &mut list, &mut link.out);
+            link.speaking = false;
+            match heard {
                 Ok(received) => {
                     at += received.taken;
                     let Some(event) = received.event else { break };

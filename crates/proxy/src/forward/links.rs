@@ -48,6 +48,8 @@ pub(super) struct Link {
     /// A client was told to leave at this time, and may not have heard it.
     pub(super) warned: Option<Instant>,
     pub(super) dirty: bool,
+    /// Its codec is at work: what a panic leaves of that is not to be read by a peer.
+    pub(super) speaking: bool,
     /// Exchanges that wait until the unwritten bytes are fewer.
     pub(super) starved: Vec<Id<Exchange>>,
     /// Resets since the last sweep, and those that wait for the next: another proxy bears only so many.
@@ -329,6 +331,7 @@ impl Core {
             heard: self.now,
             used: self.now,
             pinged: false,
+            speaking: false,
         });
         if let Some(conn) = self.conns.get_mut(conn) {
             conn.role = Role::Link(link);

@@ -6,6 +6,7 @@
 use super::Core;
 use super::conns::{HIGH, Hold, KEEP};
 use super::links::{Link, Proxy, With};
+use super::recover::Work;
 use crate::table::{ConnId, LinkId};
 
 impl Link {
@@ -39,6 +40,7 @@ impl Core {
         let mut sealing = std::mem::take(&mut self.links.sealing);
         std::mem::swap(&mut sealing, &mut self.links.dirty);
         for id in sealing.drain(..) {
+            self.work = Work::Link(id);
             self.seal_one(id);
         }
         self.links.sealing = sealing;

@@ -94,8 +94,12 @@ impl Core {
         }
         let end = exchange.ends_with_head();
         let fields = exchange.message_head();
-        link.codec
-            .open_stream(id.to_bits(), fields, end, &mut link.out)
+        link.speaking = true;
+        let opened = link
+            .codec
+            .open_stream(id.to_bits(), fields, end, &mut link.out);
+        link.speaking = false;
+        opened
     }
 
     fn open_on_mesh(
@@ -121,7 +125,8 @@ impl Core {
         let hop = [Some(authority), dialled, Some(source)];
         let hop = hop.into_iter().flatten();
         let (codec, out) = (&mut link.codec, &mut link.out);
-        match exchange.carries {
+        link.speaking = true;
+        let opened = match exchange.carries {
             Carries::Http => {
                 let bytes = &exchange.replay[..exchange.request_head.length];
                 let head = &self.request;
@@ -159,7 +164,9 @@ impl Core {
                 let fields = fields.chain(protocol).chain(name);
                 codec.open_stream(id.to_bits(), fields, false, out)
             }
-        }
+        };
+        link.speaking = false;
+        opened
     }
 
     /// Names the exchange that a peer's stream began.
@@ -184,7 +191,9 @@ impl Core {
             of.starved.push(id);
             return 0;
         }
+        of.speaking = true;
         let taken = of.codec.send_data(stream, bytes, end, &mut of.out);
+        of.speaking = false;
         self.link_mark(link);
         taken
     }
@@ -370,7 +379,9 @@ impl Core {
 
     fn on_link(&mut self, id: LinkId, say: impl FnOnce(&mut Link)) {
         if let Some(link) = self.links.get_mut(id) {
+            link.speaking = true;
             say(link);
+            link.speaking = false;
             self.link_mark(id);
         }
     }

@@ -2,6 +2,7 @@
 //! The core alone: two of them with the network between played in memory, where every split, order and back-pressure is drawn at
 //! random. What goes in at one end comes out at the other, once, in order, whatever is drawn.
 
+mod panics;
 mod sim;
 
 use std::time::Duration;

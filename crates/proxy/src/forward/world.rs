@@ -15,6 +15,7 @@ use super::conns::{Conns, Role};
 use super::deadlines::Deadlines;
 use super::exchange::{Carries, Exchange};
 use super::links::Links;
+use super::recover::Work;
 use super::report::Recent;
 use super::timers::{Timer, Timers};
 use super::{Core, Settings};
@@ -59,6 +60,8 @@ impl Core {
             sweeping: false,
             draining: false,
             parted: false,
+            work: Work::Nobody,
+            news: false,
         }
     }
 
@@ -66,13 +69,13 @@ impl Core {
     pub fn learn(&mut self, snapshot: Arc<Snapshot>) {
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.withdraw(&before);
-        self.decide_waiting();
+        self.news = true;
     }
 
     /// There is a new certificate. What is open goes on with the old one; new streams take the new one.
     pub fn renew(&mut self, credentials: Credentials) {
         self.mesh_renew(credentials);
-        self.decide_waiting();
+        self.news = true;
     }
 
     /// Stops: nothing new is accepted, what is open may end.

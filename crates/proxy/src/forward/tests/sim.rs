@@ -521,6 +521,24 @@ impl Sim {
             .map(|(client, server)| (&self.apps[*client], &self.apps[*server]))
     }
 
+    /// One of the two cores.
+    pub(super) fn core(&mut self, which: usize) -> &mut Core {
+        &mut self.cores[which]
+    }
+
+    /// Which clients' connections are no longer held by a core.
+    pub(super) fn ended(&self) -> impl Iterator<Item = bool> {
+        self.pairs().map(|(client, _)| {
+            let of = |link: &&Link| {
+                link.ends.iter().any(
+                    |end| matches!(end, Place::App(app) if std::ptr::eq(&self.apps[*app], client)),
+                )
+            };
+            let link = self.links.iter().find(of);
+            link.is_none_or(|link| link.ends.contains(&Place::Gone))
+        })
+    }
+
     pub(super) fn clients(&self) -> impl Iterator<Item = &App> {
         self.pairs().map(|(client, _)| client)
     }
