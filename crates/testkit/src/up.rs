@@ -41,6 +41,9 @@ const SHOP: &[(&str, &str)] = shop![
     "40-load.yaml",
 ];
 
+/// Where the manifests of a test lie, below its own directory.
+const MANIFESTS: &str = "manifests";
+
 /// Pods of the shop.
 pub const SHOP_PODS: usize = 7;
 
@@ -104,7 +107,7 @@ impl Up {
         let programs = Programs::find()?;
         // Short, because the paths of sockets are.
         let dir = tempfile::Builder::new().prefix("m").tempdir_in("/tmp")?;
-        let manifests = dir.path().join("manifests");
+        let manifests = dir.path().join(MANIFESTS);
         fs::create_dir(&manifests)?;
         let demo = programs.path("maille-demo");
         for (file, text) in files {
@@ -129,6 +132,11 @@ impl Up {
             dir,
             child,
         })
+    }
+
+    /// The manifests that it was given.
+    pub fn manifests(&self) -> PathBuf {
+        self.dir.path().join(MANIFESTS)
     }
 
     /// Its state directory.

@@ -132,7 +132,7 @@ async fn two_names_side_by_side() {
 async fn one_name_only_once() {
     let mut up = Up::shop("a", QUIET).unwrap();
     up.ready(SHOP_PODS).await.unwrap();
-    let manifests = up.state().join("manifests");
+    let manifests = up.manifests();
     let twice = up
         .maille(&["up", manifests.to_str().unwrap()])
         .output()
