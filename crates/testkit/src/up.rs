@@ -37,6 +37,10 @@ const SHOP: &[(&str, &str)] = shop![
     "21-ledger.yaml",
     "22-cart.yaml",
     "23-legacy.yaml",
+    "24-rates.yaml",
+    "25-chat.yaml",
+    "26-post.yaml",
+    "27-vault.yaml",
     "30-front.yaml",
     "40-load.yaml",
 ];
@@ -45,7 +49,7 @@ const SHOP: &[(&str, &str)] = shop![
 const MANIFESTS: &str = "manifests";
 
 /// Pods of the shop.
-pub const SHOP_PODS: usize = 7;
+pub const SHOP_PODS: usize = 11;
 
 /// What the load generator of the shop does once everything answers.
 #[derive(Debug, Clone, Copy)]

@@ -4,9 +4,8 @@
 //! Must never send a line twice. Read `ledger.rs` next.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use http::Request;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -15,18 +14,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{self, DEADLINE};
-use crate::ledger::{FAREWELL, read_line, write_line};
+use crate::idle::Idle;
+use crate::ledger::add;
 use crate::server::Role;
-
-/// Idle connections kept.
-const MAX_IDLE: usize = 64;
 
 /// The cart role.
 #[derive(Debug)]
 pub(crate) struct Cart {
     marker: String,
     ledger: String,
-    idle: Mutex<Vec<BufStream<TcpStream>>>,
+    idle: Idle<TcpStream>,
     /// Whether the ledger was there once.
     started: AtomicBool,
 }
@@ -37,13 +34,13 @@ impl Cart {
         Self {
             marker,
             ledger,
-            idle: Mutex::new(Vec::new()),
+            idle: Idle::new(),
             started: AtomicBool::new(false),
         }
     }
 
     async fn book(&self) -> anyhow::Result<String> {
-        let mut line = match self.take() {
+        let mut line = match self.idle.take() {
             Some(line) => line,
             None => {
                 let socket = TcpStream::connect(&self.ledger).await;
@@ -52,42 +49,11 @@ impl Cart {
                 BufStream::new(socket)
             }
         };
-        write_line(&mut line, &format!("ADD 1 {}", self.marker)).await?;
-        let mut leaving = false;
-        loop {
-            let answer = read_line(&mut line)
-                .await?
-                .context("the ledger closed without an answer")?;
-            if answer == FAREWELL {
-                leaving = true;
-                continue;
-            }
-            ensure!(answer.contains(&self.marker), "ledger said {answer:?}");
-            if !leaving {
-                self.keep(line);
-            }
-            return Ok(answer);
+        let (answer, leaving) = add(&mut line, &self.marker).await?;
+        if !leaving {
+            self.idle.keep(line);
         }
-    }
-
-    fn take(&self) -> Option<BufStream<TcpStream>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(line) = idle.pop() {
-            // Anything to read on an idle connection is a farewell or its end: never use it again.
-            let mut byte = [0];
-            let quiet = line.get_ref().try_read(&mut byte);
-            if quiet.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock) {
-                return Some(line);
-            }
-        }
-        None
-    }
-
-    fn keep(&self, line: BufStream<TcpStream>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MAX_IDLE {
-            idle.push(line);
-        }
+        Ok(answer)
     }
 }
 

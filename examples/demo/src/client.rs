@@ -56,11 +56,6 @@ impl Pool {
             .with_context(|| format!("{}{path}", self.to))
     }
 
-    /// Waits until something serves there.
-    pub(crate) async fn served(&self) {
-        served(&self.to).await;
-    }
-
     async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<String> {
         let mut connection = match self.take().await {
             Some(connection) => connection,
@@ -116,15 +111,23 @@ pub(crate) fn request(
         .context("failed to build the request")
 }
 
+/// The name of those that are ready behind `to` (`host:port`): of the headless service `HOST-ready`. An address has none
+/// but itself.
+pub(crate) fn ready_name(to: &str) -> String {
+    match to.rsplit_once(':') {
+        Some((host, port)) if host.parse::<IpAddr>().is_err() => format!("{host}-ready:{port}"),
+        _ => to.to_owned(),
+    }
+}
+
 /// Waits until something serves behind `to` (`host:port`): until the headless service `HOST-ready` has an address, and `to`
 /// takes a connection. So no request is sent that nobody could answer, whoever carries it.
 pub(crate) async fn served(to: &str) {
-    let (host, port) = to.rsplit_once(':').unwrap_or((to, "0"));
-    if host.parse::<IpAddr>().is_ok() {
-        // An address has no such name: whoever gives one knows that it is served.
+    let ready = ready_name(to);
+    if ready == to {
+        // Whoever gives an address knows that it is served.
         return;
     }
-    let ready = format!("{host}-ready:{port}");
     let mut tick = interval(Duration::from_millis(50));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -34,7 +34,7 @@ pub(crate) struct Options {
         long,
         env = "LOAD_PATHS",
         value_delimiter = ',',
-        default_value = "/,POST:/cart,/,/reviews"
+        default_value = "/,POST:/cart,/,/reviews,/rates,/chat,/post,/vault"
     )]
     path: Vec<String>,
     /// Requests a second.

@@ -8,13 +8,18 @@
 
 mod cart;
 mod catalog;
+mod chat;
 mod client;
 mod front;
+mod idle;
 mod ledger;
 mod legacy;
 mod load;
+mod post;
+mod rates;
 mod server;
 mod stop;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -48,19 +53,12 @@ struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Role {
-    /// The page that customers load: asks catalog, cart and reviews.
+    /// The page that customers load: asks all others, each in its protocol.
     Front {
         #[command(flatten)]
         common: Common,
-        /// host:port of the catalog.
-        #[arg(long, default_value = "catalog:8080")]
-        catalog: String,
-        /// host:port of the cart.
-        #[arg(long, default_value = "cart:8080")]
-        cart: String,
-        /// host:port of the reviews, which an old workload outside the mesh answers.
-        #[arg(long, default_value = "legacy:8080")]
-        legacy: String,
+        #[command(flatten)]
+        behind: front::Behind,
     },
     /// What is for sale.
     Catalog {
@@ -88,6 +86,29 @@ enum Role {
         #[arg(long, default_value = "catalog:8080")]
         catalog: String,
     },
+    /// gRPC in its four kinds.
+    Rates {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// WebSocket.
+    Chat {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// A line protocol over TCP in which the server speaks first.
+    Post {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// TLS of its own; the certificate is handed out on `--port`.
+    Vault {
+        #[command(flatten)]
+        common: Common,
+        /// Port of the TLS.
+        #[arg(long, default_value_t = 8443)]
+        tls_port: u16,
+    },
     /// An open-loop load generator.
     Load(load::Options),
 }
@@ -107,19 +128,8 @@ fn main() -> anyhow::Result<ExitCode> {
 async fn run(role: Role) -> anyhow::Result<ExitCode> {
     let stop = Stop::on_sigterm()?;
     match role {
-        Role::Front {
-            common,
-            catalog,
-            cart,
-            legacy,
-        } => {
-            let marker = common.marker.clone();
-            let front = front::Front::new(
-                marker.clone(),
-                Pool::new(catalog, marker.clone()),
-                Pool::new(cart, marker.clone()),
-                Pool::new(legacy, marker),
-            );
+        Role::Front { common, behind } => {
+            let front = front::Front::new(common.marker, behind)?;
             server::serve(common.port, front, stop).await?;
         }
         Role::Catalog { common } => {
@@ -135,6 +145,12 @@ async fn run(role: Role) -> anyhow::Result<ExitCode> {
             let pool = Pool::new(catalog, common.marker.clone());
             let legacy = legacy::Legacy::new(common.marker, pool);
             server::serve(common.port, legacy, stop).await?;
+        }
+        Role::Rates { common } => rates::serve(common.port, common.marker, stop).await?,
+        Role::Chat { common } => chat::serve(common.port, common.marker, stop).await?,
+        Role::Post { common } => post::serve(common.port, common.marker, stop).await?,
+        Role::Vault { common, tls_port } => {
+            vault::serve(common.port, tls_port, common.marker, stop).await?;
         }
         Role::Load(options) => return load::run(options, stop).await,
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The HTTP server that every HTTP role uses: `/ready`, and the role's own answers.
+//! The listener that every role uses, and the HTTP server of those that speak it: `/ready`, and the role's own answers.
 //!
 //! Must never close a connection whose client was not told. Read a role (`catalog.rs`) next.
 
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::stop::{Phase, Stop};
 
 /// How long open exchanges may take once the role closes.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Connections served at once; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
@@ -42,9 +42,20 @@ pub(crate) trait Role: Send + Sync + 'static {
 }
 
 /// Serves `role` on every address, IPv4 and IPv6, until `stop`.
-pub(crate) async fn serve<R: Role>(port: u16, role: R, mut stop: Stop) -> anyhow::Result<()> {
-    let listener = listen(port).await?;
+pub(crate) async fn serve<R: Role>(port: u16, role: R, stop: Stop) -> anyhow::Result<()> {
     let role = Arc::new(role);
+    each(listen(port).await?, stop, move |socket, stop| {
+        connection(socket, Arc::clone(&role), stop)
+    })
+    .await
+}
+
+/// Runs `work` for each connection, until the role closes; then what is left has a moment for its last words.
+pub(crate) async fn each<F, W>(listener: TcpListener, mut stop: Stop, work: F) -> anyhow::Result<()>
+where
+    F: Fn(TcpStream, Stop) -> W,
+    W: Future<Output: Send> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -52,7 +63,9 @@ pub(crate) async fn serve<R: Role>(port: u16, role: R, mut stop: Stop) -> anyhow
         tokio::select! {
             accepted = listener.accept(), if room => {
                 let (socket, _) = accepted.context("failed to accept a connection")?;
-                connections.spawn(connection(socket, Arc::clone(&role), stop.clone()));
+                // Nagle's algorithm would add its delay to every latency that the example shows.
+                let _ = socket.set_nodelay(true);
+                connections.spawn(work(socket, stop.clone()));
             }
             _ = connections.join_next(), if !room => {}
             () = stop.reached(Phase::Closing) => break,
@@ -75,8 +88,6 @@ pub(crate) async fn listen(port: u16) -> anyhow::Result<TcpListener> {
 }
 
 async fn connection<R: Role>(socket: TcpStream, role: Arc<R>, mut stop: Stop) {
-    // Nagle's algorithm would add its delay to every latency that the example shows.
-    let _ = socket.set_nodelay(true);
     let phase = stop.clone();
     let service = hyper::service::service_fn(move |request| {
         let (role, phase) = (Arc::clone(&role), phase.clone());

@@ -63,6 +63,10 @@ fn the_demo_is_good() {
         ("front", "catalog"),
         ("front", "cart"),
         ("cart", "ledger"),
+        ("front", "rates"),
+        ("front", "chat"),
+        ("front", "post"),
+        ("front", "vault"),
     ] {
         let is = |edge: &&Value| {
             edge["from"] == format!("loom/{from}") && edge["to"] == format!("loom/{to}")

@@ -29,6 +29,10 @@ const FILES: &[(&str, &str)] = files![
     "21-ledger.yaml",
     "22-cart.yaml",
     "23-legacy.yaml",
+    "24-rates.yaml",
+    "25-chat.yaml",
+    "26-post.yaml",
+    "27-vault.yaml",
     "30-front.yaml",
     "40-load.yaml",
 ];
