@@ -48,8 +48,16 @@ const SHOP: &[(&str, &str)] = shop![
 /// Where the manifests of a test lie, below its own directory.
 const MANIFESTS: &str = "manifests";
 
+/// Those of which the shop of a test runs two, so that one can be replaced as none can be that stands alone.
+const TWICE: &[&str] = &[
+    "24-rates.yaml",
+    "25-chat.yaml",
+    "26-post.yaml",
+    "27-vault.yaml",
+];
+
 /// Pods of the shop.
-pub const SHOP_PODS: usize = 11;
+pub const SHOP_PODS: usize = 15;
 
 /// What the load generator of the shop does once everything answers.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +108,10 @@ impl Up {
         );
         let mut files: Vec<(&str, String)> = SHOP
             .iter()
-            .map(|(name, text)| (*name, (*text).to_owned()))
+            .map(|(name, text)| match TWICE.contains(name) {
+                true => (*name, text.replace("replicas: 1", "replicas: 2")),
+                false => (*name, (*text).to_owned()),
+            })
             .collect();
         files.push(("10-settings.yaml", map));
         Self::start(name, &files)

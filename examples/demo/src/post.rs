@@ -37,6 +37,8 @@ pub(crate) async fn serve(port: u16, marker: String, stop: Stop) -> anyhow::Resu
     .await
 }
 
+// === impl Post ===
+
 impl Post {
     async fn answer(&self, socket: TcpStream, mut stop: Stop) -> anyhow::Result<()> {
         let mut line = BufStream::new(socket);
