@@ -102,7 +102,10 @@ impl Chat {
 
     /// Says something and gives the answer.
     pub(crate) async fn visit(&self) -> anyhow::Result<String> {
-        let fresh = self.visits.fetch_add(1, Ordering::Relaxed) % FRESH == 0;
+        let fresh = self
+            .visits
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(FRESH);
         let said = async {
             match fresh {
                 true => self.say_once().await,

@@ -89,10 +89,16 @@ impl Front {
             served(&behind.post),
             served(&behind.vault),
         );
-        self.catalog.ask(Method::GET, "/items").await?;
-        for path in ["/cart", "/reviews", "/rates", "/chat", "/post", "/vault"] {
-            self.more(Method::GET, path).await?;
-        }
+        let page = |path| self.more(Method::GET, path);
+        tokio::try_join!(
+            self.catalog.ask(Method::GET, "/items"),
+            page("/cart"),
+            page("/reviews"),
+            page("/rates"),
+            page("/chat"),
+            page("/post"),
+            page("/vault"),
+        )?;
         Ok(())
     }
 
@@ -122,7 +128,7 @@ impl Role for Front {
 
     /// Ready once everything behind it has answered once; after that it stays ready, whatever happens to the others.
     async fn ready(&self) -> bool {
-        if !self.started.load(Ordering::Relaxed) && self.meet().await.is_ok() {
+        if !self.started.load(Ordering::Relaxed) && Box::pin(self.meet()).await.is_ok() {
             self.started.store(true, Ordering::Relaxed);
         }
         self.started.load(Ordering::Relaxed)

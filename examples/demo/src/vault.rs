@@ -124,7 +124,10 @@ impl Vault {
     }
 
     async fn put(&self) -> anyhow::Result<String> {
-        let fresh = self.visits.fetch_add(1, Ordering::Relaxed) % FRESH == 0;
+        let fresh = self
+            .visits
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(FRESH);
         let kept = if fresh { None } else { self.idle.take() };
         let mut line = match kept {
             Some(line) => line,
