@@ -66,17 +66,20 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
             }
         }
         "gen" => generate(rest)?,
-        "bench" => Cmd::new("cargo")
-            .args([
-                "run",
-                "--release",
-                "--quiet",
-                "--package",
-                "maille-bench",
-                "--",
-            ])
-            .args(rest)
-            .run()?,
+        "bench" => {
+            machine::prepare(machine::BENCH)?;
+            Cmd::new("cargo")
+                .args([
+                    "run",
+                    "--release",
+                    "--quiet",
+                    "--package",
+                    "maille-bench",
+                    "--",
+                ])
+                .args(rest)
+                .run()?;
+        }
         "fmt" => Cmd::new("cargo").args(["fmt", "--all"]).args(rest).run()?,
         "lint" => lint()?,
         "help" | "-h" | "--help" => shell::print(HELP)?,
