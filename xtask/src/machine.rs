@@ -84,6 +84,7 @@ pub(crate) fn prepare(needs: &[Need]) -> anyhow::Result<()> {
         Cmd::new("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .args(args)
+            .aside()
             .run()
     };
     // A stale index is the usual reason for a package that cannot be fetched; a broken mirror is said by the second.

@@ -43,6 +43,8 @@ pub(crate) struct Cmd {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
+    /// Whether what it says goes to standard error.
+    aside: bool,
 }
 
 impl Cmd {
@@ -53,6 +55,7 @@ impl Cmd {
             args: Vec::new(),
             env: Vec::new(),
             dir: None,
+            aside: false,
         }
     }
 
@@ -76,6 +79,12 @@ impl Cmd {
         self
     }
 
+    /// What it says is for people, never part of this program's result: it goes to standard error.
+    pub(crate) fn aside(mut self) -> Self {
+        self.aside = true;
+        self
+    }
+
     /// As somebody would type it.
     pub(crate) fn text(&self) -> String {
         let words = std::iter::once(&self.program).chain(&self.args);
@@ -88,6 +97,9 @@ impl Cmd {
         let mut command = Command::new(&self.program);
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
+        }
+        if self.aside {
+            command.stdout(Stdio::from(std::io::stderr()));
         }
         command
             .args(&self.args)
@@ -125,5 +137,18 @@ impl Cmd {
             bail!("{} failed: {}", self.text(), output.status);
         }
         Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_aside_is_no_part_of_the_result() {
+        let echo = |cmd: Cmd| cmd.command().output().map(|out| out.stdout);
+        let hello = Cmd::new("echo").args(["hello"]);
+        assert_eq!(echo(hello.clone()).unwrap(), b"hello\n");
+        assert_eq!(echo(hello.aside()).unwrap(), b"");
     }
 }

@@ -21,6 +21,8 @@ use maille_wire::discovery::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse
 use maille_wire::v1::certificates_server::{Certificates, CertificatesServer};
 use maille_wire::v1::{SignRequest, SignResponse};
 use maille_wire::{Kind, Resource};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
@@ -165,11 +167,8 @@ impl Proxy {
     }
 
     fn terminate(mut self) -> i32 {
-        let kill = Command::new("kill")
-            .args(["-TERM", &self.0.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(kill.success());
+        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let id = self.0.id();
         std::thread::scope(|scope| {
