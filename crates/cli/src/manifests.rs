@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use maille_manifest::{Loaded, ManifestError, Object, to_json};
+use maille_manifest::changes::ObjectKey;
+use maille_manifest::{Loaded, ManifestError, Object, object_json};
 
 use crate::failure::Expected;
 use crate::screen::Screen;
@@ -50,27 +51,15 @@ fn taken(
     }
 }
 
-/// Writes each object to a file of its own in `dir`, which must not exist, in the order they have.
+/// Writes each object to a file of its own in `dir`, which must not exist.
 pub(crate) fn write(objects: &[Object], dir: &Path) -> anyhow::Result<()> {
     fs::create_dir(dir).with_context(|| format!("failed to make {}", dir.display()))?;
-    for (number, object) in objects.iter().enumerate() {
-        let name = format!("{number:04}-{}.json", object.kind().to_lowercase());
-        let path = dir.join(name);
-        fs::write(&path, json(object))
+    for object in objects {
+        let path = dir.join(ObjectKey::of(object).file());
+        fs::write(&path, object_json(object))
             .with_context(|| format!("failed to write {}", path.display()))?;
     }
     Ok(())
-}
-
-fn json(object: &Object) -> Vec<u8> {
-    match object {
-        Object::Namespace(object) => to_json(object),
-        Object::ServiceAccount(object) => to_json(object),
-        Object::Deployment(object) => to_json(object.as_ref()),
-        Object::Pod(object) => to_json(object.as_ref()),
-        Object::Service(object) => to_json(object),
-        Object::ConfigMap(object) => to_json(object),
-    }
 }
 
 /// How many pods `objects` ask for.
@@ -85,6 +74,8 @@ pub(crate) fn pods(objects: &[Object]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use maille_manifest::changes::changes;
+
     use super::*;
     use crate::args::Global;
 
@@ -104,6 +95,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("manifests");
         write(&objects, &dir).unwrap();
-        assert_eq!(read(&[dir], screen).unwrap(), objects);
+        assert_eq!(changes(&read(&[dir], screen).unwrap(), &objects), []);
     }
 }

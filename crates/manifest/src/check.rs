@@ -10,6 +10,7 @@ use crate::walk::{Report, suggest};
 use crate::yaml::Node;
 
 mod pod;
+mod rollout;
 
 /// An object and where it was written.
 #[derive(Debug)]
@@ -68,6 +69,7 @@ pub(crate) fn objects(sources: &[Source], report: &mut Report) {
                     let expected = "short enough: its pods' names add 16 letters, and a host name has at most 63";
                     place.fail("metadata.name", Problem::Malformed { value, expected });
                 }
+                rollout::check(&mut place, &deployment.spec);
                 let annotations = &template.metadata.annotations;
                 pod::marks(&mut place, "spec.template.metadata", annotations);
                 pod::check(&mut place, "spec.template.spec", &template.spec, &known);

@@ -5,9 +5,11 @@
 //! meaning if it were ignored. `kinds.rs` holds the same for whole kinds. `walk.rs` reads the tables.
 
 mod kinds;
+mod rollout;
 mod texts;
 
 pub(crate) use kinds::{KINDS, KindRule};
+use rollout::STRATEGY;
 use texts::{
     ABSOLUTE_PATH, ANY, CONFIG_KEY, DNS_NAME, ENV_NAME, HTTP_TOKEN, IP_FAMILY, IP_FAMILY_POLICY,
     IP_OR_NONE, LABEL, LABEL_KEY, LABEL_VALUE, NAME, PORT_NAME, RELATIVE_PATH, SERVICE_TYPE,
@@ -45,6 +47,8 @@ pub(crate) enum Type {
     /// From, to.
     Int(u32, u32),
     PortOrName,
+    /// A number or a percentage.
+    Amount,
     Object(&'static [Field]),
     List(&'static Self),
     /// Keys, values.
@@ -81,7 +85,8 @@ const ONE_MACHINE: Rule = Warn("there is one machine to choose");
 const NO_IMAGES: Rule = Warn("no image is pulled: containers are processes of this machine");
 const NO_CGROUPS: Rule = Warn("resources are not limited on one machine");
 const OWN_USER: Rule = Warn("containers run as whoever runs maille, with no more rights");
-const NO_ROLLOUT: Rule = Warn("pods are not rolled out step by step");
+const NO_HISTORY: Rule =
+    Warn("a rollout goes on until it is done, and there is no way back but the older file");
 const OUTSIDE: Rule = Warn("services are reached from pods only");
 const NO_SECRETS: Rule = Refuse("Secrets are not read; use a ConfigMap");
 const NO_STORAGE: Rule = Refuse("volumes are configMap and emptyDir only");
@@ -172,10 +177,10 @@ const DEPLOYMENT_SPEC: &[Field] = &[
         Take(Object(POD_TEMPLATE)),
         "say what its pods look like",
     ),
-    f("strategy", NO_ROLLOUT),
-    f("minReadySeconds", NO_ROLLOUT),
-    f("revisionHistoryLimit", NO_ROLLOUT),
-    f("progressDeadlineSeconds", NO_ROLLOUT),
+    f("strategy", Take(Object(STRATEGY))),
+    f("minReadySeconds", Take(Int(0, 3600))),
+    f("revisionHistoryLimit", NO_HISTORY),
+    f("progressDeadlineSeconds", NO_HISTORY),
     f(
         "paused",
         Only(&["false"], "a Deployment runs as soon as it is read"),

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::objects::{ConfigMap, Deployment, Namespace, Pod, Service, ServiceAccount};
+use crate::objects::{ConfigMap, Deployment, Namespace, Object, Pod, Service, ServiceAccount};
 
 /// An object with a kind of its own.
 pub trait Resource: Serialize + DeserializeOwned {
@@ -61,6 +61,18 @@ pub fn to_json<T: Resource>(object: &T) -> Vec<u8> {
         reason = "keys are strings and no value has a fallible serialisation"
     )]
     join().expect("objects are always serialisable")
+}
+
+/// Any object, as [`to_json`] writes its kind.
+pub fn object_json(object: &Object) -> Vec<u8> {
+    match object {
+        Object::Namespace(object) => to_json(object),
+        Object::ServiceAccount(object) => to_json(object),
+        Object::Deployment(object) => to_json(object.as_ref()),
+        Object::Pod(object) => to_json(object.as_ref()),
+        Object::Service(object) => to_json(object),
+        Object::ConfigMap(object) => to_json(object),
+    }
 }
 
 /// Reads one object.

@@ -10,6 +10,8 @@
 
 /// Service addresses, chosen the same way by everyone who reads the same manifests.
 pub mod addresses;
+/// What differs between two sets of objects.
+pub mod changes;
 mod check;
 mod error;
 mod families;
@@ -28,7 +30,7 @@ mod walk;
 mod yaml;
 
 pub use error::{ManifestError, Problem, Warning};
-pub use json::{FromJsonError, Resource, from_json, to_json};
+pub use json::{FromJsonError, Resource, from_json, object_json, to_json};
 pub use load::{Loaded, load, load_text};
 pub use objects::{
     ConfigMap, Deployment, Namespace, Object, ObjectMeta, Pod, PodTemplate, Service, ServiceAccount,

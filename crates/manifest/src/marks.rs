@@ -11,3 +11,5 @@ pub const INJECT: &str = "maille.io/inject";
 pub const CAPTURE: &str = "maille.io/capture";
 /// Annotation with which people switch a pod's access log on: `json`, `text` or `off`.
 pub const ACCESS_LOG: &str = "maille.io/access-log";
+/// Annotation of a template with the time of its last restart, which kubectl writes too.
+pub const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// Pods, templates, containers, probes, volumes and the status that a runner writes.
 pub mod pod;
+/// How a Deployment replaces its pods.
+pub mod rollout;
 /// Services and their ports.
 pub mod service;
 
@@ -21,6 +23,7 @@ pub use pod::{
     ContainerPort, EmptyDir, EnvFrom, EnvVar, EnvVarSource, FieldRef, HttpGet, HttpHeader, Pod,
     PodIp, PodSpec, PodStatus, PodTemplate, Probe, TcpSocket, TemplateMeta, Volume, VolumeMount,
 };
+pub use rollout::{Amount, Bounds, RollingUpdate, Strategy, StrategyType};
 pub use service::{IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceSpec, ServiceType};
 
 /// Labels and annotations, and the data of a ConfigMap.
@@ -78,6 +81,7 @@ pub struct Deployment {
 
 /// What a Deployment keeps running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DeploymentSpec {
     /// How many pods.
     #[serde(default = "one")]
@@ -86,6 +90,12 @@ pub struct DeploymentSpec {
     pub selector: LabelSelector,
     /// What they look like.
     pub template: PodTemplate,
+    /// How it replaces them.
+    #[serde(default, skip_serializing_if = "Strategy::is_default")]
+    pub strategy: Strategy,
+    /// How long a pod must have been ready to count as available.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_ready_seconds: u32,
 }
 
 /// Equality on labels; every entry must match.
@@ -385,4 +395,8 @@ mod optional_name {
 
 fn one() -> u32 {
     1
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{ManifestError, Problem, Warning};
 use crate::fields::{Field, Rule, Type};
+use crate::objects::Amount;
 use crate::yaml::{Data, Entry, Node};
 
 /// No more errors than this are given: the rest is noise.
@@ -154,6 +155,10 @@ impl<'a> Walk<'a> {
                 }
                 Value::from(text.as_str())
             }
+            (Type::Amount, Data::Int(_)) => self.integer(node, &node.data, 0, 200),
+            (Type::Amount, Data::Text(text)) if Amount::percent(text).is_some() => {
+                Value::from(text.as_str())
+            }
             (Type::Object(fields), _) => self.object(node, fields),
             (Type::List(item), Data::List(items)) => {
                 let mut list = Vec::new();
@@ -181,6 +186,9 @@ impl<'a> Walk<'a> {
             (Type::Bool, _) => self.mistyped(node, "true or false"),
             (Type::Text(_), _) => self.mistyped(node, "text"),
             (Type::PortOrName, _) => self.mistyped(node, "a port or a port's name"),
+            (Type::Amount, _) => {
+                self.mistyped(node, "a number of pods, or a percentage such as \"25%\"")
+            }
             (Type::List(_), _) => self.mistyped(node, "a list"),
             (Type::Map(..), _) => self.mistyped(node, "a map of text"),
         }

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The runner's own API: HTTP/1.1 on a 0600 unix socket, for `maille` and the tests. Pods by what they run as, and orders.
+//! The runner's own API: HTTP/1.1 on a 0600 unix socket, for `maille` and the tests. What runs, and orders.
 //!
 //! | request | does |
 //! |---|---|
 //! | `GET /v1/pods` | the pods with the pids of proxy and containers, and control's |
+//! | `GET /v1/objects` | every object as it runs, pods and Deployments with their status, as Kubernetes writes them |
+//! | `POST /v1/apply` | takes new manifests in place of all earlier ones: `{"files":[[NAME, TEXT], ...]}`; tells what changed |
+//! | `POST /v1/diff` | tells what differs from what runs, and changes nothing |
+//! | `POST /v1/deployments/NAMESPACE/NAME/scale?replicas=N` | another number of pods |
+//! | `POST /v1/deployments/NAMESPACE/NAME/restart` | replaces every pod, step by step |
 //! | `POST /v1/pods/NAMESPACE/NAME/delete` | ends a pod gracefully; its Deployment makes another one first |
 //! | `POST /v1/control/restart` | kills control, which is started again |
 
@@ -15,22 +20,31 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
 use maille_manifest::marks::CAPTURE;
+use maille_manifest::object_json;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
 use crate::daemon::Daemon;
+use crate::objects::{ApplyError, Changed, Objects};
 use crate::processes::{Processes, Role};
 use crate::runner::Pods;
 
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// All manifests together.
+const BODY_BYTES: usize = 32 << 20;
 
 /// What the API speaks of.
 #[derive(Clone, Debug)]
@@ -38,8 +52,19 @@ pub(crate) struct Api {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) processes: Arc<Processes>,
     pub(crate) pods: Arc<Pods>,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) control: Option<Arc<Daemon>>,
+    pub(crate) clock: Clock,
 }
+
+/// Manifests.
+#[derive(Debug, Deserialize)]
+struct Files {
+    /// Name and text.
+    files: Vec<(String, String)>,
+}
+
+type Reply = (StatusCode, Value);
 
 /// Binds `path` and serves until the process ends.
 pub(crate) fn serve(path: &Path, api: Api, tasks: &Tasks) -> io::Result<()> {
@@ -61,9 +86,9 @@ async fn accept(listener: UnixListener, api: Api, tasks: Tasks) {
         };
         let api = api.clone();
         tasks.spawn("node api connection", async move {
-            let service = service_fn(|request| {
-                let reply = api.respond(&request);
-                async move { Ok::<_, Infallible>(reply) }
+            let service = service_fn(move |request| {
+                let api = api.clone();
+                async move { Ok::<_, Infallible>(api.respond(request).await) }
             });
             let mut server = hyper::server::conn::http1::Builder::new();
             server
@@ -78,10 +103,24 @@ async fn accept(listener: UnixListener, api: Api, tasks: Tasks) {
 }
 
 impl Api {
-    fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let steps: Vec<&str> = request.uri().path().split('/').skip(1).collect();
-        let (status, body) = match (request.method(), &steps[..]) {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (parts, body) = request.into_parts();
+        let query = parts.uri.query().unwrap_or_default();
+        let steps: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
+        let (status, body) = match (&parts.method, &steps[..]) {
             (&Method::GET, ["v1", "pods"]) => (StatusCode::OK, self.list()),
+            (&Method::GET, ["v1", "objects"]) => (StatusCode::OK, self.every_object()),
+            (&Method::POST, ["v1", what @ ("apply" | "diff")]) => match files(body).await {
+                Ok(files) if *what == "apply" => changes(self.objects.apply(&files)),
+                Ok(files) => changes(self.objects.differ(&files)),
+                Err(reply) => reply,
+            },
+            (&Method::POST, ["v1", "deployments", namespace, name, "scale"]) => {
+                self.scale(namespace, name, query)
+            }
+            (&Method::POST, ["v1", "deployments", namespace, name, "restart"]) => {
+                self.restart(namespace, name)
+            }
             (&Method::POST, ["v1", "pods", namespace, name, "delete"]) => {
                 self.delete(namespace, name)
             }
@@ -90,12 +129,9 @@ impl Api {
                     control.restart();
                     (StatusCode::ACCEPTED, json!({}))
                 }
-                None => (
-                    StatusCode::CONFLICT,
-                    json!({"error": "there is no control here"}),
-                ),
+                None => refused(StatusCode::CONFLICT, "there is no control here"),
             },
-            _ => (StatusCode::NOT_FOUND, json!({"error": "no such page"})),
+            _ => refused(StatusCode::NOT_FOUND, "no such page"),
         };
         let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
         *response.status_mut() = status;
@@ -106,15 +142,55 @@ impl Api {
         response
     }
 
-    fn delete(&self, namespace: &str, name: &str) -> (StatusCode, Value) {
+    fn delete(&self, namespace: &str, name: &str) -> Reply {
         if self.pods.delete(namespace, name) {
             (StatusCode::ACCEPTED, json!({}))
         } else {
-            (
-                StatusCode::NOT_FOUND,
-                json!({"error": format!("no pod {namespace}/{name}")}),
-            )
+            refused(StatusCode::NOT_FOUND, &format!("no pod {namespace}/{name}"))
         }
+    }
+
+    fn scale(&self, namespace: &str, name: &str, query: &str) -> Reply {
+        let replicas = query.strip_prefix("replicas=");
+        let Some(replicas) = replicas.and_then(|number| number.parse().ok()) else {
+            return refused(StatusCode::BAD_REQUEST, "say ?replicas=N");
+        };
+        match self.objects.scale(namespace, name, replicas) {
+            Ok(before) => (StatusCode::ACCEPTED, json!({ "before": before })),
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn restart(&self, namespace: &str, name: &str) -> Reply {
+        let when = crate::runner::timestamp(self.clock.wall());
+        match self.objects.restart(namespace, name, when.clone()) {
+            Ok(()) => (StatusCode::ACCEPTED, json!({ "restartedAt": when })),
+            Err(error) => failed(&error),
+        }
+    }
+
+    fn every_object(&self) -> Value {
+        let mut items: Vec<Value> = Vec::new();
+        for object in self.objects.live() {
+            // A pod of the manifests is shown as it runs, below.
+            if object.kind() == "Pod" {
+                continue;
+            }
+            let mut item = read(&object_json(&object));
+            if object.kind() == "Deployment" {
+                let metadata = object.metadata();
+                let status = self
+                    .pods
+                    .status(metadata.namespace(), metadata.name.as_str());
+                if let (Some(status), Some(item)) = (status, item.as_object_mut()) {
+                    item.insert("status".to_owned(), status);
+                }
+            }
+            items.push(item);
+        }
+        let pods = self.cluster.pods();
+        items.extend(pods.iter().map(|pod| read(&maille_manifest::to_json(pod))));
+        json!({ "items": items })
     }
 
     fn list(&self) -> Value {
@@ -144,4 +220,54 @@ impl Api {
             "observer_pid": self.processes.pid(&Role::Observer),
         })
     }
+}
+
+/// JSON of our own making.
+fn read(bytes: &[u8]) -> Value {
+    serde_json::from_slice(bytes).unwrap_or_default()
+}
+
+async fn files(body: Incoming) -> Result<Vec<(String, String)>, Reply> {
+    let bad = |text: String| refused(StatusCode::BAD_REQUEST, &text);
+    let read = Limited::new(body, BODY_BYTES).collect();
+    let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
+    let read = read.map_err(|_| bad("the body did not come in time".to_owned()))?;
+    let bytes = read.map_err(|error| bad(error.to_string()))?.to_bytes();
+    let files: Files = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+    Ok(files.files)
+}
+
+fn changes(changed: Result<Vec<Changed>, ApplyError>) -> Reply {
+    let one = |changed: Changed| {
+        json!({
+            "kind": changed.key.kind,
+            "namespace": changed.key.namespace,
+            "name": changed.key.name,
+            "before": changed.before.map(|object| read(&object_json(&object))),
+            "after": changed.after.map(|object| read(&object_json(&object))),
+        })
+    };
+    match changed {
+        Ok(changed) => {
+            let all: Vec<Value> = changed.into_iter().map(one).collect();
+            (StatusCode::OK, json!({ "changes": all }))
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &ApplyError) -> Reply {
+    let status = match error {
+        ApplyError::Manifests(_) | ApplyError::Replicas(_) => StatusCode::BAD_REQUEST,
+        ApplyError::Absent { .. } => StatusCode::NOT_FOUND,
+        ApplyError::Write { source, .. } => {
+            let text = format!("{error}: {source}");
+            return refused(StatusCode::INTERNAL_SERVER_ERROR, &text);
+        }
+    };
+    refused(status, &error.to_string())
+}
+
+fn refused(status: StatusCode, reason: &str) -> Reply {
+    (status, json!({ "error": reason }))
 }

@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maille_manifest::marks::INJECT;
-use maille_manifest::objects::{
-    ConfigMap, Deployment, Namespace, Object, Pod, Service, Transport, selects,
-};
+use maille_manifest::objects::{ConfigMap, Namespace, Object, Pod, Service, Transport, selects};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -35,13 +33,6 @@ struct State {
     pods: BTreeMap<String, Pod>,
 }
 
-/// What is to run.
-#[derive(Debug, Default)]
-pub(crate) struct Wanted {
-    pub(crate) deployments: Vec<Deployment>,
-    pub(crate) pods: Vec<Pod>,
-}
-
 /// How a pod's packets reach its proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Capture {
@@ -54,41 +45,43 @@ pub(crate) enum Capture {
 // === impl Cluster ===
 
 impl Cluster {
-    /// Everything of `objects`; the pods to run are given apart.
-    pub(crate) fn new(state_dir: &Path, objects: Vec<Object>) -> (Self, Wanted) {
-        let mut state = State::default();
-        let mut maps = BTreeMap::new();
-        let mut wanted = Wanted::default();
-        for object in objects {
-            match object {
-                Object::Namespace(namespace) => {
-                    state
-                        .namespaces
-                        .insert(namespace.metadata.name.to_string(), namespace);
-                }
-                Object::ServiceAccount(_) => {}
-                Object::Deployment(deployment) => wanted.deployments.push(*deployment),
-                Object::Pod(pod) => wanted.pods.push(*pod),
-                Object::Service(service) => state.services.push(service),
-                Object::ConfigMap(map) => {
-                    let key = (
-                        map.metadata.namespace().to_owned(),
-                        map.metadata.name.to_string(),
-                    );
-                    maps.insert(key, map);
-                }
-            }
-        }
-        state.maps = Arc::new(maps);
-        let cluster = Self {
+    /// Nothing yet.
+    pub(crate) fn new(state_dir: &Path) -> Self {
+        Self {
             state_dir: state_dir.to_owned(),
-            state: Mutex::new(state),
+            state: Mutex::default(),
             changed: watch::Sender::new(0),
-        };
-        (cluster, wanted)
+        }
     }
 
-    /// Tells of every change of a pod's status.
+    /// From now on there are these objects, and no others. Pods that run are another matter.
+    pub(crate) fn declare<'a>(&self, objects: impl IntoIterator<Item = &'a Object>) {
+        let (mut namespaces, mut services) = (BTreeMap::new(), Vec::new());
+        let mut maps = BTreeMap::new();
+        for object in objects {
+            let metadata = object.metadata();
+            let name = metadata.name.to_string();
+            match object {
+                Object::Namespace(namespace) => {
+                    namespaces.insert(name, namespace.clone());
+                }
+                Object::Service(service) => services.push(service.clone()),
+                Object::ConfigMap(map) => {
+                    maps.insert((metadata.namespace().to_owned(), name), map.clone());
+                }
+                Object::ServiceAccount(_) | Object::Deployment(_) | Object::Pod(_) => {}
+            }
+        }
+        {
+            let mut state = self.state.lock();
+            state.namespaces = namespaces;
+            state.services = services;
+            state.maps = Arc::new(maps);
+        }
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Tells of every change: of objects, and of a pod's status.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }

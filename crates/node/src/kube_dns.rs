@@ -49,7 +49,8 @@ pub(crate) fn declare(state_dir: &Path, objects: &mut Vec<Object>) -> anyhow::Re
     Ok(())
 }
 
-fn service() -> anyhow::Result<Service> {
+/// The service.
+pub(crate) fn service() -> anyhow::Result<Service> {
     let (namespace, name) = DNS_SERVICE;
     let object = json!({
         "metadata": {"namespace": namespace, "name": name},

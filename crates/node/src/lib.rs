@@ -21,6 +21,7 @@ mod kube_dns;
 mod logs;
 mod network;
 mod notify;
+mod objects;
 mod processes;
 mod reap;
 /// Start and stop.

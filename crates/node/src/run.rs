@@ -24,6 +24,7 @@ use crate::args::Args;
 use crate::cluster::{Cluster, tell};
 use crate::daemon::{Daemon, Plan};
 use crate::network::{self, Network};
+use crate::objects::Objects;
 use crate::processes::{Processes, Role};
 use crate::runner::{Pods, Surroundings};
 use crate::{dns, kube_dns, logs, witness};
@@ -88,8 +89,8 @@ async fn start(
         .context("the state directory cannot be written")?;
     kube_dns::declare(&args.state, &mut objects)?;
     let processes = Arc::new(Processes::default());
-    let (cluster, wanted) = Cluster::new(&args.state, objects);
-    let cluster = Arc::new(cluster);
+    let cluster = Arc::new(Cluster::new(&args.state));
+    cluster.declare(&objects);
     let network = Network::prepare()
         .await
         .context("the node's network cannot be prepared")?;
@@ -139,14 +140,16 @@ async fn start(
         clock,
     };
     let pods = Arc::new(Pods::new(Arc::new(around)));
+    let objects = Objects::begin(&args.state, objects, cluster.clone(), pods.clone());
     let api = Api {
         cluster,
         processes,
         pods: pods.clone(),
+        objects: Arc::new(objects),
         control: control.clone(),
+        clock,
     };
     api::serve(&args.state.join("node.sock"), api, tasks).context("node.sock cannot be served")?;
-    pods.start_all(wanted);
     Ok(Running {
         pods,
         control,

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pods: which there should be, and the handles of those that there are. No orchestrator: one machine, no rollout, no scheduling.
+//! Pods: which there should be, and the handles of those that there are. One machine, no scheduling.
 //!
-//! A deleted pod of a Deployment is replaced before it ends: its successor is started, waited for (at most [`SUCCESSOR`]), and
-//! only then is the old one taken out of its services, so that a Deployment of one pod has no gap either.
-//! Read `runner/pod.rs` for the life of one.
+//! What there should be is told by [`Pods::apply`], object by object; each object that makes pods has a task of its own, `set.rs` or
+//! `single.rs`, which starts and ends them. Read `runner/pod.rs` for the life of one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,15 +11,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
+use maille_manifest::changes::Change;
 use maille_manifest::marks::CAPTURE;
-use maille_manifest::objects::{Deployment, ObjectMeta, OwnerReference, Pod, PodStatus};
-use maille_model::Name;
+use maille_manifest::objects::{Object, Pod};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::agent::Agent;
-use crate::cluster::{Capture, Cluster, Wanted};
+use crate::cluster::{Capture, Cluster};
 use crate::network::Network;
 use crate::processes::Processes;
 
@@ -30,12 +28,14 @@ mod files;
 pub(crate) mod names;
 mod pod;
 mod probe;
+mod rollout;
+mod set;
+mod single;
 mod status;
 
 use pod::Life;
-
-/// How long a deleted pod waits for its successor.
-const SUCCESSOR: Duration = Duration::from_secs(20);
+use set::Set;
+pub(crate) use status::timestamp;
 
 /// What every pod's life needs.
 #[derive(Debug)]
@@ -67,25 +67,59 @@ pub(crate) enum Stop {
 #[derive(Debug)]
 pub(crate) struct Pods {
     around: Arc<Surroundings>,
-    handles: Arc<Mutex<Handles>>,
+    handles: Mutex<Handles>,
+    /// Counts changes of what the handles say.
+    changed: Arc<watch::Sender<u64>>,
 }
 
-/// By namespace and name; closed once everything ends.
+/// Closed once everything ends.
 #[derive(Debug, Default)]
 struct Handles {
+    /// By namespace and name.
     pods: BTreeMap<(String, String), Handle>,
+    keepers: BTreeMap<OwnerKey, Keeper>,
+    /// How many were started.
+    born: u64,
     closed: bool,
+}
+
+/// What pods belong to: an object of the manifests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OwnerKey {
+    pub(crate) kind: &'static str,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// The task that keeps an owner's pods, by what it is told; `None`: no pod at all.
+#[derive(Debug)]
+enum Keeper {
+    Set(watch::Sender<Option<Arc<Set>>>),
+    Single(watch::Sender<Option<Arc<Pod>>>),
 }
 
 #[derive(Clone, Debug)]
 struct Handle {
     uid: String,
-    deployment: Option<Arc<Deployment>>,
+    owner: OwnerKey,
+    /// Of the template that it was made of.
+    hash: String,
+    /// Its place in the order of starts.
+    born: u64,
     stop: Arc<watch::Sender<Stop>>,
-    ready: watch::Receiver<bool>,
+    /// Since when, by the clock's start.
+    ready: watch::Receiver<Option<Duration>>,
     /// Its sender is dropped when the pod is gone.
     gone: watch::Receiver<()>,
-    being_replaced: bool,
+    /// Since when somebody wants it gone.
+    condemned: Option<Duration>,
+}
+
+/// Where a pod tells whether it is ready.
+#[derive(Debug)]
+pub(crate) struct Readiness {
+    since: watch::Sender<Option<Duration>>,
+    changed: Arc<watch::Sender<u64>>,
 }
 
 // === impl Pods ===
@@ -94,48 +128,64 @@ impl Pods {
     pub(crate) fn new(around: Arc<Surroundings>) -> Self {
         Self {
             around,
-            handles: Arc::default(),
+            handles: Mutex::default(),
+            changed: Arc::new(watch::Sender::new(0)),
         }
     }
 
-    /// Starts everything that is wanted.
-    pub(crate) fn start_all(&self, wanted: Wanted) {
-        for deployment in wanted.deployments {
-            let deployment = Arc::new(deployment);
-            for _ in 0..deployment.spec.replicas {
-                self.start_of(&deployment);
+    /// Takes note of what is to be different from now on.
+    pub(crate) fn apply(self: &Arc<Self>, changes: &[Change<'_>]) {
+        for change in changes {
+            let key = OwnerKey {
+                kind: change.key.kind,
+                namespace: change.key.namespace.clone(),
+                name: change.key.name.clone(),
+            };
+            match (change.before, change.after) {
+                (_, Some(Object::Deployment(deployment))) => {
+                    self.keep_set(key, Some(Arc::new(Set::of(deployment))));
+                }
+                (Some(Object::Deployment(_)), None) => self.keep_set(key, None),
+                (_, Some(Object::Pod(pod))) => {
+                    self.keep_single(key, Some(Arc::new((**pod).clone())));
+                }
+                (Some(Object::Pod(_)), None) => self.keep_single(key, None),
+                _ => {}
             }
         }
-        for pod in wanted.pods {
-            self.start(pod, None);
-        }
     }
 
-    /// Deletes a pod; `false` if there is none of this name. A Deployment's pod is replaced first.
+    /// Deletes a pod; `false` if there is none of this name. One that belongs to a set is replaced first.
     pub(crate) fn delete(self: &Arc<Self>, namespace: &str, name: &str) -> bool {
         let key = (namespace.to_owned(), name.to_owned());
-        let handle = {
+        let owner = {
             let mut handles = self.handles.lock();
             let Some(handle) = handles.pods.get_mut(&key) else {
                 return false;
             };
-            if std::mem::replace(&mut handle.being_replaced, true) {
-                return true;
-            }
-            handle.clone()
+            let now = self.around.clock.elapsed();
+            handle.condemned.get_or_insert(now);
+            handle.owner.clone()
         };
-        let own = self.clone();
-        self.around.tasks.spawn("replace pod", async move {
-            if let Some(deployment) = &handle.deployment
-                && let Some(mut successor) = own.start_of(deployment)
-            {
-                let ready = successor.ready.wait_for(|ready| *ready);
-                // Not ready in time, or gone: the old one goes all the same, as it was asked to.
-                let _ = timeout(SUCCESSOR, ready).await;
-            }
-            order(&handle, Stop::Deleted);
-        });
+        if owner.kind == "Pod" {
+            self.keep_single(owner, None);
+        }
+        self.bump();
         true
+    }
+
+    /// How a Deployment's pods are, as its `status`. `None`: there is no such Deployment.
+    pub(crate) fn status(&self, namespace: &str, name: &str) -> Option<serde_json::Value> {
+        let key = OwnerKey {
+            kind: "Deployment",
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let set = match self.handles.lock().keepers.get(&key)? {
+            Keeper::Set(goal) => goal.borrow().clone()?,
+            Keeper::Single(_) => return None,
+        };
+        Some(set.status(&self.owned(&key), self.around.clock.elapsed()))
     }
 
     /// Ends every pod and waits until all are gone.
@@ -156,25 +206,75 @@ impl Pods {
         .await;
     }
 
-    /// One more pod of `deployment`.
-    fn start_of(&self, deployment: &Arc<Deployment>) -> Option<Handle> {
-        match pod_of(deployment) {
-            Ok(pod) => self.start(pod, Some(deployment.clone())),
-            Err(error) => {
-                let name = deployment.metadata.name.as_str();
-                tracing::error!(deployment = name, error = %format_args!("{error:#}"), "no pod can be made");
-                None
+    fn keep_set(self: &Arc<Self>, key: OwnerKey, set: Option<Arc<Set>>) {
+        let mut handles = self.handles.lock();
+        match handles.keepers.get(&key) {
+            Some(Keeper::Set(goal)) => drop(goal.send_replace(set)),
+            _ if set.is_none() || handles.closed => {}
+            _ => {
+                let (goal, told) = watch::channel(set);
+                handles.keepers.insert(key.clone(), Keeper::Set(goal));
+                let task = set::keep(self.clone(), key, told);
+                self.around.tasks.spawn("set", task);
             }
         }
     }
 
-    fn start(&self, mut pod: Pod, deployment: Option<Arc<Deployment>>) -> Option<Handle> {
+    fn keep_single(self: &Arc<Self>, key: OwnerKey, pod: Option<Arc<Pod>>) {
+        let mut handles = self.handles.lock();
+        match handles.keepers.get(&key) {
+            Some(Keeper::Single(goal)) => drop(goal.send_replace(pod)),
+            _ if pod.is_none() || handles.closed => {}
+            _ => {
+                let (goal, told) = watch::channel(pod);
+                handles.keepers.insert(key.clone(), Keeper::Single(goal));
+                let task = single::keep(self.clone(), key, told);
+                self.around.tasks.spawn("single pod", task);
+            }
+        }
+    }
+
+    /// Forgets the task of `key`, which is about to end; `false`: it has been given something to do meanwhile.
+    fn release(&self, key: &OwnerKey) -> bool {
+        let mut handles = self.handles.lock();
+        let idle = match handles.keepers.get(key) {
+            Some(Keeper::Set(goal)) => goal.borrow().is_none(),
+            Some(Keeper::Single(goal)) => goal.borrow().is_none(),
+            None => true,
+        };
+        if idle {
+            handles.keepers.remove(key);
+        }
+        idle
+    }
+
+    /// Tells of every change of what handles say.
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn bump(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// The pods of `owner`, oldest first.
+    fn owned(&self, owner: &OwnerKey) -> Vec<Handle> {
+        let handles = self.handles.lock();
+        let mut owned: Vec<Handle> = handles
+            .pods
+            .values()
+            .filter(|handle| handle.owner == *owner)
+            .cloned()
+            .collect();
+        owned.sort_by_key(|handle| handle.born);
+        owned
+    }
+
+    /// Starts a pod. Does nothing where everything ends.
+    fn start(self: &Arc<Self>, mut pod: Pod, (owner, hash): (OwnerKey, String)) {
         let uid = match names::random() {
             Ok(bytes) => names::uid(bytes),
-            Err(error) => {
-                tracing::error!(%error, "no random bytes");
-                return None;
-            }
+            Err(error) => return tracing::error!(%error, "no random bytes"),
         };
         pod.metadata.uid.clone_from(&uid);
         let capture = match &self.around.agent {
@@ -193,70 +293,68 @@ impl Pods {
             pod.metadata.name.to_string(),
         );
         let (stop, orders) = watch::channel(Stop::No);
-        let (ready_sender, ready) = watch::channel(false);
+        let (since, ready) = watch::channel(None);
         let (gone_sender, gone) = watch::channel(());
-        let handle = Handle {
-            uid,
-            deployment,
-            stop: Arc::new(stop),
-            ready,
-            gone,
-            being_replaced: false,
-        };
         {
             let mut handles = self.handles.lock();
             if handles.closed {
-                return None;
+                return;
             }
-            handles.pods.insert(key.clone(), handle.clone());
+            handles.born += 1;
+            let handle = Handle {
+                uid,
+                owner,
+                hash,
+                born: handles.born,
+                stop: Arc::new(stop),
+                ready,
+                gone,
+                condemned: None,
+            };
+            handles.pods.insert(key.clone(), handle);
         }
-        let life = Life::new(self.around.clone(), pod, capture, orders, ready_sender);
-        let handles = self.handles.clone();
+        self.bump();
+        let changed = self.changed.clone();
+        let ready = Readiness { since, changed };
+        let life = Life::new(self.around.clone(), pod, capture, orders, ready);
+        let own = self.clone();
         self.around.tasks.spawn("pod", async move {
             life.run().await;
-            handles.lock().pods.remove(&key);
+            own.handles.lock().pods.remove(&key);
+            own.bump();
             drop(gone_sender);
         });
-        Some(handle)
+    }
+}
+
+// === impl Readiness ===
+
+impl Readiness {
+    /// It is ready, or not.
+    pub(crate) fn tell(&self, ready: bool, now: Duration) {
+        let changed = self.since.send_if_modified(|since| {
+            let changed = since.is_some() != ready;
+            if changed {
+                *since = ready.then_some(now);
+            }
+            changed
+        });
+        if changed {
+            self.changed.send_modify(|version| *version += 1);
+        }
     }
 }
 
 /// The stronger order stands.
 fn order(handle: &Handle, stop: Stop) {
-    tracing::info!(pod.uid = handle.uid, ?stop, "pod is to end");
-    handle.stop.send_if_modified(|now| {
+    let changed = handle.stop.send_if_modified(|now| {
         let stronger = *now == Stop::No || stop == Stop::Shutdown;
         if stronger {
             *now = stop;
         }
         stronger
     });
-}
-
-/// A new pod of `deployment`, without uid.
-fn pod_of(deployment: &Deployment) -> anyhow::Result<Pod> {
-    let template = &deployment.spec.template;
-    let name = names::pod(
-        deployment.metadata.name.as_str(),
-        &serde_json::to_vec(template)?,
-        u64::from_ne_bytes(names::random()?),
-    );
-    let name: Name = name.parse()?;
-    let mut metadata = ObjectMeta::new(deployment.metadata.namespace.clone(), name);
-    metadata.labels.clone_from(&template.metadata.labels);
-    metadata
-        .annotations
-        .clone_from(&template.metadata.annotations);
-    metadata.owner_references = vec![OwnerReference {
-        api_version: "apps/v1".to_owned(),
-        kind: "Deployment".to_owned(),
-        name: deployment.metadata.name.to_string(),
-        uid: deployment.metadata.uid.clone(),
-        controller: true,
-    }];
-    Ok(Pod {
-        metadata,
-        spec: template.spec.clone(),
-        status: PodStatus::default(),
-    })
+    if changed {
+        tracing::info!(pod.uid = handle.uid, ?stop, "pod is to end");
+    }
 }

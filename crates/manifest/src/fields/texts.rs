@@ -72,6 +72,11 @@ pub(crate) const RELATIVE_PATH: Check = Check {
     expected: "a relative path without '..'",
 };
 
+pub(crate) const STRATEGY_TYPE: Check = Check {
+    holds: |text| matches!(text, "RollingUpdate" | "Recreate"),
+    expected: "RollingUpdate or Recreate",
+};
+
 pub(crate) const TRANSPORT: Check = Check {
     holds: |text| matches!(text, "TCP" | "UDP"),
     expected: "TCP or UDP",

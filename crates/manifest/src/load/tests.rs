@@ -492,3 +492,42 @@ spec:
         ]
     );
 }
+
+#[test]
+fn rollouts_are_read_and_their_nonsense_is_named() {
+    let with = |lines: &str| {
+        deployment("").replace("spec:\n  selector", &format!("spec:\n{lines}  selector"))
+    };
+    let loaded = |lines: &str| load_text(&[("app.yaml".to_owned(), with(lines))]);
+    let good = "  minReadySeconds: 3\n  strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: \"50%\", maxUnavailable: 0}}\n";
+    let taken = loaded(good).unwrap();
+    let Object::Deployment(taken) = &taken.objects[0] else {
+        panic!("{taken:?}");
+    };
+    assert_eq!(taken.spec.min_ready_seconds, 3);
+    let bounds = taken.spec.strategy.bounds(4);
+    assert_eq!((bounds.surge, bounds.unavailable), (2, 0));
+    for (lines, said) in [
+        ("  strategy: {type: Rolling}\n", "RollingUpdate or Recreate"),
+        (
+            "  strategy: {type: Recreate, rollingUpdate: {maxSurge: 1}}\n",
+            "take out one of the two",
+        ),
+        (
+            "  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}\n",
+            "could ever be replaced",
+        ),
+        (
+            "  strategy: {rollingUpdate: {maxSurge: \"5\"}}\n",
+            "percentage",
+        ),
+        (
+            "  strategy: {rollingUpdate: {maxSurge: -1}}\n",
+            "from 0 to 200",
+        ),
+        ("  strategy: {rollingUpdate: {maxsurge: 1}}\n", "maxSurge"),
+    ] {
+        let errors = errors(&with(lines));
+        assert!(errors.len() == 1 && errors[0].contains(said), "{errors:?}");
+    }
+}

@@ -47,7 +47,9 @@ fn pod(namespace: &str, labels: &str, annotations: &str) -> Pod {
 
 fn cluster(dir: &Path) -> Cluster {
     let loaded = maille_manifest::load_text(&[("app.yaml".to_owned(), APP.to_owned())]).unwrap();
-    Cluster::new(dir, loaded.objects).0
+    let cluster = Cluster::new(dir);
+    cluster.declare(&loaded.objects);
+    cluster
 }
 
 #[test]

@@ -3,17 +3,27 @@
 
 use std::io::Read as _;
 
+use maille_manifest::objects::PodTemplate;
+
 /// Without vowels and look-alikes, as Kubernetes does, so that no name says anything.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// A pod's name from its Deployment's, the template as JSON, and randomness.
-pub(crate) fn pod(deployment: &str, template: &[u8], random: u64) -> String {
-    let hash = template
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-    format!("{deployment}-{}-{}", letters(hash, 9), letters(random, 5))
+/// What tells a template from the next one.
+pub(crate) fn hash(template: &PodTemplate) -> String {
+    // Keys are strings and no value has a fallible serialisation.
+    hash_of(&serde_json::to_vec(template).unwrap_or_default())
+}
+
+fn hash_of(bytes: &[u8]) -> String {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    letters(hash, 9)
+}
+
+/// A pod's name from its Deployment's, the template's hash, and randomness.
+pub(crate) fn pod(deployment: &str, hash: &str, random: u64) -> String {
+    format!("{deployment}-{hash}-{}", letters(random, 5))
 }
 
 fn letters(mut number: u64, count: usize) -> String {
@@ -55,17 +65,14 @@ mod tests {
 
     #[test]
     fn names_are_names_and_tell_templates_apart() {
-        let one = pod("web", b"{}", 7);
-        assert_eq!(one, pod("web", b"{}", 7));
-        assert_ne!(one, pod("web", b"{ }", 7));
-        assert_ne!(one, pod("web", b"{}", 8));
-        assert_eq!(one.len(), "web".len() + 16);
+        let (one, other) = (hash_of(b"{}"), hash_of(b"{ }"));
+        assert_ne!(one, other);
+        assert_eq!(pod("web", &one, 7), pod("web", &one, 7));
+        assert_ne!(pod("web", &one, 7), pod("web", &one, 8));
+        assert_eq!(pod("web", &one, 7).len(), "web".len() + 16);
         for random in [0, 1, u64::MAX] {
-            assert!(
-                pod(&"a".repeat(47), b"", random)
-                    .parse::<maille_model::Name>()
-                    .is_ok()
-            );
+            let name = pod(&"a".repeat(47), &one, random);
+            assert!(name.parse::<maille_model::Name>().is_ok());
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::container::{Farewell, Running};
 use super::status::{self, ContainerState, Parts};
-use super::{Stop, Surroundings, files};
+use super::{Readiness, Stop, Surroundings, files};
 use crate::agent::Proxy;
 use crate::backoff::Backoff;
 use crate::capture::Captured;
@@ -37,7 +37,7 @@ pub(super) struct Life {
     pod: Pod,
     capture: Capture,
     orders: watch::Receiver<Stop>,
-    ready: watch::Sender<bool>,
+    ready: Readiness,
     parts: Parts,
 }
 
@@ -57,7 +57,7 @@ impl Life {
         pod: Pod,
         capture: Capture,
         orders: watch::Receiver<Stop>,
-        ready: watch::Sender<bool>,
+        ready: Readiness,
     ) -> Self {
         Self {
             around,
@@ -277,9 +277,8 @@ impl Life {
         if let Err(error) = self.around.cluster.publish(&self.pod) {
             tracing::error!(pod = %self.pod.metadata.name, %error, "its status cannot be written");
         }
-        let ready = self.pod.is_ready();
         self.ready
-            .send_if_modified(|now| std::mem::replace(now, ready) != ready);
+            .tell(self.pod.is_ready(), self.around.clock.elapsed());
     }
 }
 

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The objects that there are: as the manifests said last, and as they run, which differs where somebody scaled or restarted.
+//!
+//! An object whose manifest did not change is never touched, as with `kubectl apply`; one whose manifest did is as that says, with
+//! the time of its last restart kept. What runs is also in `manifests/`, one file each, for control. Read `runner.rs` for what
+//! becomes of it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maille_manifest::changes::{Change, ObjectKey, changes};
+use maille_manifest::marks::RESTARTED;
+use maille_manifest::objects::{Deployment, Object};
+use maille_manifest::{load_text, object_json};
+use parking_lot::Mutex;
+
+use crate::cluster::{Cluster, replace};
+use crate::kube_dns;
+use crate::runner::Pods;
+
+/// The most replicas that somebody may ask for, as in a manifest.
+pub(crate) const MOST_REPLICAS: u32 = 200;
+
+/// Shared by everybody who changes something.
+#[derive(Debug)]
+pub(crate) struct Objects {
+    dir: PathBuf,
+    cluster: Arc<Cluster>,
+    pods: Arc<Pods>,
+    /// Locked while something is changed, so that two changes never mix.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// As the manifests said.
+    said: BTreeMap<ObjectKey, Object>,
+    /// As they run.
+    live: BTreeMap<ObjectKey, Object>,
+}
+
+/// What became of an object, or would.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Changed {
+    pub(crate) key: ObjectKey,
+    pub(crate) before: Option<Object>,
+    pub(crate) after: Option<Object>,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    #[error("{0}")]
+    Manifests(String),
+    #[error("no {kind} {namespace}/{name}")]
+    Absent {
+        kind: &'static str,
+        namespace: String,
+        name: String,
+    },
+    #[error("{0} replicas are more than {MOST_REPLICAS}")]
+    Replicas(u32),
+    #[error("failed to write manifests/{file}")]
+    Write {
+        file: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+// === impl Objects ===
+
+impl Objects {
+    /// Begins with `objects`, which are in `state_dir` already, and starts their pods.
+    pub(crate) fn begin(
+        state_dir: &Path,
+        objects: Vec<Object>,
+        cluster: Arc<Cluster>,
+        pods: Arc<Pods>,
+    ) -> Self {
+        let said: BTreeMap<ObjectKey, Object> = keyed(objects);
+        let own = Self {
+            dir: state_dir.join("manifests"),
+            cluster,
+            pods,
+            state: Mutex::new(State {
+                live: said.clone(),
+                said,
+            }),
+        };
+        {
+            let state = own.state.lock();
+            own.cluster.declare(state.live.values());
+            own.pods.apply(&changes(&[], state.live.values()));
+        }
+        own
+    }
+
+    /// Every object as it runs.
+    pub(crate) fn live(&self) -> Vec<Object> {
+        self.state.lock().live.values().cloned().collect()
+    }
+
+    /// Takes new manifests, files with name and text, in place of all earlier ones. Whole, or not at all and an error.
+    pub(crate) fn apply(&self, files: &[(String, String)]) -> Result<Vec<Changed>, ApplyError> {
+        let said = read(files)?;
+        let mut state = self.state.lock();
+        let mut live = state.live.clone();
+        for change in changes(state.said.values(), said.values()) {
+            match change.after {
+                Some(object) => {
+                    let object = merged(live.get(&change.key), object);
+                    live.insert(change.key, object);
+                }
+                None => drop(live.remove(&change.key)),
+            }
+        }
+        let done = self.turn(&mut state, live)?;
+        state.said = said;
+        Ok(done)
+    }
+
+    /// What would differ from what runs now if `files` were all there is.
+    pub(crate) fn differ(&self, files: &[(String, String)]) -> Result<Vec<Changed>, ApplyError> {
+        let said = read(files)?;
+        let state = self.state.lock();
+        let would: BTreeMap<ObjectKey, Object> = said
+            .into_iter()
+            .map(|(key, object)| {
+                let object = merged(state.live.get(&key), &object);
+                (key, object)
+            })
+            .collect();
+        Ok(told(&changes(state.live.values(), would.values())))
+    }
+
+    /// Sets how many pods a Deployment has; how many it had.
+    pub(crate) fn scale(
+        &self,
+        namespace: &str,
+        name: &str,
+        replicas: u32,
+    ) -> Result<u32, ApplyError> {
+        if replicas > MOST_REPLICAS {
+            return Err(ApplyError::Replicas(replicas));
+        }
+        self.change(namespace, name, |deployment| {
+            std::mem::replace(&mut deployment.spec.replicas, replicas)
+        })
+    }
+
+    /// Replaces every pod of a Deployment, as a change of its template would. `when`: RFC 3339.
+    pub(crate) fn restart(
+        &self,
+        namespace: &str,
+        name: &str,
+        when: String,
+    ) -> Result<(), ApplyError> {
+        self.change(namespace, name, |deployment| {
+            let annotations = &mut deployment.spec.template.metadata.annotations;
+            annotations.insert(RESTARTED.to_owned(), when);
+        })
+    }
+
+    fn change<T>(
+        &self,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(&mut Deployment) -> T,
+    ) -> Result<T, ApplyError> {
+        let key = ObjectKey {
+            kind: "Deployment",
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let mut state = self.state.lock();
+        let mut live = state.live.clone();
+        let Some(Object::Deployment(deployment)) = live.get_mut(&key) else {
+            let ObjectKey {
+                kind,
+                namespace,
+                name,
+            } = key;
+            return Err(ApplyError::Absent {
+                kind,
+                namespace,
+                name,
+            });
+        };
+        let result = change(deployment);
+        self.turn(&mut state, live)?;
+        Ok(result)
+    }
+
+    /// From what runs to `live`: files first, so that nothing runs of which there is no record.
+    fn turn(
+        &self,
+        state: &mut State,
+        live: BTreeMap<ObjectKey, Object>,
+    ) -> Result<Vec<Changed>, ApplyError> {
+        let changes = changes(state.live.values(), live.values());
+        for change in &changes {
+            self.write(change)?;
+        }
+        self.cluster.declare(live.values());
+        self.pods.apply(&changes);
+        let done = told(&changes);
+        drop(changes);
+        state.live = live;
+        Ok(done)
+    }
+
+    fn write(&self, change: &Change<'_>) -> Result<(), ApplyError> {
+        let file = change.key.file();
+        let path = self.dir.join(&file);
+        let written = match change.after {
+            Some(object) => replace(&path, &object_json(object)),
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
+        };
+        written.map_err(|source| ApplyError::Write { file, source })
+    }
+}
+
+fn keyed(objects: Vec<Object>) -> BTreeMap<ObjectKey, Object> {
+    let pairs = objects.into_iter();
+    pairs
+        .map(|object| (ObjectKey::of(&object), object))
+        .collect()
+}
+
+/// The objects of `files`, and the cluster's own.
+fn read(files: &[(String, String)]) -> Result<BTreeMap<ObjectKey, Object>, ApplyError> {
+    let loaded = load_text(files).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        ApplyError::Manifests(errors.join("\n"))
+    })?;
+    let mut objects = keyed(loaded.objects);
+    let own = kube_dns::service().map_err(|error| ApplyError::Manifests(format!("{error:#}")))?;
+    let own = Object::Service(own);
+    objects.insert(ObjectKey::of(&own), own);
+    Ok(objects)
+}
+
+/// `said` as it is to run in place of `live`: a restart is not undone by a manifest that does not know of it.
+fn merged(live: Option<&Object>, said: &Object) -> Object {
+    let mut object = said.clone();
+    if let (Some(Object::Deployment(live)), Object::Deployment(said)) = (live, &mut object) {
+        let (live, said) = (&live.spec.template, &mut said.spec.template);
+        if let Some(when) = live.metadata.annotations.get(RESTARTED) {
+            let annotations = &mut said.metadata.annotations;
+            annotations
+                .entry(RESTARTED.to_owned())
+                .or_insert_with(|| when.clone());
+        }
+    }
+    object
+}
+
+fn told(changes: &[Change<'_>]) -> Vec<Changed> {
+    let one = |change: &Change<'_>| Changed {
+        key: change.key.clone(),
+        before: change.before.cloned(),
+        after: change.after.cloned(),
+    };
+    changes.iter().map(one).collect()
+}
