@@ -7,6 +7,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) mod orders;
+
+use orders::{Restart, Scale};
+
 const AFTER: &str = "\
 Exit codes:
   0    done (also: nothing to do)
@@ -76,6 +80,10 @@ pub enum Verb {
     Down(Down),
     /// Show traffic: success rate, requests a second, latencies, what is protected.
     Stat(Stat),
+    /// Replace the pods of a Deployment step by step, losing no request.
+    Restart(Restart),
+    /// Set how many pods a Deployment has.
+    Scale(Scale),
     /// Check that the mesh works.
     Check(Check),
     /// Run the example application for a look at the mesh.
@@ -200,7 +208,7 @@ pub struct Demo {
 }
 
 /// Reads `90`, `90s`, `5m` or `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" | "s" => 1,
@@ -253,6 +261,9 @@ mod tests {
         assert!(parse("maille stat deployments -n shop -t 5m -o json").is_ok());
         assert!(parse("maille stat po edges --watch").is_ok());
         assert!(parse("maille up a.yaml dir - --name x").is_ok());
+        assert!(parse("maille restart deployment/web -n shop --wait").is_ok());
+        assert!(parse("maille scale deploy/web --replicas 3").is_ok());
+        assert!(parse("maille scale deploy/web --replicas=-1").is_err());
         assert!(parse("maille up").is_err());
         assert!(parse("maille down --all --name x").is_err());
     }

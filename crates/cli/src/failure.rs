@@ -21,6 +21,14 @@ pub enum Expected {
         /// How many.
         count: usize,
     },
+    /// Something that was named and is not there.
+    #[error("{what}")]
+    Unknown {
+        /// What.
+        what: String,
+        /// What was probably meant.
+        hint: String,
+    },
     /// A name that `--name` cannot take.
     #[error("{name:?} is no name for a `maille up`")]
     Name {
@@ -102,7 +110,7 @@ impl Expected {
     /// The documented exit code.
     pub const fn exit(&self) -> u8 {
         match self {
-            Self::Found { .. } | Self::Node { .. } => 1,
+            Self::Found { .. } | Self::Node { .. } | Self::Unknown { .. } => 1,
             Self::Manifests { .. } | Self::Name { .. } => 2,
             Self::NotRunning { .. } | Self::Silent { .. } => 3,
             Self::Running { .. } => 4,
@@ -121,6 +129,7 @@ impl Expected {
             Self::Found { .. } | Self::Interrupted => None,
             Self::Node { .. } => Some("the end of the runner's log stands above, if it wrote one".into()),
             Self::Manifests { .. } => Some("correct them and run the same command again".into()),
+            Self::Unknown { hint, .. } => Some(hint.clone()),
             Self::Name { .. } => Some("use 1 to 20 lower-case letters, digits and '-'".into()),
             Self::NotRunning { .. } => {
                 Some("start one with `maille up DIR`, or name a running one with --name".into())

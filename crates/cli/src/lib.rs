@@ -14,6 +14,9 @@ mod failure;
 mod launch;
 mod manifests;
 mod mesh;
+mod names;
+mod node;
+mod restart;
 mod screen;
 mod stat;
 mod state;
@@ -49,6 +52,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Verb::Up(args) => up::run(&args, &base, screen).await,
             Verb::Down(args) => down::run(&args, &base, screen).await,
             Verb::Stat(args) => stat::run(&args, &base, screen).await,
+            Verb::Restart(args) => restart::restart(&args, &base, screen).await,
+            Verb::Scale(args) => restart::scale(&args, &base, screen).await,
             Verb::Check(args) => check::run(&args, &base, screen).await,
             Verb::Demo(args) => demo::run(&args, &base, screen).await,
             Verb::Version(args) => version::run(&args, &base).await,

@@ -35,3 +35,4 @@ pub use load::{Loaded, load, load_text};
 pub use objects::{
     ConfigMap, Deployment, Namespace, Object, ObjectMeta, Pod, PodTemplate, Service, ServiceAccount,
 };
+pub use walk::suggest;

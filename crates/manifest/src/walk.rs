@@ -235,7 +235,7 @@ fn scalar(node: &Node) -> String {
 }
 
 /// The candidate nearest to `word`, when it is near enough to be what was meant.
-pub(crate) fn suggest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
+pub fn suggest<'c>(word: &str, candidates: impl Iterator<Item = &'c str>) -> Option<String> {
     let word: Vec<char> = word.chars().take(64).flat_map(char::to_lowercase).collect();
     let limit = 1 + word.len() / 5;
     candidates
