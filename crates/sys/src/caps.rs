@@ -68,6 +68,12 @@ pub fn drop_to(keep: CapSet) -> io::Result<()> {
 
 /// [`drop_to`] for a child before its exec: system calls only, the error is an errno.
 pub(crate) fn keep_only(keep: CapSet) -> Result<(), i32> {
+    bound(keep)?;
+    hold(keep)
+}
+
+/// The first half: what programs run later can get at most.
+pub(crate) fn bound(keep: CapSet) -> Result<(), i32> {
     /// More than there are; the kernel says EINVAL after its last.
     const MOST: u32 = 64;
     for number in 0..MOST {
@@ -82,6 +88,11 @@ pub(crate) fn keep_only(keep: CapSet) -> Result<(), i32> {
             }
         }
     }
+    Ok(())
+}
+
+/// The second half: what the calling thread has.
+pub(crate) fn hold(keep: CapSet) -> Result<(), i32> {
     // SAFETY: no pointers. The ambient set must not give back what the others lose.
     if unsafe {
         libc::prctl(

@@ -17,21 +17,36 @@ use crate::netns::NetNs;
 
 mod child;
 mod forbidden;
+mod mounts;
 mod parent;
+mod places;
 mod plan;
 mod process;
 
-pub use process::{Child, Exit};
+pub use process::{Child, Exit, Handle};
 
 /// A file or directory put in place of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bind {
     /// What is seen; exists.
     pub from: PathBuf,
-    /// Where; exists, unless it is beneath a hidden directory.
+    /// Where; made where it does not exist, for this process alone.
     pub at: PathBuf,
     /// Whether it may be written through.
     pub writable: bool,
+}
+
+/// As whom a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's number.
+    pub id: u32,
+    /// The group's number.
+    pub group: u32,
+    /// More groups; none with [`Self::alias`].
+    pub groups: Vec<u32>,
+    /// Whether the numbers are only what the own user and group are called inside: all that somebody can have who has but one.
+    pub alias: bool,
 }
 
 /// Why a process was not started. Nothing of it is left.
@@ -83,6 +98,9 @@ pub struct Spawn {
     hidden: Vec<PathBuf>,
     capabilities: Option<CapSet>,
     no_new_privileges: bool,
+    read_only_root: bool,
+    user: Option<User>,
+    inside: Option<Handle>,
 }
 
 impl Spawn {
@@ -102,6 +120,9 @@ impl Spawn {
             hidden: Vec::new(),
             capabilities: None,
             no_new_privileges: false,
+            read_only_root: false,
+            user: None,
+            inside: None,
         }
     }
 
@@ -159,6 +180,27 @@ impl Spawn {
         self.namespaces = private();
         self.net = Some(net.clone());
         self.hostname = Some(hostname.to_owned());
+        self
+    }
+
+    /// The namespaces of a running process, its user's included; it may end the new one, which does not outlive it.
+    #[must_use]
+    pub fn inside(mut self, process: Handle) -> Self {
+        self.inside = Some(process);
+        self
+    }
+
+    /// Closes everything to writing but /dev, /proc and what is bound to be written. Only with [`Self::pod`] or [`Self::isolated`].
+    #[must_use]
+    pub const fn read_only_root(mut self) -> Self {
+        self.read_only_root = true;
+        self
+    }
+
+    /// Runs it as somebody else. Not beside [`Self::isolated`].
+    #[must_use]
+    pub fn user(mut self, user: User) -> Self {
+        self.user = Some(user);
         self
     }
 

@@ -7,20 +7,24 @@ use std::os::fd::RawFd;
 
 use nix::sched::CloneFlags;
 
+use super::mounts;
 use super::plan::Plan;
-use crate::caps::{self, CapSet};
+use crate::caps;
 
 /// What a child does, in this order. The discriminant travels through the report pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Step {
     TieToParent,
+    EnterProcess,
     EnterNetwork,
     PrivateMounts,
     OpenBinds,
+    NewRoot,
     Proc,
     Hide,
     MakePlaces,
+    Close,
     Bind,
     Seal,
     Hostname,
@@ -28,20 +32,24 @@ pub(super) enum Step {
     Session,
     Descriptors,
     Signals,
+    User,
     Capabilities,
     NoNewPrivileges,
     Exec,
 }
 
 impl Step {
-    pub(super) const ALL: [(Self, &'static str); 17] = [
+    pub(super) const ALL: [(Self, &'static str); 21] = [
         (Self::TieToParent, "tying it to this process"),
+        (Self::EnterProcess, "entering the namespaces of the process"),
         (Self::EnterNetwork, "entering the network namespace"),
         (Self::PrivateMounts, "making mounts private"),
         (Self::OpenBinds, "finding what to bind"),
+        (Self::NewRoot, "making room for new places"),
         (Self::Proc, "mounting /proc"),
         (Self::Hide, "hiding a directory"),
         (Self::MakePlaces, "making places to bind at"),
+        (Self::Close, "closing the machine's files to writing"),
         (Self::Bind, "binding a file"),
         (Self::Seal, "sealing a hidden directory"),
         (Self::Hostname, "setting the host name"),
@@ -49,13 +57,14 @@ impl Step {
         (Self::Session, "making a session"),
         (Self::Descriptors, "placing descriptors"),
         (Self::Signals, "resetting signals"),
+        (Self::User, "becoming another user"),
         (Self::Capabilities, "dropping capabilities"),
         (Self::NoNewPrivileges, "giving up new privileges"),
         (Self::Exec, "running the program"),
     ];
 }
 
-type Failed = (Step, i32);
+pub(super) type Failed = (Step, i32);
 
 /// Becomes the program, or reports why not and ends. `go` delivers one byte once the parent is done; `report` takes the failure.
 pub(super) fn run(plan: &mut Plan, go: RawFd, report: RawFd) -> ! {
@@ -80,6 +89,9 @@ fn steps(
     report: &mut RawFd,
 ) -> Result<std::convert::Infallible, Failed> {
     tie(go)?;
+    if let Some((process, other_user)) = plan.inside {
+        enter(process, other_user)?;
+    }
     if let Some(net) = plan.net {
         // SAFETY: `net` is open for as long as the plan's maker waits for us.
         check(Step::EnterNetwork, unsafe {
@@ -87,7 +99,7 @@ fn steps(
         })?;
     }
     if plan.namespaces.contains(CloneFlags::CLONE_NEWNS) {
-        mounts(plan)?;
+        mounts::make(plan)?;
     }
     if let Some(name) = &plan.hostname {
         // SAFETY: a live string and its length.
@@ -101,9 +113,7 @@ fn steps(
     check(Step::Session, unsafe { libc::setsid() })?;
     descriptors(plan, report)?;
     signals()?;
-    if let Some(keep) = plan.capabilities {
-        capabilities(keep)?;
-    }
+    user(plan)?;
     if plan.no_new_privileges {
         // SAFETY: no pointers.
         check(Step::NoNewPrivileges, unsafe {
@@ -129,141 +139,6 @@ fn tie(go: RawFd) -> Result<(), Failed> {
             _ => return Err((Step::TieToParent, libc::EPIPE)),
         }
     }
-}
-
-fn mounts(plan: &mut Plan) -> Result<(), Failed> {
-    mount(
-        Step::PrivateMounts,
-        c"none",
-        c"/",
-        c"",
-        libc::MS_REC | libc::MS_PRIVATE,
-        c"",
-    )?;
-    for bind in &mut plan.binds {
-        bind.tree = open_tree(&bind.from)?;
-    }
-    if plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
-        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        mount(Step::Proc, c"proc", c"/proc", c"proc", flags, c"")?;
-    }
-    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    for dir in &plan.hidden {
-        mount(
-            Step::Hide,
-            c"hidden",
-            dir,
-            c"tmpfs",
-            flags,
-            c"mode=0755,size=64k",
-        )?;
-    }
-    for bind in &plan.binds {
-        for dir in &bind.directories {
-            // SAFETY: a live string.
-            let made = unsafe { libc::mkdir(dir.as_ptr(), 0o755) };
-            if made < 0 && errno() != libc::EEXIST {
-                return Err((Step::MakePlaces, errno()));
-            }
-        }
-        if bind.file {
-            // SAFETY: a live string; the descriptor is closed on exec.
-            let made = unsafe {
-                libc::open(
-                    bind.at.as_ptr(),
-                    libc::O_CREAT | libc::O_RDONLY | libc::O_CLOEXEC,
-                    0o644,
-                )
-            };
-            check(Step::MakePlaces, made)?;
-        }
-        if !bind.writable {
-            read_only(bind.tree)?;
-        }
-        move_mount(bind.tree, &bind.at)?;
-    }
-    for dir in &plan.hidden {
-        let flags = flags | libc::MS_REMOUNT | libc::MS_RDONLY;
-        mount(Step::Seal, c"hidden", dir, c"", flags, c"")?;
-    }
-    Ok(())
-}
-
-fn mount(
-    step: Step,
-    source: &CStr,
-    at: &CStr,
-    kind: &CStr,
-    flags: u64,
-    data: &CStr,
-) -> Result<(), Failed> {
-    // SAFETY: live strings.
-    let result = unsafe {
-        libc::mount(
-            source.as_ptr(),
-            at.as_ptr(),
-            kind.as_ptr(),
-            flags,
-            data.as_ptr().cast(),
-        )
-    };
-    check(step, result).map(drop)
-}
-
-/// A detached copy of the mount at `path` (`open_tree(2)`), which nothing mounted later can hide.
-fn open_tree(path: &CStr) -> Result<RawFd, Failed> {
-    const CLONE: libc::c_uint = 1;
-    let flags = CLONE | libc::O_CLOEXEC as libc::c_uint;
-    // SAFETY: a live string.
-    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
-    check(Step::OpenBinds, RawFd::try_from(fd).unwrap_or(-1))
-}
-
-/// `mount_setattr(2)`: read only, whatever else the mount is.
-fn read_only(tree: RawFd) -> Result<(), Failed> {
-    #[repr(C)]
-    struct Attributes {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        userns_fd: u64,
-    }
-    const READ_ONLY: u64 = 1;
-    let attributes = Attributes {
-        set: READ_ONLY,
-        clear: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
-    // SAFETY: a live empty string, a live structure and its size.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree,
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<Attributes>(),
-        )
-    };
-    check(Step::Bind, i32::try_from(result).unwrap_or(-1)).map(drop)
-}
-
-/// `move_mount(2)`: attaches the detached mount.
-fn move_mount(tree: RawFd, at: &CStr) -> Result<(), Failed> {
-    const FROM_EMPTY_PATH: libc::c_uint = 4;
-    // SAFETY: live strings.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree,
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            at.as_ptr(),
-            FROM_EMPTY_PATH,
-        )
-    };
-    check(Step::Bind, i32::try_from(result).unwrap_or(-1)).map(drop)
 }
 
 /// First all out of the way, then everything closed on exec, then the wanted ones at their places.
@@ -305,8 +180,71 @@ fn signals() -> Result<(), Failed> {
     Ok(())
 }
 
-fn capabilities(keep: CapSet) -> Result<(), Failed> {
-    caps::keep_only(keep).map_err(|errno| (Step::Capabilities, errno))
+/// Becomes whom the plan names, with the rights that it leaves. Whoever is not root has none after exec, whatever is left here.
+fn user(plan: &Plan) -> Result<(), Failed> {
+    let capabilities = |errno| (Step::Capabilities, errno);
+    let Some(user) = &plan.user else {
+        let keep = plan.capabilities.map_or(Ok(()), caps::keep_only);
+        return keep.map_err(capabilities);
+    };
+    if let Some((uid_map, gid_map)) = &user.alias {
+        // SAFETY: no pointers. This process has one thread, as the kernel asks.
+        check(Step::User, unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+        write(c"/proc/self/setgroups", c"deny")?;
+        write(c"/proc/self/gid_map", gid_map)?;
+        write(c"/proc/self/uid_map", uid_map)?;
+    }
+    if let Some(keep) = plan.capabilities {
+        caps::bound(keep).map_err(capabilities)?;
+    }
+    if user.alias.is_none() {
+        // SAFETY: a live array and its length; the others have no pointers.
+        unsafe {
+            check(
+                Step::User,
+                libc::setgroups(user.groups.len(), user.groups.as_ptr()),
+            )?;
+            check(
+                Step::User,
+                libc::setresgid(user.group, user.group, user.group),
+            )?;
+            check(Step::User, libc::setresuid(user.id, user.id, user.id))?;
+        }
+    }
+    let keep = plan.capabilities.map_or(Ok(()), caps::hold);
+    keep.map_err(capabilities)
+}
+
+fn write(file: &CStr, text: &CStr) -> Result<(), Failed> {
+    // SAFETY: live strings, and a descriptor that is open in between.
+    unsafe {
+        let fd = check(
+            Step::User,
+            libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC),
+        )?;
+        let written = libc::write(fd, text.as_ptr().cast(), text.count_bytes());
+        let errno = errno();
+        libc::close(fd);
+        if written < 0 {
+            Err((Step::User, errno))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Everything but the pid namespace, in which this process was born. The user comes last: it may not enter the others.
+fn enter(process: RawFd, other_user: bool) -> Result<(), Failed> {
+    let all = libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    // SAFETY: `process` is open for as long as the plan's maker waits for us.
+    check(Step::EnterProcess, unsafe { libc::setns(process, all) })?;
+    if other_user {
+        // SAFETY: as above.
+        check(Step::EnterProcess, unsafe {
+            libc::setns(process, libc::CLONE_NEWUSER)
+        })?;
+    }
+    Ok(())
 }
 
 /// Returns only with the reason why nothing was run: the first that is not "not there".
@@ -323,7 +261,7 @@ fn exec(plan: &Plan) -> i32 {
     reason
 }
 
-fn check(step: Step, result: i32) -> Result<i32, Failed> {
+pub(super) fn check(step: Step, result: i32) -> Result<i32, Failed> {
     if result < 0 {
         Err((step, errno()))
     } else {
@@ -331,6 +269,6 @@ fn check(step: Step, result: i32) -> Result<i32, Failed> {
     }
 }
 
-fn errno() -> i32 {
+pub(super) fn errno() -> i32 {
     nix::errno::Errno::last_raw()
 }

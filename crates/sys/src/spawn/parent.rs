@@ -32,7 +32,12 @@ pub(super) fn start(spawn: &Spawn) -> Result<Child, SpawnError> {
     let (go_read, go_write) = pipe().map_err(failed("making a pipe"))?;
     let (report_read, report_write) = pipe().map_err(failed("making a pipe"))?;
     let (mut child, plan) = on_spawner(move || {
-        let child = clone(&mut plan, go_read.as_raw_fd(), report_write.as_raw_fd());
+        let child = match plan.inside {
+            Some((process, _)) => among(process, || {
+                clone(&mut plan, go_read.as_raw_fd(), report_write.as_raw_fd())
+            }),
+            None => clone(&mut plan, go_read.as_raw_fd(), report_write.as_raw_fd()),
+        };
         // The child has its own copies. These must be closed here, or the pipes would never end.
         drop((go_read, report_write));
         (child, plan)
@@ -91,6 +96,21 @@ fn on_spawner<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> i
     };
     jobs.send(Box::new(job)).map_err(|_| gone())?;
     result.recv().map_err(|_| gone())
+}
+
+/// Runs `make` while children of this thread are born into the pid namespace of `process`. Where there is no way back this
+/// process ends: its next child would be a stranger's.
+fn among<T>(process: RawFd, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own = File::open("/proc/thread-self/ns/pid")?;
+    // SAFETY: an open pidfd, held by whoever waits for this.
+    if unsafe { libc::setns(process, libc::CLONE_NEWPID) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let made = make();
+    if nix::sched::setns(&own, CloneFlags::CLONE_NEWPID).is_err() {
+        std::process::abort();
+    }
+    made
 }
 
 /// `clone3(2)` as fork with new namespaces and a pidfd.

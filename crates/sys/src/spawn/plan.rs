@@ -9,21 +9,18 @@ use std::ptr;
 
 use nix::sched::CloneFlags;
 
-use super::{Bind, Spawn, SpawnError};
+use super::places::Places;
+use super::{Spawn, SpawnError, User};
 use crate::caps::CapSet;
 
-/// A bind as the child makes it.
+/// As whom the child runs, as the kernel wants it.
 #[derive(Debug)]
-pub(super) struct BindPlan {
-    pub(super) from: CString,
-    pub(super) at: CString,
-    pub(super) writable: bool,
-    /// What must be made beneath a hidden directory first.
-    pub(super) directories: Vec<CString>,
-    /// Whether `at` itself is a file to be made there.
-    pub(super) file: bool,
-    /// The detached mount, once the child opened it.
-    pub(super) tree: RawFd,
+pub(super) struct UserPlan {
+    pub(super) id: libc::uid_t,
+    pub(super) group: libc::gid_t,
+    pub(super) groups: Vec<libc::gid_t>,
+    /// The lines of `uid_map` and `gid_map`, where the numbers are names of the own ones.
+    pub(super) alias: Option<(CString, CString)>,
 }
 
 /// A child, ready to be made.
@@ -37,8 +34,12 @@ pub(super) struct Plan {
     pub(super) namespaces: CloneFlags,
     pub(super) net: Option<RawFd>,
     pub(super) hostname: Option<CString>,
-    pub(super) binds: Vec<BindPlan>,
+    pub(super) places: Places,
     pub(super) hidden: Vec<CString>,
+    pub(super) read_only_root: bool,
+    /// The process whose namespaces are entered, and whether its user namespace is another.
+    pub(super) inside: Option<(RawFd, bool)>,
+    pub(super) user: Option<UserPlan>,
     /// Descriptor here, number there.
     pub(super) fds: Vec<(RawFd, RawFd)>,
     /// The first number above all fixed ones.
@@ -83,11 +84,6 @@ impl Plan {
             .iter()
             .map(|dir| path("a hidden directory", dir))
             .collect();
-        let binds: Result<_, _> = spawn
-            .binds
-            .iter()
-            .map(|bind| planned(bind, &spawn.hidden))
-            .collect();
         let pointers = |strings: &[CString]| {
             strings
                 .iter()
@@ -107,8 +103,14 @@ impl Plan {
                 .as_ref()
                 .map(|name| text("the host name", OsStr::new(name)))
                 .transpose()?,
-            binds: binds?,
+            places: Places::new(spawn)?,
             hidden: hidden?,
+            read_only_root: spawn.read_only_root,
+            inside: spawn
+                .inside
+                .as_ref()
+                .map(|process| (process.0.as_raw_fd(), process.has_other_user())),
+            user: spawn.user.as_ref().map(user).transpose()?,
             fds,
             high,
             capabilities: spawn.capabilities,
@@ -144,30 +146,21 @@ fn programs(spawn: &Spawn) -> Result<Vec<CString>, SpawnError> {
         .collect()
 }
 
-fn planned(bind: &Bind, hidden: &[std::path::PathBuf]) -> Result<BindPlan, SpawnError> {
-    let file = !bind.from.is_dir();
-    let beneath = hidden
-        .iter()
-        .find(|dir| bind.at.starts_with(dir) && bind.at != **dir);
-    let mut directories = Vec::new();
-    if let Some(dir) = beneath {
-        for ancestor in bind.at.ancestors().take_while(|ancestor| *ancestor != dir) {
-            if !(file && ancestor == bind.at) {
-                directories.insert(0, path("a bind", ancestor)?);
-            }
-        }
-    }
-    Ok(BindPlan {
-        from: path("a bind", &bind.from)?,
-        at: path("a bind", &bind.at)?,
-        writable: bind.writable,
-        directories,
-        file: file && beneath.is_some(),
-        tree: -1,
+fn user(user: &User) -> Result<UserPlan, SpawnError> {
+    let line = |id: u32| text("a user", OsStr::new(&format!("{id} 0 1")));
+    let alias = match user.alias {
+        true => Some((line(user.id)?, line(user.group)?)),
+        false => None,
+    };
+    Ok(UserPlan {
+        id: user.id,
+        group: user.group,
+        groups: user.groups.clone(),
+        alias,
     })
 }
 
-fn path(what: &'static str, value: &Path) -> Result<CString, SpawnError> {
+pub(super) fn path(what: &'static str, value: &Path) -> Result<CString, SpawnError> {
     text(what, value.as_os_str())
 }
 

@@ -2,7 +2,8 @@
 //! A started process, held by a pidfd: signals and waits can never meet another process that got its number.
 
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -30,6 +31,34 @@ impl std::fmt::Display for Exit {
     }
 }
 
+/// A process of this machine, whatever becomes of its number. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle(pub(super) Arc<OwnedFd>);
+
+impl Handle {
+    /// The process that has this number now. Refuses one that has ended.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just made this descriptor for us.
+        Ok(Self(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+    }
+
+    /// Whether it has a user namespace of its own. One that has ended has none, and entering it fails.
+    pub(super) fn has_other_user(&self) -> bool {
+        let info = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
+        let info = std::fs::read_to_string(info).unwrap_or_default();
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+        let other = pid.and_then(|pid| namespace(pid.trim()));
+        other.is_some() && other != namespace("self")
+    }
+}
+
 /// A started process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
@@ -50,6 +79,11 @@ impl Child {
     /// Its pid here.
     pub const fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// What [`super::Spawn::inside`] takes.
+    pub fn handle(&self) -> io::Result<Handle> {
+        Ok(Handle(Arc::new(self.pidfd.try_clone()?)))
     }
 
     /// Signals it; does nothing if it has ended.

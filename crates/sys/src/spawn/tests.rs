@@ -146,3 +146,136 @@ async fn its_end_is_heard_inside_a_runtime() {
     assert_eq!(child.exited().await.unwrap(), Exit::Signal(15));
     assert_eq!(child.wait().unwrap(), Exit::Signal(15));
 }
+
+#[test]
+fn places_are_made_where_there_are_none_and_leave_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("file"));
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("a"), "in data\n").unwrap();
+    fs::write(&file, "a file\n").unwrap();
+    let net = NetNs::create().unwrap();
+    let script = "cat /maille-new/deep/a /etc/maille-new/f /usr/share/maille-new/a; ls /etc/passwd /usr/share/doc -d; pwd; \
+        echo b > /maille-new/deep/b; echo x > /maille-new/x; readlink /proc/self/root; test -e /proc/self/fd/1 && echo proc";
+    let bind = |from: &Path, at: &str, writable| Bind {
+        from: from.to_owned(),
+        at: at.into(),
+        writable,
+    };
+    let (text, exit) = run(script, |spawn| {
+        spawn
+            .pod(&net, "web-1")
+            .bind(bind(&data, "/maille-new/deep", true))
+            .bind(bind(&file, "/etc/maille-new/f", false))
+            .bind(bind(&data, "/usr/share/maille-new", false))
+            .cwd("/maille-work/dir")
+    });
+    assert_eq!(exit, Exit::Code(0), "{text}");
+    assert_eq!(
+        text,
+        "in data\na file\nin data\n/etc/passwd\n/usr/share/doc\n/maille-work/dir\n/\nproc\n"
+    );
+    assert!(data.join("b").exists());
+    for trace in [
+        "/maille-new",
+        "/maille-work",
+        "/etc/maille-new",
+        "/usr/share/maille-new",
+    ] {
+        assert!(!Path::new(trace).exists(), "{trace}");
+    }
+}
+
+#[test]
+fn a_closed_root_is_open_where_it_must_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let net = NetNs::create().unwrap();
+    let script = "echo a > /maille-data/a && echo volume; echo b > /dev/null && echo null; echo c > /tmp/maille-closed";
+    let open = |spawn: Spawn| {
+        spawn.pod(&net, "web-1").bind(Bind {
+            from: data.clone(),
+            at: "/maille-data".into(),
+            writable: true,
+        })
+    };
+    let (text, _) = run(script, |spawn| open(spawn).read_only_root());
+    assert!(text.starts_with("volume\nnull\n"), "{text}");
+    assert!(text.contains("Read-only file system"), "{text}");
+    assert!(!Path::new("/tmp/maille-closed").exists());
+    // Without it the same can write there.
+    let (text, _) = run(script, open);
+    assert_eq!(text, "volume\nnull\n");
+    fs::remove_file("/tmp/maille-closed").unwrap();
+}
+
+#[test]
+fn another_user_has_its_number_and_no_rights() {
+    let net = NetNs::create().unwrap();
+    let script = "id -u; id -g; grep -E 'Cap(Prm|Eff|Amb)' /proc/self/status | sort | uniq";
+    let none = "CapAmb:\t0000000000000000\nCapEff:\t0000000000000000\nCapPrm:\t0000000000000000\n";
+    for alias in [true, false] {
+        let user = User {
+            id: 1234,
+            group: 2345,
+            groups: Vec::new(),
+            alias,
+        };
+        if !alias && !all_users() {
+            continue;
+        }
+        let (text, _) = run(script, |spawn| {
+            let spawn = spawn.pod(&net, "web-1").user(user);
+            spawn.capabilities(CapSet::CONTAINER)
+        });
+        assert_eq!(text, format!("1234\n2345\n{none}"), "alias {alias}");
+    }
+}
+
+/// Whether this process can be everybody.
+fn all_users() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap();
+    map.split_whitespace()
+        .nth(2)
+        .is_some_and(|count| count != "1")
+}
+
+#[test]
+fn a_second_process_is_where_the_first_is() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a"), "seen\n").unwrap();
+    let net = NetNs::create().unwrap();
+    for alias in [false, true] {
+        let mut first = Spawn::new("sleep")
+            .args(["1000"])
+            .env("PATH", "/usr/bin:/bin")
+            .pod(&net, "web-1")
+            .bind(Bind {
+                from: dir.path().to_owned(),
+                at: "/maille-first".into(),
+                writable: false,
+            });
+        if alias {
+            first = first.user(User {
+                id: 1234,
+                group: 1234,
+                groups: Vec::new(),
+                alias,
+            });
+        }
+        let first = first.start().unwrap();
+        let script =
+            "cat /maille-first/a; hostname; cat /proc/1/comm; readlink /proc/self/ns/net; id -u";
+        let (text, exit) = run(script, |spawn| spawn.inside(first.handle().unwrap()));
+        let own = if alias { 1234 } else { 0 };
+        let expected = format!("seen\nweb-1\nsleep\nnet:[{}]\n{own}\n", net.inode());
+        assert_eq!((text, exit), (expected, Exit::Code(0)));
+        // The next one is born here again, and one inside the dead is refused.
+        let (text, _) = run("cat /proc/1/comm", |spawn| spawn);
+        assert_ne!(text, "sleep\n");
+        let handle = first.handle().unwrap();
+        drop(first);
+        assert!(Spawn::new("true").inside(handle).start().is_err());
+    }
+}
