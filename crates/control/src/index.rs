@@ -202,20 +202,23 @@ impl Index {
 
     /// The workloads behind a service, by uid; `None` where there is no such service.
     ///
-    /// A pod that is finished or has no address yet is not listed; one that is going or not ready is, as not ready.
+    /// A pod that is finished or has no address yet is not listed; one that is going or not ready is, as not ready. Where
+    /// none is ready, those that are going but still answer are: better served by them than by nobody (KEP-1669).
     pub fn endpoints(&self, id: &ServiceId) -> Option<Endpoints> {
         let service = self.service(id)?;
         let listed = self
             .selected(service)
             .filter(|pod| pod.has_addresses() && !pod.workload.addresses.is_empty());
-        let endpoints = listed.map(|pod| {
+        let listed: Vec<&Pod> = listed.collect();
+        let all_go = !listed.iter().any(|pod| pod.takes_connections());
+        let endpoints = listed.into_iter().map(|pod| {
             let targets: BTreeMap<u16, u16> = service
                 .resolve(pod)
                 .map(|(port, target, _)| (port, target))
                 .collect();
             Endpoint {
                 workload: pod.workload.clone(),
-                ready: pod.takes_connections(),
+                ready: pod.takes_connections() || (all_go && pod.answers()),
                 targets: targets.into_iter().collect(),
             }
         });

@@ -25,7 +25,7 @@ pub struct Pod {
     pub host_network: bool,
     /// How far its life is.
     pub phase: Phase,
-    /// Kubernetes' Ready condition.
+    /// Kubernetes' Ready condition, asked to go or not.
     pub ready: bool,
     /// It was asked to go: it finishes what it has and gets nothing new.
     pub terminating: bool,
@@ -112,7 +112,7 @@ impl Pod {
                 "Succeeded" | "Failed" => Phase::Finished,
                 _ => Phase::Pending,
             },
-            ready: object.is_ready(),
+            ready: object.answers(),
             terminating: meta.deletion_timestamp.is_some(),
             message: message(object),
         })
@@ -138,7 +138,12 @@ impl Pod {
 
     /// Whether it takes new connections.
     pub fn takes_connections(&self) -> bool {
-        self.ready && !self.terminating && self.phase == Phase::Running
+        self.answers() && !self.terminating
+    }
+
+    /// Whether it would serve a connection, asked to go or not: what EndpointSlices call `serving`.
+    pub fn answers(&self) -> bool {
+        self.ready && self.phase == Phase::Running
     }
 }
 

@@ -107,7 +107,8 @@ fn readiness_follows_the_life_of_a_pod() {
         (
             running("10.244.0.1"),
             r#""deletionTimestamp":"2026-01-01T00:00:00Z","#,
-            Some(false),
+            // The last one that answers: KEP-1669.
+            Some(true),
         ),
         (
             r#"{"phase":"Running","podIPs":[{"ip":"10.244.0.1"}],"conditions":[{"type":"Ready","status":"False"}]}"#
@@ -141,6 +142,35 @@ fn readiness_follows_the_life_of_a_pod() {
         let ready = endpoints.first().map(|e| e.ready);
         assert_eq!(ready, expected, "{status} {deletion}");
     }
+}
+
+#[test]
+fn a_pod_that_goes_gets_nothing_new_while_another_answers() {
+    let going = |uid: &str, ip: &str, ready: &str| {
+        pod(&format!(
+            r#"{{"metadata":{{"name":"{uid}","namespace":"shop","uid":"{uid}","labels":{{"app":"web"}},
+                "deletionTimestamp":"2026-01-01T00:00:00Z"}},"spec":{{"containers":[]}},
+                "status":{{"phase":"Running","podIPs":[{{"ip":"{ip}"}}],
+                "conditions":[{{"type":"Ready","status":"{ready}"}}]}}}}"#
+        ))
+    };
+    let mut index = index([
+        going("a", "10.244.0.1", "True"),
+        going("b", "10.244.0.2", "False"),
+        web("c", "outboard", &running("10.244.0.3")),
+        web_service("web", HTTP),
+    ]);
+    let ready = |index: &Index| {
+        let endpoints = index.endpoints(&"shop/web".parse().unwrap()).unwrap().0;
+        let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+        ready
+            .map(|e| e.workload.uid.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ready(&index), ["c"]);
+    let dirty = index.apply(Change::PodGone(uid("c")));
+    assert!(dirty.contains(&Key::Endpoints("shop/web".parse().unwrap())));
+    assert_eq!(ready(&index), ["a"]);
 }
 
 #[test]

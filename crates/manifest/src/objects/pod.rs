@@ -344,12 +344,15 @@ pub struct Condition {
 impl Pod {
     /// Whether it says that it may be sent work, and is not being deleted.
     pub fn is_ready(&self) -> bool {
-        self.metadata.deletion_timestamp.is_none()
-            && self
-                .status
-                .conditions
-                .iter()
-                .any(|c| c.kind == "Ready" && c.status == "True")
+        self.metadata.deletion_timestamp.is_none() && self.answers()
+    }
+
+    /// Whether its Ready condition holds, asked to go or not: what EndpointSlices call `serving`.
+    pub fn answers(&self) -> bool {
+        let conditions = &self.status.conditions;
+        conditions
+            .iter()
+            .any(|c| c.kind == "Ready" && c.status == "True")
     }
 
     /// Every address, the primary one first.

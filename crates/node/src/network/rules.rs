@@ -88,18 +88,21 @@ fn back(behind: &[BTreeSet<IpAddr>; 2]) -> String {
     rules
 }
 
+/// The ready pods behind a port; where none is, those that go but still answer, as kube-proxy has it (KEP-1669).
 fn endpoints(
     service: &Service,
     port: &maille_manifest::objects::ServicePort,
     address: IpAddr,
     pods: &[Pod],
 ) -> Vec<(IpAddr, u16)> {
-    pods.iter()
-        .filter(|pod| {
-            pod.is_ready()
-                && pod.metadata.namespace == service.metadata.namespace
-                && selects(&service.spec.selector, &pod.metadata.labels)
-        })
+    let behind = |pod: &&Pod| {
+        pod.metadata.namespace == service.metadata.namespace
+            && selects(&service.spec.selector, &pod.metadata.labels)
+    };
+    let selected = || pods.iter().filter(behind);
+    let all_go = !selected().any(Pod::is_ready);
+    selected()
+        .filter(|pod| pod.is_ready() || (all_go && pod.answers()))
         .filter_map(|pod| {
             let target = pod.spec.resolve_port(&port.target(), port.protocol)?;
             let ip = pod

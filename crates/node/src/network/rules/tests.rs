@@ -108,3 +108,15 @@ fn a_service_without_ready_pods_has_no_rule() {
     );
     assert!(!rules.contains("dnat ip"), "{rules}");
 }
+
+#[test]
+fn pods_that_go_are_the_last_resort() {
+    let (services, pod) = app();
+    let mut going = with(&pod, ["10.244.0.2", "fd00:244::2"], "True");
+    going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".to_owned());
+    let stays = with(&pod, ["10.244.0.3", "fd00:244::3"], "True");
+    let rules = render(&services, &[going.clone(), stays]);
+    assert!(!rules.contains("10.244.0.2"), "{rules}");
+    let rules = render(&services, &[going]);
+    assert!(rules.contains("10.244.0.2 . 8080"), "{rules}");
+}
