@@ -22,6 +22,8 @@ mod parent;
 mod places;
 mod plan;
 mod process;
+mod step;
+mod texts;
 
 pub use process::{Child, Exit, Handle};
 

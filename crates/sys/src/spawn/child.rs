@@ -9,62 +9,8 @@ use nix::sched::CloneFlags;
 
 use super::mounts;
 use super::plan::Plan;
+use super::step::{Failed, Step, check, errno};
 use crate::caps;
-
-/// What a child does, in this order. The discriminant travels through the report pipe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(super) enum Step {
-    TieToParent,
-    EnterProcess,
-    EnterNetwork,
-    PrivateMounts,
-    OpenBinds,
-    NewRoot,
-    Proc,
-    Hide,
-    MakePlaces,
-    Close,
-    Bind,
-    Seal,
-    Hostname,
-    Cwd,
-    Session,
-    Descriptors,
-    Signals,
-    User,
-    Capabilities,
-    NoNewPrivileges,
-    Exec,
-}
-
-impl Step {
-    pub(super) const ALL: [(Self, &'static str); 21] = [
-        (Self::TieToParent, "tying it to this process"),
-        (Self::EnterProcess, "entering the namespaces of the process"),
-        (Self::EnterNetwork, "entering the network namespace"),
-        (Self::PrivateMounts, "making mounts private"),
-        (Self::OpenBinds, "finding what to bind"),
-        (Self::NewRoot, "making room for new places"),
-        (Self::Proc, "mounting /proc"),
-        (Self::Hide, "hiding a directory"),
-        (Self::MakePlaces, "making places to bind at"),
-        (Self::Close, "closing the machine's files to writing"),
-        (Self::Bind, "binding a file"),
-        (Self::Seal, "sealing a hidden directory"),
-        (Self::Hostname, "setting the host name"),
-        (Self::Cwd, "entering the working directory"),
-        (Self::Session, "making a session"),
-        (Self::Descriptors, "placing descriptors"),
-        (Self::Signals, "resetting signals"),
-        (Self::User, "becoming another user"),
-        (Self::Capabilities, "dropping capabilities"),
-        (Self::NoNewPrivileges, "giving up new privileges"),
-        (Self::Exec, "running the program"),
-    ];
-}
-
-pub(super) type Failed = (Step, i32);
 
 /// Becomes the program, or reports why not and ends. `go` delivers one byte once the parent is done; `report` takes the failure.
 pub(super) fn run(plan: &mut Plan, go: RawFd, report: RawFd) -> ! {
@@ -259,16 +205,4 @@ fn exec(plan: &Plan) -> i32 {
         }
     }
     reason
-}
-
-pub(super) fn check(step: Step, result: i32) -> Result<i32, Failed> {
-    if result < 0 {
-        Err((step, errno()))
-    } else {
-        Ok(result)
-    }
-}
-
-pub(super) fn errno() -> i32 {
-    nix::errno::Errno::last_raw()
 }

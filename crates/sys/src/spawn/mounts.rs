@@ -6,9 +6,9 @@ use std::os::fd::RawFd;
 
 use nix::sched::CloneFlags;
 
-use super::child::{Failed, Step, check, errno};
 use super::places::{BindPlan, EntryKind, Room};
 use super::plan::Plan;
+use super::step::{Failed, Step, check, errno};
 
 const QUIET: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 

@@ -12,10 +12,11 @@ use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::unistd::{getegid, geteuid, pipe2};
 
-use super::child::{self, Step};
+use super::child;
 use super::forbidden::{self, Setting};
 use super::plan::Plan;
 use super::process::Child;
+use super::step::Step;
 use super::{Spawn, SpawnError};
 
 pub(super) fn start(spawn: &Spawn) -> Result<Child, SpawnError> {

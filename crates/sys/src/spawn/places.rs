@@ -11,7 +11,7 @@ use std::fs;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-use super::plan::path;
+use super::texts::path;
 use super::{Bind, Spawn, SpawnError};
 
 /// The name under which the old directory is kept while its entries are bound again.

@@ -10,6 +10,7 @@ use std::ptr;
 use nix::sched::CloneFlags;
 
 use super::places::Places;
+use super::texts::{path, text};
 use super::{Spawn, SpawnError, User};
 use crate::caps::CapSet;
 
@@ -158,12 +159,4 @@ fn user(user: &User) -> Result<UserPlan, SpawnError> {
         groups: user.groups.clone(),
         alias,
     })
-}
-
-pub(super) fn path(what: &'static str, value: &Path) -> Result<CString, SpawnError> {
-    text(what, value.as_os_str())
-}
-
-fn text(what: &'static str, value: &OsStr) -> Result<CString, SpawnError> {
-    CString::new(value.as_bytes()).map_err(|_| SpawnError::Nul { what })
 }
