@@ -247,6 +247,7 @@ impl Index {
         Some(Own {
             workload: pod.workload.clone(),
             ports: ports.collect(),
+            leaving: pod.terminating,
         })
     }
 

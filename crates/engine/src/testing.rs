@@ -36,6 +36,7 @@ pub(crate) fn own() -> Own {
     Own {
         workload: workload(OWN),
         ports: vec![(8080, Protocol::Http1), (5432, Protocol::Tcp)],
+        leaving: false,
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Own {
     pub workload: Workload,
     /// What its ports were declared to speak, by the services that select it.
     pub ports: Vec<(u16, Protocol)>,
+    /// It was asked to go: its services list it no more, it still serves, and soon it will not.
+    pub leaving: bool,
 }
 
 // === impl WorkloadUid ===

@@ -115,6 +115,8 @@ pub struct Core {
     now: Instant,
     sweeping: bool,
     draining: bool,
+    /// The workload was asked to go, and its application still serves.
+    leaving: bool,
     /// It drains, and who has not asked since is closed.
     parted: bool,
     work: Work,
@@ -400,6 +402,7 @@ impl Core {
             Timer::Wait(exchange) => self.waited(exchange),
             Timer::Sweep => self.sweep(),
             Timer::Farewell => self.farewell(),
+            Timer::LastCall => self.last_call(),
         }
     }
 }

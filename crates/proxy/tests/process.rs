@@ -60,6 +60,7 @@ impl Control {
                     zone: None,
                 },
                 ports: Vec::new(),
+                leaving: false,
             })),
             Kind::Address | Kind::Service | Kind::Endpoints => None,
         }

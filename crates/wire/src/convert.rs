@@ -143,6 +143,7 @@ fn to_own(own: &Own) -> v1::Own {
     v1::Own {
         workload: Some(to_workload(&own.workload)),
         ports: own.ports.iter().map(port).collect(),
+        leaving: own.leaving,
     }
 }
 
@@ -266,6 +267,7 @@ fn own(own: v1::Own) -> Result<Own, ConvertError> {
     Ok(Own {
         workload: needed(AT, "workload", own.workload).and_then(workload)?,
         ports: own.ports.iter().map(port).collect::<Result<_, _>>()?,
+        leaving: own.leaving,
     })
 }
 

@@ -149,6 +149,7 @@ fn a_pod_that_goes_gets_nothing_new_while_another_answers() {
     let going = |uid: &str, ip: &str, ready: &str| {
         pod(&format!(
             r#"{{"metadata":{{"name":"{uid}","namespace":"shop","uid":"{uid}","labels":{{"app":"web"}},
+                "annotations":{{"maille.io/capture":"outboard"}},
                 "deletionTimestamp":"2026-01-01T00:00:00Z"}},"spec":{{"containers":[]}},
                 "status":{{"phase":"Running","podIPs":[{{"ip":"{ip}"}}],
                 "conditions":[{{"type":"Ready","status":"{ready}"}}]}}}}"#
@@ -168,6 +169,8 @@ fn a_pod_that_goes_gets_nothing_new_while_another_answers() {
             .collect::<Vec<_>>()
     };
     assert_eq!(ready(&index), ["c"]);
+    let leaving = |pod: &str| index.own(&uid(pod)).map(|own| own.leaving);
+    assert_eq!(["a", "c"].map(leaving), [Some(true), Some(false)]);
     let dirty = index.apply(Change::PodGone(uid("c")));
     assert!(dirty.contains(&Key::Endpoints("shop/web".parse().unwrap())));
     assert_eq!(ready(&index), ["a"]);

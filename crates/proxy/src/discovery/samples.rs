@@ -56,6 +56,7 @@ pub(crate) fn own(n: u8) -> Resource {
     Resource::Own(Own {
         workload: workload(n),
         ports: vec![(8080, Protocol::Http1)],
+        leaving: false,
     })
 }
 

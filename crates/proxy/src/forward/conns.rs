@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use maille_engine::http1::{RequestHead, ResponseHead};
+use maille_engine::route::Direction;
 use maille_model::Protocol;
 
 use super::exchange::{End, Exchange};
-use crate::accept::Accepted;
+use crate::accept::{Accepted, Door};
 use crate::connect::pool::PoolKey;
 use crate::connect::tcp::ConnectSpec;
 use crate::table::{ConnId, Id, LinkId, Socket, Table};
@@ -151,6 +152,12 @@ pub(super) struct Conns {
 // === impl Conn ===
 
 impl Conn {
+    /// Whether it is one of somebody outside the mesh to this workload.
+    pub(super) fn comes_in(&self) -> bool {
+        let door = self.accepted.map(|accepted| accepted.door);
+        door == Some(Door::Plain(Direction::Inbound))
+    }
+
     pub(super) fn new(role: Role) -> Self {
         Self {
             role,

@@ -25,6 +25,8 @@ impl Core {
     /// Refuses: the exchange never reached an application, or its answer has not begun.
     pub(super) fn fail(&mut self, id: Id<Exchange>, failure: Failure) {
         self.heard_failure(id, failure);
+        let facts = self.exchanges.get(id).map(|exchange| &exchange.facts);
+        let last = facts.is_some_and(|facts| self.is_last(facts.direction));
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
@@ -35,7 +37,7 @@ impl Core {
         let down = exchange.down;
         match down {
             Side::Plain(conn) if exchange.carries == Carries::Http => {
-                let after = if whole && exchange.keep_down && !self.draining {
+                let after = if whole && exchange.keep_down && !last {
                     After::Keep
                 } else {
                     After::Close

@@ -16,6 +16,7 @@ use super::Core;
 use super::exchange::End;
 use super::hear::{WARNED, WARNING};
 use super::links::{Link, With};
+use crate::accept::Door;
 use crate::connect::mesh::MeshKey;
 use crate::failure::Failure;
 use crate::table::LinkId;
@@ -188,6 +189,14 @@ impl Core {
 
     pub(super) fn links_drain(&mut self) {
         self.links_retire(|_| true);
+    }
+
+    /// Clients outside the mesh are told to open another connection elsewhere.
+    pub(super) fn links_warn(&mut self) {
+        self.links_retire(|link| match &link.with {
+            With::Client(accepted) => accepted.door == Door::Plain(Direction::Inbound),
+            With::Proxy(_) | With::Server(_) => false,
+        });
     }
 
     fn links_retire(&mut self, which: impl Fn(&Link) -> bool) {

@@ -46,7 +46,7 @@ impl Work {
             | Timer::Close(conn) => Self::Conn(conn),
             Timer::Handshake(link) => Self::Link(link),
             Timer::Wait(exchange) => Self::Exchange(exchange),
-            Timer::Sweep | Timer::Farewell => Self::Nobody,
+            Timer::Sweep | Timer::Farewell | Timer::LastCall => Self::Nobody,
         }
     }
 }

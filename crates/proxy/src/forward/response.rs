@@ -76,16 +76,19 @@ impl Core {
         }
     }
 
-    /// Passes a head on to an HTTP/1 client, verbatim. While the proxy drains, a final one also says that it is the last on its connection.
+    /// Passes a head on to an HTTP/1 client, verbatim. While the proxy drains or its workload leaves, a final one also says that it is the last on its connection.
     pub(super) fn forward_head(&mut self, id: Id<Exchange>, bytes: &[u8], facts: &ResponseFacts) {
-        let Some(exchange) = self.exchanges.get_mut(id) else {
+        let Some(exchange) = self.exchanges.get(id) else {
             return;
         };
         let plain = matches!(exchange.down, Side::Plain(_));
         let stays = exchange.keep_down && facts.keep_alive && !facts.interim && !facts.tunnel;
+        let direction = exchange.facts.direction;
         match bytes.strip_suffix(b"\r\n") {
-            Some(fields) if self.draining && plain && stays => {
-                exchange.keep_down = false;
+            Some(fields) if plain && stays && self.is_last(direction) => {
+                if let Some(exchange) = self.exchanges.get_mut(id) {
+                    exchange.keep_down = false;
+                }
                 self.forward(id, End::Down, fields, false);
                 self.forward(id, End::Down, b"connection: close\r\n\r\n", false);
             }

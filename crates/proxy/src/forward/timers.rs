@@ -31,6 +31,8 @@ pub(super) enum Timer {
     Sweep,
     /// The proxy drains, and clients have had their time.
     Farewell,
+    /// The workload leaves, and clients outside the mesh have had their time.
+    LastCall,
 }
 
 /// All deadlines.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maille_engine::http1::{RequestHead, ResponseHead};
+use maille_engine::route::Direction;
 use maille_engine::snapshot::{Key, Snapshot};
 use maille_identity::Credentials;
 
@@ -31,6 +32,9 @@ use crate::telemetry::Recorder;
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long a client that keeps its connection has to ask once more after a drain began, and to be told `connection: close`.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// The same for one from outside the mesh, after the workload was asked to go: shorter than what passes before its application
+/// hears of it.
+const LAST_CALL: Duration = Duration::from_millis(500);
 /// Questions to control that were not taken yet.
 const QUESTIONS: usize = 1_024;
 
@@ -59,6 +63,7 @@ impl Core {
             now,
             sweeping: false,
             draining: false,
+            leaving: false,
             parted: false,
             work: Work::Nobody,
             news: false,
@@ -69,7 +74,35 @@ impl Core {
     pub fn learn(&mut self, snapshot: Arc<Snapshot>) {
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.withdraw(&before);
+        self.take_leave();
         self.news = true;
+    }
+
+    /// The workload was asked to go. Who is in the mesh turns elsewhere by itself; who is not may keep a connection for
+    /// ever, and would meet a closed door as soon as the application is gone: it is told with its next answer, and closed
+    /// where it asks for nothing, while the application still serves.
+    fn take_leave(&mut self) {
+        let leaving = self.snapshot.own().is_some_and(|own| own.leaving);
+        if leaving && !self.leaving {
+            self.timers.set(self.now + LAST_CALL, Timer::LastCall);
+            self.links_warn();
+        }
+        self.leaving = leaving;
+    }
+
+    /// Clients outside the mesh that have asked nothing since the workload began to leave are closed.
+    pub(super) fn last_call(&mut self) {
+        for id in self.conns.ids() {
+            let client = self.conns.get(id);
+            if client.is_some_and(|conn| conn.role == Role::Client && conn.comes_in()) {
+                self.client_drained(id);
+            }
+        }
+    }
+
+    /// Whether an answer that goes this way is the last on its connection.
+    pub(super) fn is_last(&self, direction: Direction) -> bool {
+        self.draining || (self.leaving && direction == Direction::Inbound)
     }
 
     /// There is a new certificate. What is open goes on with the old one; new streams take the new one.

@@ -126,6 +126,7 @@ impl Lab {
         snapshot.set_own(Own {
             workload: pod.workload.clone(),
             ports: vec![(port, protocol)],
+            leaving: false,
         });
         snapshot
     }

@@ -371,6 +371,41 @@ fn a_drain_lets_what_is_open_end() {
     assert_eq!(pair.server.drain(PATIENCE), Ended::Gracefully);
 }
 
+/// A workload that was asked to go still serves; clients outside the mesh are told to come elsewhere, its own application not.
+#[test]
+fn who_leaves_tells_clients_outside_the_mesh() {
+    let lab = Lab::new();
+    let pod = lab.pod(2, Membership::Meshed);
+    let origin = Origin::http(SocketAddr::new(pod.ip, 0));
+    let port = origin.address.port();
+    let mut snapshot = lab.own(&pod, port, Protocol::Http1);
+    lab.add_service(&mut snapshot, Protocol::Http1, &[(&pod, port)]);
+    let proxy = lab.start(&pod, snapshot.clone(), lab.service(), origin.address);
+    let [mut idle, mut busy] = [0, 1].map(|_| Wire::connect(proxy.inbound));
+    let mut own = Wire::connect(proxy.outbound);
+    let stays = |(head, body): (String, Vec<u8>)| {
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert_eq!(body, patterned(5));
+        field(&head, "connection").as_deref() != Some("close")
+    };
+    for wire in [&mut idle, &mut busy, &mut own] {
+        assert!(stays(get(wire, "/bytes/5")));
+    }
+    let mut leaving = (**snapshot.own().unwrap()).clone();
+    leaving.leaving = true;
+    snapshot.set_own(leaving);
+    proxy.learn(snapshot);
+    while stays(get(&mut busy, "/bytes/5")) {}
+    for wire in [&mut busy, &mut idle] {
+        let (rest, end) = wire.rest();
+        assert!(rest.is_empty() && end.is_ok(), "{rest:?} {end:?}");
+    }
+    assert!(stays(get(&mut own, "/bytes/5")));
+    let mut late = Wire::connect(proxy.inbound);
+    assert!(!stays(get(&mut late, "/bytes/5")));
+    proxy.stop();
+}
+
 /// Clients that keep their connection are told with the next answer, and lose nothing; those that ask nothing are let go.
 #[test]
 fn a_drain_tells_those_who_stay() {

@@ -155,7 +155,11 @@ fn ipnet(address: IpAddr, length: u8) -> String {
 
 fn resource() -> impl Strategy<Value = Resource> {
     let ports = proptest::collection::vec((1u16.., port_protocol()), 0..4);
-    let own = (some_workload(), ports).prop_map(|(workload, ports)| Own { workload, ports });
+    let own = (some_workload(), ports, any::<bool>()).prop_map(|(workload, ports, leaving)| Own {
+        workload,
+        ports,
+        leaving,
+    });
     let port =
         (1u16.., "[a-z-]{0,10}", port_protocol()).prop_map(|(port, name, protocol)| ServicePort {
             port,
@@ -251,6 +255,7 @@ fn workload_refusal(change: impl FnOnce(&mut v1::Workload)) -> String {
     let own = v1::Own {
         workload: Some(wire),
         ports: Vec::new(),
+        leaving: false,
     };
     Resource::decode(Kind::Own, &own.encode_to_vec())
         .unwrap_err()
@@ -354,6 +359,7 @@ fn the_others_are_refused_by_field() {
     let own = v1::Own {
         workload: None,
         ports: Vec::new(),
+        leaving: false,
     };
     assert_eq!(
         refusal(Kind::Own, own.encode_to_vec()),
@@ -365,6 +371,7 @@ fn the_others_are_refused_by_field() {
             port: 80,
             protocol: 77,
         }],
+        leaving: false,
     };
     assert_eq!(
         refusal(Kind::Own, own.encode_to_vec()),

@@ -442,6 +442,9 @@ pub struct Own {
     pub workload: ::core::option::Option<Workload>,
     #[prost(message, repeated, tag = "2")]
     pub ports: ::prost::alloc::vec::Vec<OwnPort>,
+    /// It was asked to go: who is outside the mesh and keeps a connection to it is told to open another one elsewhere.
+    #[prost(bool, tag = "3")]
+    pub leaving: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OwnPort {

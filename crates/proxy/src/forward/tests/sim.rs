@@ -98,6 +98,7 @@ impl Sim {
             snapshot.set_own(Own {
                 workload: pod.clone(),
                 ports: vec![(8080, protocol)],
+                leaving: false,
             });
             service(&mut snapshot, protocol);
             let key = PrivateKey::generate().unwrap();
