@@ -11,11 +11,14 @@ pub mod http;
 pub mod proc;
 /// The programs under test.
 pub mod programs;
+/// What a `maille up` holds of the machine.
+pub mod traces;
 /// A `maille up` under test.
 pub mod up;
 /// Waiting for events.
 pub mod wait;
 
 pub use programs::Programs;
+pub use traces::Traces;
 pub use up::{Load, Settings, Up};
 pub use wait::{until, until_async};

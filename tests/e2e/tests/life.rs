@@ -1,83 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Start and end of `maille up`: several by name, orderly stops, and what is left after a kill: nothing.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-use std::collections::BTreeSet;
-use std::fs;
 use std::time::Duration;
 
-use maille_testkit::proc::{Process, namespaces_in_use, tree};
 use maille_testkit::up::SHOP_PODS;
-use maille_testkit::{Settings, Up, until};
+use maille_testkit::{Settings, Traces, Up};
 
 const QUIET: Settings = Settings {
     rate: 20,
     seconds: 0,
     connections: 2,
 };
-
-/// What a mesh holds, to see that it is gone later.
-struct Traces {
-    processes: Vec<Process>,
-    namespaces: BTreeSet<String>,
-    interfaces: BTreeSet<String>,
-    mounts: String,
-}
-
-impl Traces {
-    fn of(up: &Up) -> Self {
-        let processes = up.processes();
-        let own: BTreeSet<String> = tree(i32::try_from(std::process::id()).unwrap())
-            .into_iter()
-            .find(|process| process.pid == i32::try_from(std::process::id()).unwrap())
-            .unwrap()
-            .namespaces();
-        let held: BTreeSet<String> = processes.iter().flat_map(Process::namespaces).collect();
-        Self {
-            namespaces: held.difference(&own).cloned().collect(),
-            processes,
-            interfaces: interfaces(),
-            mounts: mounts(),
-        }
-    }
-
-    async fn gone(&self) {
-        let gone = || {
-            self.processes
-                .iter()
-                .all(|process| !process.alive())
-                .then_some(())
-        };
-        let ended = until("every process to end", Duration::from_secs(5), gone).await;
-        let left: Vec<_> = self
-            .processes
-            .iter()
-            .filter(|process| process.alive())
-            .collect();
-        assert!(ended.is_ok(), "still there: {left:?}");
-        // The kernel lets go of a process's namespaces a moment after the process has ended.
-        let held = || {
-            let held = self.namespaces.intersection(&namespaces_in_use()).count();
-            (held == 0).then_some(())
-        };
-        let free = until("every namespace to go", Duration::from_secs(5), held).await;
-        assert!(free.is_ok(), "namespaces are still held");
-        assert_eq!(interfaces(), self.interfaces);
-        assert_eq!(mounts(), self.mounts);
-    }
-}
-
-fn interfaces() -> BTreeSet<String> {
-    let entries = fs::read_dir("/sys/class/net").unwrap().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
-}
-
-fn mounts() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap()
-}
 
 #[tokio::test]
 async fn down_leaves_nothing() {

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a `maille up` holds of the machine, written down to see later that it is gone. Read `up.rs` for who holds it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use crate::proc::{Process, namespaces_in_use, tree};
+use crate::up::Up;
+use crate::wait::until;
+
+/// What a mesh holds, to see that it is gone later.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    /// Its processes.
+    pub processes: Vec<Process>,
+    namespaces: BTreeSet<String>,
+    interfaces: BTreeSet<String>,
+    mounts: String,
+}
+
+impl Traces {
+    /// What `up` holds now.
+    pub fn of(up: &Up) -> Self {
+        let processes = up.processes();
+        let own: BTreeSet<String> = tree(i32::try_from(std::process::id()).unwrap())
+            .into_iter()
+            .find(|process| process.pid == i32::try_from(std::process::id()).unwrap())
+            .unwrap()
+            .namespaces();
+        let held: BTreeSet<String> = processes.iter().flat_map(Process::namespaces).collect();
+        Self {
+            namespaces: held.difference(&own).cloned().collect(),
+            processes,
+            interfaces: interfaces(),
+            mounts: mounts(),
+        }
+    }
+
+    /// Waits until all of it is gone.
+    ///
+    /// # Panics
+    ///
+    /// Something stays; it is named.
+    pub async fn gone(&self) {
+        let gone = || {
+            self.processes
+                .iter()
+                .all(|process| !process.alive())
+                .then_some(())
+        };
+        let ended = until("every process to end", Duration::from_secs(5), gone).await;
+        let left: Vec<_> = self
+            .processes
+            .iter()
+            .filter(|process| process.alive())
+            .collect();
+        assert!(ended.is_ok(), "still there: {left:?}");
+        // The kernel lets go of a process's namespaces a moment after the process has ended.
+        let held = || {
+            let held = self.namespaces.intersection(&namespaces_in_use()).count();
+            (held == 0).then_some(())
+        };
+        let free = until("every namespace to go", Duration::from_secs(5), held).await;
+        assert!(free.is_ok(), "namespaces are still held");
+        assert_eq!(interfaces(), self.interfaces);
+        assert_eq!(mounts(), self.mounts);
+    }
+}
+
+fn interfaces() -> BTreeSet<String> {
+    let entries = fs::read_dir("/sys/class/net").unwrap().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+fn mounts() -> String {
+    fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
