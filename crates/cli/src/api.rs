@@ -6,9 +6,9 @@
 use std::io;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
-use http::{Request, header};
+use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,10 @@ use tokio::time::timeout;
 
 use crate::failure::Expected;
 use crate::state::State;
+use crate::text::clean;
 
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long an answer may take to begin.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 32 << 20;
@@ -72,6 +74,33 @@ pub(crate) struct Stat {
     pub(crate) window_s: f64,
     pub(crate) edges: Vec<Edge>,
     pub(crate) workloads: Vec<Workload>,
+}
+
+/// `/v1/stat?resource=...`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Rows {
+    pub(crate) window_s: f64,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One resource with its traffic.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) kind: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) pods: PodCount,
+    #[serde(default)]
+    pub(crate) window: Window,
+    #[serde(default)]
+    pub(crate) mtls_share: Option<f64>,
+    #[serde(default)]
+    pub(crate) tcp_open: u64,
+    #[serde(default)]
+    pub(crate) tcp_bytes_per_second: f64,
 }
 
 /// Who talks to whom over what.
@@ -189,22 +218,59 @@ async fn ask<T: for<'a> Deserialize<'a>>(
         name: state.name().to_owned(),
         source,
     };
-    let socket = match UnixStream::connect(state.dir().join(socket)).await {
-        Ok(socket) => socket,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Expected::NotRunning {
-                name: state.name().to_owned(),
-            });
-        }
-        Err(error) => return Err(silent(error.into())),
-    };
+    let socket = connect(state, socket).await?;
     match timeout(DEADLINE, exchange(socket, path)).await {
-        Ok(answer) => answer.map_err(silent),
+        Ok(Ok((status, body))) if status.is_success() => serde_json::from_slice(&body)
+            .with_context(|| format!("{path}: not the answer this version expects"))
+            .map_err(silent),
+        Ok(Ok((status, body))) => Err(refused(status, &body)),
+        Ok(Err(error)) => Err(silent(error)),
         Err(_) => Err(silent(anyhow!("no answer in {DEADLINE:?}"))),
     }
 }
 
-async fn exchange<T: for<'a> Deserialize<'a>>(socket: UnixStream, path: &str) -> anyhow::Result<T> {
+/// A connection to one of the sockets of `state`.
+pub(crate) async fn connect(state: &State, socket: &str) -> Result<UnixStream, Expected> {
+    match UnixStream::connect(state.dir().join(socket)).await {
+        Ok(socket) => Ok(socket),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Expected::NotRunning {
+            name: state.name().to_owned(),
+        }),
+        Err(error) => Err(Expected::Silent {
+            name: state.name().to_owned(),
+            source: error.into(),
+        }),
+    }
+}
+
+/// An answer that says no, in the API's own words where it has any.
+pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Expected {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Text,
+    }
+    #[derive(Deserialize)]
+    struct Text {
+        message: String,
+        #[serde(default)]
+        hint: String,
+    }
+    let (what, hint) = match serde_json::from_slice::<Body>(body) {
+        Ok(body) => (clean(&body.error.message), clean(&body.error.hint)),
+        Err(_) => (clean(&String::from_utf8_lossy(body)), String::new()),
+    };
+    Expected::Refused {
+        what: if what.is_empty() {
+            status.to_string()
+        } else {
+            what
+        },
+        hint: Some(hint).filter(|hint| !hint.is_empty()),
+        wrong: status == StatusCode::BAD_REQUEST,
+    }
+}
+
+async fn exchange(socket: UnixStream, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     let request = Request::get(path)
@@ -217,13 +283,7 @@ async fn exchange<T: for<'a> Deserialize<'a>>(socket: UnixStream, path: &str) ->
             .collect()
             .await;
         let body = body.map_err(|error| anyhow!(error))?.to_bytes();
-        ensure!(
-            status.is_success(),
-            "{path}: {status}: {}",
-            String::from_utf8_lossy(&body).trim()
-        );
-        serde_json::from_slice(&body)
-            .with_context(|| format!("{path}: not the answer this version expects"))
+        anyhow::Ok((status, body))
     };
     let mut connection = std::pin::pin!(connection);
     let mut answer = std::pin::pin!(answer);

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+/// Questions about traffic.
+pub(crate) mod ask;
 pub(crate) mod orders;
 
 use orders::{Restart, Scale};
@@ -84,6 +86,16 @@ pub enum Verb {
     Restart(Restart),
     /// Set how many pods a Deployment has.
     Scale(Scale),
+    /// Watch requests and connections as they pass.
+    Tap(Box<ask::Tap>),
+    /// Show the paths that are asked for, the busiest first.
+    Top(Box<ask::Top>),
+    /// Show who talks to whom, as whom, and what is protected.
+    Edges(ask::Edges),
+    /// Show the certificates of pods.
+    Identity(ask::Identity),
+    /// Say what would become of a request, and which resource decides it.
+    Explain(ask::Explain),
     /// Check that the mesh works.
     Check(Check),
     /// Run the example application for a look at the mesh.
@@ -126,32 +138,43 @@ pub struct Down {
     pub all: bool,
 }
 
-/// What `stat` can show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
-    /// One line for each workload controller.
-    #[value(aliases = ["deployment", "deployments", "workloads"])]
-    Deploy,
-    /// One line for each pod.
-    #[value(aliases = ["pod", "po"])]
-    Pods,
-    /// One line for each pair that talks.
-    #[value(alias = "edge")]
-    Edges,
-}
+const STAT: &str = "\
+Examples:
+  maille stat                              every workload, and every pair that talks
+  maille stat deploy                       what deployments are sent
+  maille stat pods -n shop -t 5m           what pods of a namespace were sent in five minutes
+  maille stat deploy web --to svc/api      what web sends to the service api
+  maille stat svc --from deploy/web        what services are sent by web
+  maille stat all -o json                  for programs
+
+Kinds: deploy, sts, ds, rs, job, cj, po, svc, ns, all, and edges.";
 
 /// `maille stat`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = STAT)]
 pub struct Stat {
-    /// What to show; deploy and edges unless told.
-    pub kinds: Vec<Kind>,
+    /// What to show: kinds, or one resource; workloads and edges unless told.
+    #[arg(value_name = "KIND[/NAME]")]
+    pub resources: Vec<String>,
+    /// Only what these sent.
+    #[arg(long, value_name = "KIND[/NAME]", conflicts_with = "to")]
+    pub from: Option<String>,
+    /// The namespace of those.
+    #[arg(long, requires = "from", value_name = "NAME")]
+    pub from_namespace: Option<String>,
+    /// Only what was sent to these.
+    #[arg(long, value_name = "KIND[/NAME]")]
+    pub to: Option<String>,
+    /// The namespace of those.
+    #[arg(long, requires = "to", value_name = "NAME")]
+    pub to_namespace: Option<String>,
     /// Only this namespace.
     #[arg(short = 'n', long, conflicts_with = "all_namespaces")]
     pub namespace: Option<String>,
-    /// Every namespace, which is the default.
+    /// Every namespace, that of the cluster itself included.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// The time that rates and latencies cover.
+    /// The time that rates and latencies cover; at most 10m are kept.
     #[arg(short = 't', long, default_value = "1m", value_parser = duration, value_name = "TIME")]
     pub time_window: Duration,
     /// Show again every second until Ctrl-C.
@@ -159,7 +182,7 @@ pub struct Stat {
     pub watch: bool,
     /// How to write it.
     #[arg(short = 'o', long, value_enum, default_value_t)]
-    pub output: Output,
+    pub output: ask::List,
     #[command(flatten)]
     pub which: Which,
 }

@@ -15,7 +15,7 @@ pub(crate) async fn run(args: &Check, base: &Base, screen: Screen) -> anyhow::Re
     match args.output {
         Output::Json => print_json(&checks)?,
         Output::Table => print(&text(&checks, screen))?,
-    }
+    };
     if !checks.ok {
         let failed = checks.checks.iter().filter(|check| !check.ok).count();
         return Err(Expected::Found {

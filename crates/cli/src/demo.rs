@@ -62,7 +62,7 @@ pub(crate) async fn run(args: &Demo, base: &Base, screen: Screen) -> anyhow::Res
     match args.output {
         Output::Json => print_json(&report.json)?,
         Output::Table => print(&evidence.text(&report, screen))?,
-    }
+    };
     if report.problems.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }

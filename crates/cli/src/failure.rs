@@ -15,6 +15,16 @@ pub enum Expected {
         /// In a few words.
         what: String,
     },
+    /// The mesh says no, in its own words.
+    #[error("{what}")]
+    Refused {
+        /// What it says.
+        what: String,
+        /// And what to do.
+        hint: Option<String>,
+        /// The question made no sense.
+        wrong: bool,
+    },
     /// Manifests that cannot be used; each problem was printed with file, line and field.
     #[error("{count} problem(s) in the manifests; nothing was started")]
     Manifests {
@@ -110,7 +120,11 @@ impl Expected {
     /// The documented exit code.
     pub const fn exit(&self) -> u8 {
         match self {
-            Self::Found { .. } | Self::Node { .. } | Self::Unknown { .. } => 1,
+            Self::Refused { wrong: true, .. } => 2,
+            Self::Found { .. }
+            | Self::Node { .. }
+            | Self::Unknown { .. }
+            | Self::Refused { .. } => 1,
             Self::Manifests { .. } | Self::Name { .. } => 2,
             Self::NotRunning { .. } | Self::Silent { .. } => 3,
             Self::Running { .. } => 4,
@@ -148,7 +162,7 @@ impl Expected {
             Self::Missing { .. } => Some(
                 "the programs of one release stand in one directory; in a checkout: cargo build --release".into(),
             ),
-            Self::Machine { hint, .. } => hint.clone(),
+            Self::Machine { hint, .. } | Self::Refused { hint, .. } => hint.clone(),
         }
     }
 }

@@ -10,16 +10,24 @@ mod args;
 mod check;
 mod demo;
 mod down;
+mod edges;
+mod explain;
 mod failure;
+mod identity;
 mod launch;
 mod manifests;
 mod mesh;
 mod names;
 mod node;
+mod query;
 mod restart;
 mod screen;
 mod stat;
 mod state;
+mod stream;
+mod tap;
+mod text;
+mod top;
 mod up;
 mod version;
 
@@ -47,13 +55,19 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("failed to start the event loop")?;
-    runtime.block_on(async {
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
         match cli.verb {
             Verb::Up(args) => up::run(&args, &base, screen).await,
             Verb::Down(args) => down::run(&args, &base, screen).await,
             Verb::Stat(args) => stat::run(&args, &base, screen).await,
             Verb::Restart(args) => restart::restart(&args, &base, screen).await,
             Verb::Scale(args) => restart::scale(&args, &base, screen).await,
+            Verb::Tap(args) => tap::run(&args, &base, screen).await,
+            Verb::Top(args) => top::run(&args, &base, screen).await,
+            Verb::Edges(args) => edges::run(&args, &base, screen).await,
+            Verb::Identity(args) => identity::run(&args, &base, screen).await,
+            Verb::Explain(args) => explain::run(&args, &base, screen).await,
             Verb::Check(args) => check::run(&args, &base, screen).await,
             Verb::Demo(args) => demo::run(&args, &base, screen).await,
             Verb::Version(args) => version::run(&args, &base).await,

@@ -29,6 +29,15 @@ impl Screen {
         }
     }
 
+    /// Without colour, for tests.
+    #[cfg(test)]
+    pub(crate) const fn plain() -> Self {
+        Self {
+            colour: false,
+            live: false,
+        }
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
@@ -82,21 +91,21 @@ impl Screen {
     }
 }
 
-/// Writes to standard output. A closed pipe (`| head`) is the reader's wish and no failure.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+/// Writes to standard output. A closed pipe (`| head`) is the reader's wish and no failure: whether somebody still reads.
+pub(crate) fn print(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     let written = out
         .write_all(text.as_bytes())
         .and_then(|()| out.write_all(if text.ends_with('\n') { b"" } else { b"\n" }))
         .and_then(|()| out.flush());
     match written {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        other => Ok(other.map(|()| true)?),
     }
 }
 
 /// Writes one value as indented JSON.
-pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<bool> {
     print(&serde_json::to_string_pretty(value)?)
 }
 

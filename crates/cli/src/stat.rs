@@ -7,10 +7,13 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::api::{self, Edge, Pod, Pods, Ref, Workload};
-use crate::args::{self, Kind, Output};
+use crate::api::{self, Edge, Ref, Row, Rows, Workload};
+use crate::args;
+use crate::args::ask::List;
+use crate::query::Query;
 use crate::screen::{Screen, print, print_json, table};
 use crate::state::{Base, State};
+use crate::text::clean;
 
 pub(crate) async fn run(
     args: &args::Stat,
@@ -27,10 +30,12 @@ pub(crate) async fn run(
     loop {
         tokio::select! {
             _ = tick.tick() => {
-                if args.output == Output::Table {
+                if args.output != List::Json {
                     screen.wipe();
                 }
-                show(args, &state, screen).await?;
+                if !show(args, &state, screen).await? {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
         }
@@ -39,52 +44,203 @@ pub(crate) async fn run(
 
 /// The namespace of what belongs to the cluster itself.
 const SYSTEM: &str = "kube-system";
+/// Seconds that the mesh keeps.
+const KEPT: u64 = 600;
+/// What is no resource, and shown all the same.
+const EDGES: &str = "edges";
+/// Words that are kinds, so that `deploy pods` is not a deployment of that name.
+const KINDS: [&str; 29] = [
+    "all",
+    "deploy",
+    "deployment",
+    "deployments",
+    "workloads",
+    "sts",
+    "statefulset",
+    "statefulsets",
+    "ds",
+    "daemonset",
+    "daemonsets",
+    "rs",
+    "replicaset",
+    "replicasets",
+    "job",
+    "jobs",
+    "cj",
+    "cronjob",
+    "cronjobs",
+    "po",
+    "pod",
+    "pods",
+    "svc",
+    "service",
+    "services",
+    "ns",
+    "namespace",
+    "namespaces",
+    "edges",
+];
 
-async fn show(args: &args::Stat, state: &State, screen: Screen) -> anyhow::Result<()> {
-    let kinds = match args.kinds.as_slice() {
-        [] => &[Kind::Deploy, Kind::Edges],
-        kinds => kinds,
-    };
-    let path = format!("/v1/stat?window={}s", args.time_window.as_secs());
-    let mut stat: api::Stat = api::get(state, &path).await?;
-    let mut pods = Pods { pods: Vec::new() };
-    if kinds.contains(&Kind::Pods) {
-        pods = api::get(state, "/v1/pods").await?;
+async fn show(args: &args::Stat, state: &State, screen: Screen) -> anyhow::Result<bool> {
+    let wanted = wanted(&args.resources);
+    let overview = wanted.is_empty();
+    let window = args.time_window.as_secs().min(KEPT);
+    let mut said = Map::new();
+    let mut text = Vec::new();
+    let mut rows = Vec::new();
+    for resource in wanted.iter().filter(|resource| *resource != EDGES) {
+        let query = Query::of("/v1/stat")
+            .with("window", window)
+            .with("resource", resource)
+            .maybe("namespace", args.namespace.as_deref())
+            .maybe("from", args.from.as_deref())
+            .maybe("from_namespace", args.from_namespace.as_deref())
+            .maybe("to", args.to.as_deref())
+            .maybe("to_namespace", args.to_namespace.as_deref());
+        let mut some: Rows = api::get(state, query.path()).await?;
+        if args.namespace.is_none() && !args.all_namespaces {
+            some.rows.retain(|row| row.namespace != SYSTEM);
+        }
+        said.insert("window_s".into(), some.window_s.into());
+        text.extend(tables(&some.rows, args));
+        rows.extend(some.rows);
     }
+    if !wanted.is_empty() && wanted.iter().any(|resource| resource != EDGES) {
+        said.insert("rows".into(), serde_json::to_value(&rows)?);
+    }
+    if overview || wanted.iter().any(|resource| resource == EDGES) {
+        let stat = overall(args, state, window).await?;
+        said.insert("window_s".into(), stat.window_s.into());
+        if overview {
+            text.push(workloads(&stat.workloads));
+            said.insert("workloads".into(), serde_json::to_value(&stat.workloads)?);
+        }
+        text.push(edges(&stat.edges, screen));
+        said.insert("edges".into(), serde_json::to_value(&stat.edges)?);
+    }
+    if args.output == List::Json {
+        return print_json(&Value::Object(said));
+    }
+    if text.is_empty() {
+        // As everybody else says it, and no failure.
+        screen.say("No traffic found.");
+        return Ok(true);
+    }
+    print(&text.join("\n"))
+}
+
+/// Everything, without what is the cluster's own unless it was asked for.
+async fn overall(args: &args::Stat, state: &State, window: u64) -> anyhow::Result<api::Stat> {
+    let query = Query::of("/v1/stat").with("window", window);
+    let mut stat: api::Stat = api::get(state, query.path()).await?;
     if let Some(only) = &args.namespace {
         stat.workloads
             .retain(|workload| workload.namespace == *only);
         stat.edges.retain(|edge| touches(edge, only));
-        pods.pods.retain(|pod| pod.namespace == *only);
     } else if !args.all_namespaces {
-        // The cluster's own parts are nobody's workloads.
         stat.workloads
             .retain(|workload| workload.namespace != SYSTEM);
         stat.edges.retain(|edge| !touches(edge, SYSTEM));
-        pods.pods.retain(|pod| pod.namespace != SYSTEM);
     }
-    if args.output == Output::Json {
-        let mut object = Map::new();
-        object.insert("window_s".into(), stat.window_s.into());
-        for kind in kinds {
-            let (key, value) = match kind {
-                Kind::Deploy => ("workloads", serde_json::to_value(&stat.workloads)?),
-                Kind::Pods => ("pods", serde_json::to_value(&pods.pods)?),
-                Kind::Edges => ("edges", serde_json::to_value(&stat.edges)?),
-            };
-            object.insert(key.into(), value);
+    Ok(stat)
+}
+
+/// Resources as they were typed: `deploy web` is one, `deploy pods` are two.
+fn wanted(words: &[String]) -> Vec<String> {
+    let mut wanted: Vec<String> = Vec::new();
+    for word in words {
+        let kind = KINDS.contains(&word.to_ascii_lowercase().as_str());
+        match wanted.last_mut() {
+            Some(last) if !kind && !word.contains('/') && !last.contains('/') => {
+                last.push('/');
+                last.push_str(word);
+            }
+            _ if word.eq_ignore_ascii_case("edge") => wanted.push(EDGES.to_owned()),
+            _ => wanted.push(word.clone()),
         }
-        return print_json(&Value::Object(object));
     }
-    let mut text = Vec::new();
-    for kind in kinds {
-        text.push(match kind {
-            Kind::Deploy => workloads(&stat.workloads),
-            Kind::Pods => pod_table(&pods.pods),
-            Kind::Edges => edges(&stat.edges, screen),
-        });
+    wanted
+}
+
+/// One table for each kind.
+fn tables(rows: &[Row], args: &args::Stat) -> Vec<String> {
+    let mut kinds: Vec<&str> = Vec::new();
+    for row in rows {
+        if !kinds.contains(&row.kind.as_str()) {
+            kinds.push(&row.kind);
+        }
     }
-    print(&text.join("\n"))
+    let several = kinds.len() > 1;
+    let of = |kind: &&str| {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.kind == **kind).collect();
+        rows_table(&rows, several, args)
+    };
+    kinds.iter().map(of).collect()
+}
+
+fn rows_table(rows: &[&Row], prefixed: bool, args: &args::Stat) -> String {
+    let namespaced = args.namespace.is_none() && rows.iter().all(|row| row.kind != "ns");
+    let pods = rows.iter().any(|row| row.kind == "po");
+    let wide = args.output == List::Wide;
+    let mut head = vec!["NAME"];
+    if namespaced {
+        head.insert(0, "NAMESPACE");
+    }
+    if pods {
+        head.push("STATUS");
+    }
+    let numbers = head.len();
+    head.extend([
+        "MESHED",
+        "SUCCESS",
+        "RPS",
+        "LATENCY_P50",
+        "LATENCY_P95",
+        "LATENCY_P99",
+        "TCP_CONN",
+        "SECURED",
+    ]);
+    if wide {
+        head.extend(["REQUESTS", "FAILURES", "BYTES/SEC", "TCP_BYTES/SEC"]);
+    }
+    let line = |row: &&Row| {
+        let window = &row.window;
+        let name = clean(&row.name);
+        let mut line = vec![if prefixed {
+            format!("{}/{name}", clean(&row.kind))
+        } else {
+            name
+        }];
+        if namespaced {
+            line.insert(0, clean(&row.namespace));
+        }
+        if pods {
+            line.push(clean(&row.status));
+        }
+        line.extend([
+            format!("{}/{}", row.pods.meshed, row.pods.total),
+            percent(window.success_rate),
+            rate(window.requests, window.rps),
+            millis(window.p50_ms),
+            millis(window.p95_ms),
+            millis(window.p99_ms),
+            row.tcp_open.to_string(),
+            share(row.mtls_share),
+        ]);
+        if wide {
+            let seconds = args.time_window.as_secs_f64().max(1.0);
+            line.extend([
+                window.requests.to_string(),
+                window.failures.to_string(),
+                format!("{:.0}B/s", window.bytes as f64 / seconds),
+                format!("{:.0}B/s", row.tcp_bytes_per_second),
+            ]);
+        }
+        line
+    };
+    let lines: Vec<_> = rows.iter().map(line).collect();
+    let right: Vec<usize> = (numbers..head.len()).collect();
+    table(&head, &lines, &right)
 }
 
 fn touches(edge: &Edge, namespace: &str) -> bool {
@@ -108,8 +264,8 @@ fn workloads(workloads: &[Workload]) -> String {
     let row = |workload: &Workload| {
         let inbound = &workload.inbound;
         vec![
-            workload.namespace.clone(),
-            workload.name.clone(),
+            clean(&workload.namespace),
+            clean(&workload.name),
             format!("{}/{}", workload.pods.meshed, workload.pods.total),
             percent(inbound.success_rate),
             rate(inbound.requests, inbound.rps),
@@ -125,36 +281,6 @@ fn workloads(workloads: &[Workload]) -> String {
         return "No workloads found.\n".to_owned();
     }
     table(&head, &rows, &[2, 3, 4, 5, 6, 7, 8, 9])
-}
-
-fn pod_table(pods: &[Pod]) -> String {
-    let head = [
-        "NAMESPACE",
-        "NAME",
-        "READY",
-        "STATUS",
-        "CAPTURE",
-        "REPORTING",
-        "IPS",
-        "MESSAGE",
-    ];
-    let row = |pod: &Pod| {
-        vec![
-            pod.namespace.clone(),
-            pod.name.clone(),
-            yes_no(pod.ready),
-            pod.phase.clone(),
-            pod.capture.clone().unwrap_or_else(dash),
-            yes_no(pod.reporting),
-            pod.ips.join(","),
-            pod.message.clone().unwrap_or_default(),
-        ]
-    };
-    let rows: Vec<_> = pods.iter().map(row).collect();
-    if rows.is_empty() {
-        return "No pods found.\n".to_owned();
-    }
-    table(&head, &rows, &[])
 }
 
 /// The table of edges, which the demo shows too.
@@ -178,7 +304,7 @@ pub(crate) fn edges(edges: &[Edge], screen: Screen) -> String {
             end(edge.from.as_ref(), None),
             end(edge.to.as_ref(), edge.service.as_deref()),
             edge.port.to_string(),
-            edge.protocol.clone(),
+            clean(&edge.protocol),
             protection(&edge.protection, screen),
             percent(window.success_rate),
             rate(window.requests, window.rps),
@@ -198,8 +324,8 @@ pub(crate) fn edges(edges: &[Edge], screen: Screen) -> String {
 /// One end of an edge, `namespace/name`; an unknown one is named by the service, if there was one.
 pub(crate) fn end(end: Option<&Ref>, service: Option<&str>) -> String {
     match (end, service) {
-        (Some(end), _) => format!("{}/{}", end.namespace, end.name),
-        (None, Some(service)) if !service.is_empty() => format!("svc {service}"),
+        (Some(end), _) => format!("{}/{}", clean(&end.namespace), clean(&end.name)),
+        (None, Some(service)) if !service.is_empty() => format!("svc {}", clean(service)),
         (None, _) => "(unknown)".to_owned(),
     }
 }
@@ -207,7 +333,7 @@ pub(crate) fn end(end: Option<&Ref>, service: Option<&str>) -> String {
 fn protection(word: &str, screen: Screen) -> String {
     match word {
         "mtls" => screen.green("mTLS"),
-        other => screen.yellow(other),
+        other => screen.yellow(&clean(other)),
     }
 }
 
@@ -237,10 +363,6 @@ fn millis(value: Option<f64>) -> String {
     })
 }
 
-fn yes_no(value: bool) -> String {
-    (if value { "yes" } else { "no" }).to_owned()
-}
-
 fn dash() -> String {
     "-".to_owned()
 }
@@ -248,6 +370,15 @@ fn dash() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resources_as_they_are_typed() {
+        let words = |line: &str| wanted(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(words("deploy web"), ["deploy/web"]);
+        assert_eq!(words("po edges"), ["po", "edges"]);
+        assert_eq!(words("deploy/web pods"), ["deploy/web", "pods"]);
+        assert_eq!(words("edge"), ["edges"]);
+    }
 
     #[test]
     fn numbers_for_people() {

@@ -18,15 +18,24 @@ use maille_model::Membership;
 use serde::{Deserialize, Serialize};
 
 use crate::hub::Hub;
-use crate::index::{Phase, Pod};
+use crate::index::{Index, Phase, Pod};
 use crate::metrics;
+use crate::resource::{Kind, Resource};
 use crate::stat::Stats;
-use crate::stat::view::Stat;
+use crate::stat::rows::{Row, Wanted};
 
 /// What `GET /v1/check` says.
 pub mod check;
+/// Who talks to whom.
+pub mod edges;
+/// What would become of a connection.
+pub mod explain;
+/// Certificates that proxies hold.
+pub mod identity;
 /// Connections.
 pub mod listen;
+/// Exchanges as they pass.
+pub mod tap;
 
 /// Seconds without a report after which a proxy counts as silent; one with nothing to say says so every 10 s.
 const SILENT_SECONDS: u64 = 25;
@@ -77,6 +86,19 @@ struct OwnerRow {
 #[serde(deny_unknown_fields)]
 struct StatQuery {
     window: Option<String>,
+    resource: Option<String>,
+    namespace: Option<String>,
+    from: Option<String>,
+    from_namespace: Option<String>,
+    to: Option<String>,
+    to_namespace: Option<String>,
+}
+
+/// `GET /v1/stat?resource=...`.
+#[derive(Debug, Serialize)]
+struct Rows {
+    window_s: u64,
+    rows: Vec<Row>,
 }
 
 /// Something that was asked for and cannot be given.
@@ -105,6 +127,10 @@ pub fn router(api: Api) -> Router {
         .route("/v1/pods", get(pods))
         .route("/v1/stat", get(stat))
         .route("/v1/check", get(checks))
+        .route("/v1/edges", get(edges::edges))
+        .route("/v1/tap", get(tap::tap))
+        .route("/v1/explain", get(explain::explain))
+        .route("/v1/identity", get(identity::identity))
         .route("/metrics", get(metrics_text))
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
@@ -176,11 +202,11 @@ fn pod_row(pod: &Pod, reporting: bool) -> PodRow {
 async fn stat(
     State(api): State<Arc<Api>>,
     query: Result<Query<StatQuery>, QueryRejection>,
-) -> Result<Json<Stat>, ApiError> {
-    let query = query.map_err(|rejection| ApiError {
+) -> Result<Response, ApiError> {
+    let Query(query) = query.map_err(|rejection| ApiError {
         status: StatusCode::BAD_REQUEST,
         message: rejection.body_text(),
-        hint: "the only parameter is window, in seconds: /v1/stat?window=60".to_owned(),
+        hint: "for example /v1/stat?window=60 or /v1/stat?resource=deploy&from=po/web".to_owned(),
     })?;
     let window = match &query.window {
         None => WINDOW_SECONDS,
@@ -188,7 +214,33 @@ async fn stat(
     };
     let second = api.hub.second();
     let world = api.hub.world();
-    Ok(Json(api.hub.stats().view(&world.index, second, window)))
+    let Some(resource) = &query.resource else {
+        if query.from.is_some() || query.to.is_some() {
+            return Err(ApiError::bad(
+                "from and to need a resource".to_owned(),
+                "for example /v1/stat?resource=deploy&from=po/web",
+            ));
+        }
+        let stat = api.hub.stats().view(&world.index, second, window);
+        return Ok(Json(stat).into_response());
+    };
+    let named = |text: &Option<String>, namespace: &Option<String>| -> Result<_, ApiError> {
+        let Some(text) = text else { return Ok(None) };
+        let resource = ApiError::resource(text, namespace.as_deref())?;
+        ApiError::exists(&resource, &world.index)?;
+        Ok(Some(resource))
+    };
+    let wanted = Wanted {
+        target: ApiError::resource(resource, query.namespace.as_deref())?,
+        from: named(&query.from, &query.from_namespace)?,
+        to: named(&query.to, &query.to_namespace)?,
+    };
+    if wanted.target.name.is_some() {
+        ApiError::exists(&wanted.target, &world.index)?;
+    }
+    let stats = api.hub.stats();
+    let (window_s, rows) = stats.rows(&world.index, second, window, &wanted);
+    Ok(Json(Rows { window_s, rows }).into_response())
 }
 
 fn seconds(text: &str) -> Result<u64, ApiError> {
@@ -209,7 +261,7 @@ async fn unknown(uri: Uri) -> ApiError {
     ApiError {
         status: StatusCode::NOT_FOUND,
         message: format!("there is no {}", uri.path()),
-        hint: "known are /v1/version, /v1/pods, /v1/stat and /v1/check".to_owned(),
+        hint: "known are /v1/version, /v1/pods, /v1/stat, /v1/check, /v1/tap, /v1/explain, /v1/identity and /v1/edges".to_owned(),
     }
 }
 
@@ -222,6 +274,45 @@ async fn not_allowed() -> ApiError {
 }
 
 // === impl ApiError ===
+
+impl ApiError {
+    fn bad(message: String, hint: &str) -> Self {
+        Self::of(StatusCode::BAD_REQUEST, message, hint)
+    }
+
+    fn conflict(message: String, hint: &str) -> Self {
+        Self::of(StatusCode::CONFLICT, message, hint)
+    }
+
+    fn missing(message: String) -> Self {
+        let hint = "maille stat all shows what there is";
+        Self::of(StatusCode::NOT_FOUND, message, hint)
+    }
+
+    fn of(status: StatusCode, message: String, hint: &str) -> Self {
+        Self {
+            status,
+            message,
+            hint: hint.to_owned(),
+        }
+    }
+
+    /// Reads a resource's name.
+    fn resource(text: &str, namespace: Option<&str>) -> Result<Resource, Self> {
+        Resource::parse(text, namespace).map_err(|error| {
+            let hint = format!("KIND or KIND/NAME; kinds are {}", Kind::words());
+            Self::bad(error.to_string(), &hint)
+        })
+    }
+
+    /// Refuses what is not there.
+    fn exists(resource: &Resource, index: &Index) -> Result<(), Self> {
+        if resource.exists(index) {
+            return Ok(());
+        }
+        Err(Self::missing(format!("there is no {resource}")))
+    }
+}
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {

@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
+use crate::ask::Questions;
 use crate::causes::with_causes;
 use crate::index::{Change, Dirty, Index};
 use crate::key::Key;
@@ -70,6 +71,7 @@ pub struct Hub {
     stats: Mutex<Stats>,
     proxies: Mutex<HashMap<WorkloadUid, Proxy>>,
     counted: Mutex<Counted>,
+    questions: Questions,
     clock: Clock,
     started: SystemTime,
 }
@@ -111,6 +113,8 @@ pub struct Proxy {
     pub discovery: usize,
     /// Its report streams.
     pub reports: usize,
+    /// Its lines for questions.
+    pub questions: usize,
     /// When its newest certificate ends.
     pub certified_until: Option<SystemTime>,
     /// Certificates that it had lately: in which stretch of seconds, how many.
@@ -138,6 +142,7 @@ impl Hub {
             stats: Mutex::default(),
             proxies: Mutex::default(),
             counted: Mutex::default(),
+            questions: Questions::default(),
             started: clock.wall(),
             clock,
         }
@@ -155,9 +160,9 @@ impl Hub {
         }
         let complete = world.sources == 0;
         let gone = |uid: &WorkloadUid| world.index.pod(uid).is_none();
-        self.proxies
-            .lock()
-            .retain(|uid, proxy| !gone(uid) || proxy.discovery + proxy.reports > 0);
+        self.proxies.lock().retain(|uid, proxy| {
+            !gone(uid) || proxy.discovery + proxy.reports + proxy.questions > 0
+        });
         drop(world);
         if !dirty.is_empty() {
             // Nobody listens: there is no stream.
@@ -172,6 +177,11 @@ impl Hub {
                 Phase::Serving | Phase::Draining => false,
             });
         }
+    }
+
+    /// Questions to proxies.
+    pub fn questions(&self) -> &Questions {
+        &self.questions
     }
 
     /// Ends every stream, now and from now on.

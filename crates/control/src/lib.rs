@@ -8,6 +8,8 @@
 
 /// The HTTP API.
 pub mod api;
+/// Questions to proxies.
+pub mod ask;
 /// Errors as text.
 mod causes;
 /// What everything shares.
@@ -18,6 +20,8 @@ pub mod index;
 pub mod key;
 /// Prometheus.
 pub mod metrics;
+/// Resources as people name them. Pure.
+pub mod resource;
 /// The process.
 pub mod run;
 /// The gRPC services.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! gRPC for the agent, on `control.sock`: delta discovery, certificates, reports. Each call names the workload that it is for
+//! gRPC for the agent, on `control.sock`: delta discovery, certificates, reports, and questions the other way round. Each call names the workload that it is for
 //! in the metadata `maille-workload`; the agent attested it, nobody else can open the socket.
 //!
 //! A stream is a value that tonic polls ([`ads`]): it makes an answer when the peer has room for one, so that nothing
@@ -12,6 +12,7 @@ use maille_identity::Authority;
 use maille_model::{Workload, WorkloadUid};
 use maille_wire::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use maille_wire::v1::certificates_server::CertificatesServer;
+use maille_wire::v1::questions_server::QuestionsServer;
 use maille_wire::v1::telemetry_server::TelemetryServer;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
@@ -24,6 +25,8 @@ use crate::hub::{Hub, Proxy, Refusal};
 pub mod ads;
 /// Signing.
 pub mod certificates;
+/// Lines for questions.
+pub mod questions;
 /// One stream as a value.
 pub mod session;
 /// Reports.
@@ -40,10 +43,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SIGN_BYTES: usize = 16 * 1024;
 /// Largest report: [`crate::stat::EDGES`] edges with full histograms are far below.
 const REPORT_BYTES: usize = 8 * 1024 * 1024;
+/// Largest answer: a hundred lines of a tap, each with two heads.
+const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Largest discovery request: 20,000 names and versions.
 const DISCOVERY_BYTES: usize = 8 * 1024 * 1024;
 
-/// Adds the three services to a server.
+/// Adds the four services to a server.
 pub fn add(
     mut server: Server,
     hub: &Arc<Hub>,
@@ -53,12 +58,14 @@ pub fn add(
     let ads = ads::Ads::new(hub.clone());
     let signer = certificates::Signer::new(hub.clone(), authority, leaf_lifetime);
     let reports = telemetry::Reports::new(hub.clone());
+    let asking = questions::Asking::new(hub.clone());
     server
         .add_service(
             AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(DISCOVERY_BYTES),
         )
         .add_service(CertificatesServer::new(signer).max_decoding_message_size(SIGN_BYTES))
         .add_service(TelemetryServer::new(reports).max_decoding_message_size(REPORT_BYTES))
+        .add_service(QuestionsServer::new(asking).max_decoding_message_size(ANSWER_BYTES))
 }
 
 /// The workload that a call is for, by the agent's word.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use maille_model::{Name, ServiceId, WorkloadUid};
 
+/// Rows by resource.
+pub mod rows;
 /// Answers of `GET /v1/stat`.
 pub mod view;
 /// Counters and their ring.
@@ -77,6 +79,8 @@ pub struct EdgeKey {
     pub direction: Direction,
     /// The other end; `None`: no workload that control knows.
     pub peer: Option<Arc<Who>>,
+    /// Which pod of it, where that is known.
+    pub pod: Option<WorkloadUid>,
     /// The service that was addressed.
     pub service: Option<ServiceId>,
     /// The port that was addressed.
@@ -178,6 +182,9 @@ impl Stats {
     /// Forgets old windows, and workloads that `exists` does not know once none of their windows is left.
     pub fn prune(&mut self, second: u64, exists: impl Fn(&WorkloadUid) -> bool) {
         self.forget(second.saturating_sub(KEPT_SECONDS));
+        for reporter in self.reporters.values_mut() {
+            reporter.bury(&exists);
+        }
         self.reporters.retain(|uid, reporter| {
             let newest = reporter.edges.values().filter_map(|e| e.series.newest());
             newest.max().is_some() || exists(uid)
@@ -215,6 +222,38 @@ impl Stats {
     pub fn dropped(&self) -> u64 {
         let each = self.reporters.values().map(|reporter| reporter.dropped);
         each.fold(0, u64::saturating_add)
+    }
+}
+
+// === impl Reporter ===
+
+impl Reporter {
+    /// Peers that are gone, and of whom no window is left, count together: there is room for those who come.
+    fn bury(&mut self, exists: impl Fn(&WorkloadUid) -> bool) {
+        let gone = |key: &EdgeKey, edge: &Edge| {
+            let gone = key.pod.as_ref().is_some_and(|uid| !exists(uid));
+            gone && edge.series.newest().is_none()
+        };
+        let mut buried: Vec<(EdgeKey, Edge)> = Vec::new();
+        self.edges.retain(|key, edge| {
+            let is_gone = gone(key, edge);
+            if is_gone {
+                let key = EdgeKey {
+                    pod: None,
+                    ..key.clone()
+                };
+                buried.push((key, std::mem::take(edge)));
+            }
+            !is_gone
+        });
+        for (key, edge) in buried {
+            let together = self.edges.entry(key).or_default();
+            together.series.bury(&edge.series);
+            for (flag, count) in edge.flags {
+                let total = together.flags.entry(flag).or_default();
+                *total = total.saturating_add(count);
+            }
+        }
     }
 }
 

@@ -37,6 +37,7 @@ struct Parts {
     not_before: SystemTime,
     not_after: SystemTime,
     generation: u64,
+    chain: Vec<Vec<u8>>,
     verifier: Verifier,
     client: ClientConfig,
     server: Arc<ServerConfig>,
@@ -105,6 +106,7 @@ impl Credentials {
         trust: Trust,
         clock: &WallClock,
     ) -> Result<Self, CredentialsError> {
+        let chain = certified.cert.iter().map(|one| one.to_vec()).collect();
         let leaf = certified.cert.first();
         let (not_before, not_after) = validity(leaf.ok_or(CredentialsError::NoCertificate)?)?;
         let verifier = Verifier {
@@ -119,6 +121,7 @@ impl Credentials {
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             client: client(&verifier, &certified, clock).map_err(CredentialsError::Tls)?,
             server: server(&verifier, &certified, clock).map_err(CredentialsError::Tls)?,
+            chain,
             verifier,
             clock: clock.clone(),
         })))
@@ -137,6 +140,11 @@ impl Credentials {
     /// Until when.
     pub fn not_after(&self) -> SystemTime {
         self.0.not_after
+    }
+
+    /// Our certificate and those above it (DER, leaf first, without the anchor).
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        self.0.chain.clone()
     }
 
     /// Tells these credentials from all others of this process; later ones have a higher number.

@@ -12,6 +12,8 @@ pub mod ca;
 pub mod clock;
 /// What a proxy proves itself with, and whom it believes.
 pub mod credentials;
+/// What a certificate says.
+pub mod describe;
 /// Private keys and signing requests.
 pub mod key;
 /// What the other side's certificate must say.

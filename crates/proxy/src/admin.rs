@@ -11,13 +11,14 @@ use std::time::SystemTime;
 use maille_chassis::admin::{Answer, Reply};
 use maille_chassis::metrics::{CONTENT_TYPE, Text};
 use maille_engine::route::{self, Decision, Direction, Facts, Hint, Hop, Plan};
-use maille_engine::snapshot::{Candidate, Key, Known, Snapshot};
+use maille_engine::snapshot::{Candidate, Known, Snapshot};
 use maille_model::{AddressOwner, Membership};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::identity_feed;
 use crate::metrics;
+use crate::questions::explain::question;
 use crate::telemetry::report::Counted;
 
 /// Answers from what is in force.
@@ -174,16 +175,6 @@ pub fn explain(snapshot: &Snapshot, facts: &Facts) -> Value {
         "detail": detail,
         "protocol": hint,
     })
-}
-
-fn question(key: &Key) -> String {
-    match key {
-        Key::Mesh => "what the mesh is".to_owned(),
-        Key::Own => "what the own workload is".to_owned(),
-        Key::Address(address) => format!("whose {address} is"),
-        Key::Service(id) => format!("what service {id} is"),
-        Key::Endpoints(id) => format!("who is behind service {id}"),
-    }
 }
 
 fn owner(snapshot: &Snapshot, facts: &Facts) -> Value {

@@ -38,6 +38,7 @@ mod seal;
 mod server;
 mod speak;
 mod stream;
+mod tapped;
 mod texts;
 mod timers;
 mod world;
@@ -62,6 +63,7 @@ use maille_engine::snapshot::{Key, Snapshot};
 pub use recover::Doubt;
 use recover::Work;
 use report::Recent;
+use tapped::Tapping;
 use timers::{Timer, Timers};
 
 use crate::accept::{Accepted, Door};
@@ -99,6 +101,7 @@ pub struct Core {
     balance: Balance,
     recorder: Recorder,
     recent: Recent,
+    tapping: Tapping,
     timers: Timers,
     deadlines: Deadlines,
     /// Exchanges that wait for control.

@@ -42,9 +42,13 @@ pub mod original_dst;
 pub mod outcome;
 /// The process.
 pub mod process;
+/// What people ask, by way of control.
+pub mod questions;
 /// Stage 4: where it goes.
 pub mod route;
 mod table;
+/// People who watch exchanges pass.
+pub mod tap;
 /// What passed through, counted by edge.
 pub mod telemetry;
 mod worker;

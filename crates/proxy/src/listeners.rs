@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::accept::{self, Door};
 use crate::forward::{Core, Settings};
 use crate::original_dst::OriginalDst;
+use crate::tap::{Taps, Told};
 use crate::telemetry::Batch;
 use crate::worker::Worker;
 
@@ -47,6 +48,10 @@ pub struct Links {
     pub credentials: watch::Receiver<Option<Credentials>>,
     /// Counts, once a second.
     pub counts: mpsc::Sender<Batch>,
+    /// Who watches exchanges pass, whenever that changes.
+    pub taps: watch::Receiver<Taps>,
+    /// Takes what they are told; what finds no room is counted.
+    pub told: mpsc::Sender<Told>,
     /// When to stop.
     pub drain: Watch,
 }
@@ -113,7 +118,9 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, links: Links) -> io
             snapshots(&worker, links.snapshots.clone()),
             credentials(&worker, links.credentials.clone()),
             questions(&worker, &links.questions),
-            counts(&worker, &links.counts, clock),
+            counts(&worker, &links, clock),
+            taps(&worker, links.taps.clone()),
+            told(&worker, &links.told),
         );
     };
     let end = async {
@@ -175,10 +182,30 @@ async fn questions(worker: &Worker, to: &mpsc::Sender<Key>) {
     }
 }
 
-async fn counts(worker: &Worker, to: &mpsc::Sender<Batch>, clock: Clock) {
+async fn taps(worker: &Worker, mut taps: watch::Receiver<Taps>) {
+    // Before the first tap there is nothing to tell the core.
+    while taps.changed().await.is_ok() {
+        let now = Arc::clone(&taps.borrow_and_update());
+        worker.tell(|core| core.tap(&now));
+    }
+    // Whoever asked has gone, and nobody will again.
+    std::future::pending::<()>().await;
+}
+
+async fn told(worker: &Worker, to: &mpsc::Sender<Told>) {
+    loop {
+        worker.told.notified().await;
+        worker.tell(|core| core.tell(to));
+    }
+}
+
+async fn counts(worker: &Worker, links: &Links, clock: Clock) {
     loop {
         clock.wait(COUNTS).await;
-        worker.tell(|core| core.counts(to));
+        worker.tell(|core| {
+            core.counts(&links.counts);
+            core.tell_untold(&links.told);
+        });
         worker.look();
     }
 }

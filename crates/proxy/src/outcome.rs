@@ -46,10 +46,10 @@ pub(crate) struct Outcome<'a> {
 pub(crate) fn edge(recorder: &mut Recorder, snapshot: &Snapshot, outcome: &Outcome<'_>) -> EdgeId {
     let facts = outcome.facts;
     let service = outcome.plan.and_then(Plan::service);
-    let (peer_uid, peer) = match (facts.direction, outcome.hop) {
-        (Direction::Inbound, _) => (None, facts.peer.as_deref().cloned()),
-        (Direction::Outbound, Some(hop)) => (hop.uid().cloned(), proven(hop, outcome)),
-        (Direction::Outbound, None) => (None, None),
+    let peer = peer(outcome);
+    let peer_uid = match (facts.direction, outcome.hop) {
+        (Direction::Outbound, Some(hop)) => hop.uid().cloned(),
+        (Direction::Inbound, _) | (Direction::Outbound, None) => None,
     };
     recorder.edge(&EdgeKey {
         direction: facts.direction,
@@ -94,6 +94,15 @@ pub(crate) fn stranger(facts: &Facts, snapshot: &Snapshot) -> Option<IpAddr> {
     let unknown = facts.direction == Direction::Inbound && facts.peer.is_none();
     let inside = unknown && snapshot.mesh()?.cluster_ranges.contains(client);
     inside.then_some(client)
+}
+
+/// The proven identity of the other side.
+pub(crate) fn peer(outcome: &Outcome<'_>) -> Option<maille_model::Identity> {
+    match (outcome.facts.direction, outcome.hop) {
+        (Direction::Inbound, _) => outcome.facts.peer.as_deref().cloned(),
+        (Direction::Outbound, Some(hop)) => proven(hop, outcome),
+        (Direction::Outbound, None) => None,
+    }
 }
 
 /// Whom the other end of a mesh hop has proved to be: nobody else gets an answer through.

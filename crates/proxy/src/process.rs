@@ -16,15 +16,17 @@ use maille_chassis::drain::{Drain, Signals};
 use maille_chassis::tasks::Tasks;
 use maille_chassis::{grpc, notify};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::admin::{Admin, Public};
 use crate::config::Config;
 use crate::control::Caller;
 use crate::listeners::Links;
+use crate::questions::Sources;
+use crate::tap::Taps;
 use crate::telemetry::report::{self, Counted};
-use crate::{discovery, doors, identity_feed, listeners};
+use crate::{discovery, doors, identity_feed, listeners, questions};
 
 /// The control thread's futures are small; its deepest stack is a TLS key being made.
 const STACK: usize = 512 * 1024;
@@ -125,6 +127,17 @@ async fn control(
     let counted = Counted::default();
     let (counts, batches) = mpsc::channel(report::QUEUE);
     let collected = tasks.spawn("counts", report::collect(counted.clone(), batches));
+    let (taps, tapping) = watch::channel(Taps::default());
+    let (told, lines) = mpsc::channel(questions::LINES);
+    let sources = Sources {
+        snapshots: view.snapshots.clone(),
+        questions: view.questions.clone(),
+        credentials: credentials.clone(),
+        taps,
+        told: lines,
+    };
+    let asked = questions::run(sources, channel.clone(), caller.clone(), clock);
+    tasks.spawn("questions", asked);
     tasks.spawn(
         "reports",
         report::run(counted.clone(), channel, caller, clock, last.watch()),
@@ -151,6 +164,8 @@ async fn control(
         questions: view.questions.clone(),
         credentials: credentials.clone(),
         counts,
+        taps: tapping,
+        told,
         drain: drain.watch(),
     };
     tokio::select! {
@@ -172,7 +187,7 @@ async fn control(
 
 /// Waits until there is enough to admit anything. If either feed ended it waits for ever, which only a signal ends.
 async fn complete(
-    mut snapshots: tokio::sync::watch::Receiver<Arc<maille_engine::snapshot::Snapshot>>,
+    mut snapshots: watch::Receiver<Arc<maille_engine::snapshot::Snapshot>>,
     mut credentials: identity_feed::Feed,
 ) {
     let known = snapshots

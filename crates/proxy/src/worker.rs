@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) broken: Rc<Notify>,
     /// Told whenever there is a question for control.
     pub(crate) asked: Rc<Notify>,
+    /// Taps are to be told something.
+    pub(crate) told: Rc<Notify>,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,7 @@ impl Worker {
             ended: Rc::new(Notify::new()),
             broken: Rc::new(Notify::new()),
             asked: Rc::new(Notify::new()),
+            told: Rc::new(Notify::new()),
         }
     }
 
@@ -224,6 +227,9 @@ impl Worker {
         state.open = false;
         if state.core.has_questions() {
             self.asked.notify_one();
+        }
+        if state.core.has_told() {
+            self.told.notify_one();
         }
     }
 

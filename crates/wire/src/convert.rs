@@ -15,7 +15,7 @@ use crate::url::Kind;
 use crate::v1;
 
 /// How a service wants to be called.
-mod terms;
+pub(crate) mod terms;
 
 /// Any resource, in the model's words.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,3 +15,8 @@ pub use generated::discovery_v3 as discovery;
 pub use generated::maille_v1 as v1;
 pub use prost_types::Any;
 pub use url::Kind;
+
+/// How a service wants to be called, for a message that is no resource; `None` where all is as by default.
+pub fn terms(terms: &maille_model::Terms) -> Option<v1::Terms> {
+    convert::terms::to_wire(terms)
+}

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 const CONNECTIONS: usize = 32;
 /// For a request's head, and between requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a whole connection: it must not hold its place for ever.
-const LIFETIME: Duration = Duration::from_secs(600);
+/// For a whole connection: it must not hold its place for ever. Who only sits there is ended by the other deadline; a tap may be watched for a day.
+const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// Serves until the drain begins; what was begun may end.
 pub async fn serve(listener: UnixListener, router: Router, tasks: Tasks, mut drain: Watch) {

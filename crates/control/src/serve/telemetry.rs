@@ -93,7 +93,7 @@ impl Reporting {
                     AddressOwner::Service(_) => return None,
                 },
             };
-            Some(Arc::new(Who::of(world.index.pod(&uid)?)))
+            Some((Arc::new(Who::of(world.index.pod(&uid)?)), uid))
         };
         let observations = report
             .edges
@@ -127,13 +127,16 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
         .ok()
 }
 
-fn observation(edge: Edge, who: impl Fn(&Edge) -> Option<Arc<Who>>) -> Option<Observation> {
+fn observation(
+    edge: Edge,
+    who: impl Fn(&Edge) -> Option<(Arc<Who>, WorkloadUid)>,
+) -> Option<Observation> {
     let direction = match WireDirection::try_from(edge.direction) {
         Ok(WireDirection::Outbound) => Direction::Outbound,
         Ok(WireDirection::Inbound) => Direction::Inbound,
         Ok(WireDirection::Unspecified) | Err(_) => return None,
     };
-    let peer = who(&edge);
+    let (peer, pod) = who(&edge).unzip();
     let mut latency: Vec<(u16, u32)> = edge
         .latency
         .into_iter()
@@ -148,6 +151,7 @@ fn observation(edge: Edge, who: impl Fn(&Edge) -> Option<Arc<Who>>) -> Option<Ob
         key: EdgeKey {
             direction,
             peer,
+            pod,
             service: edge.service.parse().ok(),
             port: u16::try_from(edge.port).ok()?,
             spoken: if edge.protocol == "http" {

@@ -39,6 +39,7 @@ fn edge(
     Observation {
         key: EdgeKey {
             direction,
+            pod: None,
             peer,
             service: "shop/web".parse().ok(),
             port: 80,

@@ -151,6 +151,17 @@ struct Received {
     tcp: Sum,
 }
 
+// === impl PodsRow ===
+
+impl PodsRow {
+    /// One more.
+    pub(super) fn count(&mut self, pod: &Pod) {
+        self.total += 1;
+        self.meshed += u64::from(pod.workload.membership == Membership::Meshed);
+        self.ready += u64::from(pod.takes_connections());
+    }
+}
+
 // === impl Who ===
 
 impl Who {
@@ -185,18 +196,12 @@ impl Who {
 impl Stats {
     /// The last `window` seconds before `second`, of what `index` knows.
     pub fn view(&self, index: &Index, second: u64, window: u64) -> Stat {
-        let first = self.reporters.values().map(|r| r.first).min();
-        let age = second.saturating_sub(first.unwrap_or(second)) + 1;
-        let window = window.clamp(1, super::KEPT_SECONDS).min(age);
-        let since = (second + 1).saturating_sub(window);
+        let (since, window) = self.stretch(second, window);
         let edges = self.tally(since);
         let whos: Vec<(Who, &Pod)> = index.pods().map(|pod| (Who::of(pod), pod)).collect();
         let mut received: BTreeMap<Owner<'_>, Received> = BTreeMap::new();
         for (who, pod) in whos.iter().filter(|(_, pod)| pod.owns_addresses()) {
-            let pods = &mut received.entry(who.id()).or_default().pods;
-            pods.total += 1;
-            pods.meshed += u64::from(who.meshed);
-            pods.ready += u64::from(pod.takes_connections());
+            received.entry(who.id()).or_default().pods.count(pod);
         }
         self.receive(since, &edges, &mut received);
         Stat {
@@ -210,6 +215,14 @@ impl Stats {
                 .map(|(id, received)| workload_row(id, received, window))
                 .collect(),
         }
+    }
+
+    /// The first second of a window, and how long it is: not longer than there are reports.
+    pub(super) fn stretch(&self, second: u64, window: u64) -> (u64, u64) {
+        let first = self.reporters.values().map(|r| r.first).min();
+        let age = second.saturating_sub(first.unwrap_or(second)) + 1;
+        let window = window.clamp(1, super::KEPT_SECONDS).min(age);
+        ((second + 1).saturating_sub(window), window)
     }
 
     fn told(&self) -> impl Iterator<Item = (&super::Reporter, &EdgeKey, &super::Edge)> {
@@ -315,7 +328,7 @@ fn workload_row((namespace, kind, name): &Owner<'_>, received: &Received, w: u64
     }
 }
 
-fn window_row(sum: &Sum, window: u64) -> WindowRow {
+pub(super) fn window_row(sum: &Sum, window: u64) -> WindowRow {
     let counters = &sum.counters;
     let good = counters.requests.saturating_sub(counters.failures);
     let rate = good as f64 / counters.requests.max(1) as f64;

@@ -114,6 +114,11 @@ impl Series {
         &self.total
     }
 
+    /// Takes over the totals of a series that has ended.
+    pub fn bury(&mut self, ended: &Self) {
+        self.total.add(&ended.total);
+    }
+
     /// Memory that its windows take, in cells of 8 bytes.
     pub fn cells(&self) -> usize {
         self.cells

@@ -20,7 +20,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::Agent;
 use super::attest::Expected;
-use super::relay::{Certificates, Discovery, Relay, Telemetry};
+use super::relay::{Certificates, Discovery, Questions, Relay, Telemetry};
 use crate::backoff::Backoff;
 use crate::capture::Captured;
 use crate::host::{Child, ProxySpec, describe, spawn_proxy};
@@ -101,8 +101,9 @@ impl Keeper {
             Relay::<Discovery>::new(agent.control.clone(), &uid),
             Relay::<Certificates>::new(agent.control.clone(), &uid),
             Relay::<Telemetry>::new(agent.control.clone(), &uid),
+            Relay::<Questions>::new(agent.control.clone(), &uid),
         );
-        let (Some(discovery), Some(certificates), Some(telemetry)) = relays else {
+        let (Some(discovery), Some(certificates), Some(telemetry), Some(questions)) = relays else {
             return Err(ProxyError::Uid(uid));
         };
         let (pass, callers) = mpsc::channel(4);
@@ -114,6 +115,7 @@ impl Keeper {
             .add_service(discovery)
             .add_service(certificates)
             .add_service(telemetry)
+            .add_service(questions)
             .serve_with_incoming(ReceiverStream::new(callers).map(Ok::<_, io::Error>));
         let relay = agent.tasks.spawn("relay", async move {
             if let Err(error) = server.await {

@@ -40,6 +40,9 @@ pub(crate) struct Certificates;
 /// Reports.
 #[derive(Clone, Debug)]
 pub(crate) struct Telemetry;
+/// Questions to the proxy, and its answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Questions;
 
 impl Passed for Discovery {
     const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
@@ -55,6 +58,11 @@ impl Passed for Certificates {
 impl Passed for Telemetry {
     const NAME: &'static str = "maille.v1.Telemetry";
     const PATHS: &'static [&'static str] = &["/maille.v1.Telemetry/Report"];
+}
+
+impl Passed for Questions {
+    const NAME: &'static str = "maille.v1.Questions";
+    const PATHS: &'static [&'static str] = &["/maille.v1.Questions/Serve"];
 }
 
 /// Passes one service on, for one workload.

@@ -115,6 +115,9 @@ impl Core {
             Ok(picked) => {
                 exchange.picked = Some(picked);
                 self.set_deadline(id);
+                if !self.is_tcp(id) {
+                    self.tap_begun(id);
+                }
                 self.attach(id);
             }
             Err(failure) => self.fail(id, after.unwrap_or(failure)),

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::outcome::Asked;
 use crate::route::Facts;
 use crate::table::{ConnId, LinkId};
+use crate::tap::Tapped;
 use crate::telemetry::EdgeId;
 
 /// A request that is larger than this cannot be sent a second time.
@@ -100,6 +101,8 @@ pub(super) struct Exchange {
     pub(super) request_head: RequestFacts,
     /// For the access log, where there is one.
     pub(super) asked: Option<Box<Asked>>,
+    /// For taps, where there are any.
+    pub(super) tapped: Option<Box<Tapped>>,
     /// Bytes flow by now without regard to messages: TCP, or after an upgrade.
     pub(super) raw: bool,
     /// Opened before anybody said a byte: it may turn out to have been something else.
@@ -181,6 +184,7 @@ impl Exchange {
                 idempotent: false,
             },
             asked: None,
+            tapped: None,
             raw: carries == Carries::Tcp,
             silent: false,
             established: false,

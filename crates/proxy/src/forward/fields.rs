@@ -14,7 +14,7 @@ pub(super) fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// The fields of a list, in their order.
-pub(super) fn iter(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(super) fn iter(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
     std::iter::from_fn(move || {
         let (name, rest) = bytes.split_first_chunk::<4>()?;
         let (value, rest) = rest.split_first_chunk::<4>()?;

@@ -163,6 +163,9 @@ impl Exchange {
         if let Some(asked) = &mut self.asked {
             asked.take(head, bytes);
         }
+        if let Some(tapped) = &mut self.tapped {
+            tapped.take_request(head, bytes);
+        }
         self.keep_down = head.keep_alive;
         self.request.body = Body::new(head.framing);
         self.request.ended = head.framing == Framing::None || self.request.body.ended();

@@ -47,6 +47,9 @@ impl Exchange {
         if let Some(asked) = &mut self.asked {
             asked.take_message(fields::iter(&self.replay));
         }
+        if let Some(tapped) = &mut self.tapped {
+            tapped.take_message(fields::iter(&self.replay));
+        }
         Ok(())
     }
 
@@ -102,6 +105,9 @@ impl Core {
         let down = self.exchanges.get(id).map(|exchange| exchange.down);
         if let Some(Side::Stream { link, stream }) = down {
             self.stream_answer((link, stream), answer.status, answer.fields, end);
+        }
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.tap_fields(answer.fields.iter());
         }
         let facts = ResponseFacts {
             status: answer.status,

@@ -114,6 +114,7 @@ impl Core {
         if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.edge = Some(edge);
         }
+        self.tap_begun(id);
     }
 
     /// An exchange has ended.
@@ -133,6 +134,7 @@ impl Core {
         };
         let passed = exchange.uncounted();
         outcome::bytes(&mut self.recorder, edge, exchange.facts.direction, passed);
+        self.tap_ended(exchange);
         let outcome = outcome_of(exchange, self.now);
         outcome::report(&mut self.recorder, edge, &outcome, self.settings.access);
     }
@@ -185,7 +187,7 @@ impl Exchange {
     }
 }
 
-fn outcome_of(exchange: &Exchange, now: std::time::Instant) -> Outcome<'_> {
+pub(super) fn outcome_of(exchange: &Exchange, now: std::time::Instant) -> Outcome<'_> {
     Outcome {
         carries: match exchange.carries {
             Carries::Http | Carries::Http2 => telemetry::Carries::Http,

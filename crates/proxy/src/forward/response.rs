@@ -50,6 +50,7 @@ impl Core {
         exchange.keep_down &= facts.keep_alive;
         // Neither side may have said `close`.
         exchange.keep_up = exchange.keep_down;
+        self.tap_answered(id);
         self.heard(id, Heard::Status(facts.status));
         if facts.tunnel {
             self.become_raw(id);

@@ -101,9 +101,10 @@ impl Core {
         if self.too_often(id, &facts) {
             return;
         }
-        let Some(exchange) = self.exchanges.get(id) else {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };
+        exchange.tap_answer(&self.response, bytes);
         match exchange.down {
             Side::Stream { link, stream } => {
                 self.stream_respond(link, stream, bytes, facts.is_all());

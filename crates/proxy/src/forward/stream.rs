@@ -156,6 +156,9 @@ impl Core {
         if !facts.interim && self.answer_is_retried(id, facts.status) {
             return self.conns.store(text);
         }
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.tap_answer(&self.response, &text);
+        }
         self.forward_head(id, &text, &facts);
         self.conns.store(text);
         let until_close = facts.body.ends_with_connection();

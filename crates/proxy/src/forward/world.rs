@@ -18,6 +18,7 @@ use super::exchange::{Carries, Exchange};
 use super::links::Links;
 use super::recover::Work;
 use super::report::Recent;
+use super::tapped::Tapping;
 use super::timers::{Timer, Timers};
 use super::{Core, Settings};
 use crate::balance::Balance;
@@ -51,6 +52,7 @@ impl Core {
             balance: Balance::new(settings.seed),
             recorder: Recorder::new(),
             recent: Recent::default(),
+            tapping: Tapping::default(),
             timers: Timers::default(),
             deadlines: Deadlines::default(),
             waiting: Vec::new(),
@@ -174,6 +176,7 @@ impl Core {
         if carries == Carries::Http && self.settings.access != Access::Off {
             exchange.asked = Some(Box::default());
         }
+        self.tap_new(&mut exchange);
         exchange
     }
 

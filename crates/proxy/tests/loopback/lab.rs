@@ -17,6 +17,7 @@ use maille_model::{
 };
 use maille_proxy::forward::Settings;
 use maille_proxy::listeners::{self, Links, Listener};
+use maille_proxy::tap::{Taps, Told};
 use maille_proxy::telemetry::{Batch, EdgeKey, Increment};
 use tokio::sync::{mpsc, watch};
 
@@ -47,6 +48,8 @@ pub(crate) struct Proxy {
     credentials: watch::Sender<Option<Credentials>>,
     pub(crate) questions: mpsc::Receiver<Key>,
     counts: mpsc::Receiver<Batch>,
+    taps: watch::Sender<Taps>,
+    told: mpsc::Receiver<Told>,
     drain: Drain,
     thread: Option<JoinHandle<()>>,
 }
@@ -203,12 +206,16 @@ impl Lab {
         let (certify, certified) = watch::channel(Some(credentials));
         let (ask, questions) = mpsc::channel(64);
         let (count, counts) = mpsc::channel(1024);
+        let (taps, tapped) = watch::channel(Taps::default());
+        let (tell, told) = mpsc::channel(1024);
         let drain = Drain::new();
         let links = Links {
             snapshots: learn,
             questions: ask,
             credentials: certified,
             counts: count,
+            taps: tapped,
+            told: tell,
             drain: drain.watch(),
         };
         let addresses = (
@@ -230,6 +237,8 @@ impl Lab {
             credentials: certify,
             questions,
             counts,
+            taps,
+            told,
             drain,
             thread: Some(thread),
         }
@@ -239,6 +248,22 @@ impl Lab {
 impl Proxy {
     pub(crate) fn learn(&self, snapshot: Snapshot) {
         self.snapshots.send_replace(Arc::new(snapshot));
+    }
+
+    /// From now on these watch.
+    pub(crate) fn tap(&self, taps: &[maille_proxy::tap::Tap]) {
+        let taps = taps.iter().cloned().map(Arc::new);
+        self.taps.send_replace(taps.collect());
+    }
+
+    /// The next thing that a tap is told.
+    pub(crate) fn told(&mut self) -> Told {
+        self.told.blocking_recv().unwrap()
+    }
+
+    /// The same, if there is one.
+    pub(crate) fn try_told(&mut self) -> Option<Told> {
+        self.told.try_recv().ok()
     }
 
     pub(crate) fn renew(&self, credentials: Credentials) {

@@ -17,5 +17,6 @@ mod http2;
 mod lab;
 mod mesh;
 mod origin;
+mod tap;
 mod tcp;
 mod trust;

@@ -201,7 +201,7 @@ pub(crate) fn field(head: &str, name: &str) -> Option<String> {
 pub(crate) fn serve_http(stream: TcpStream, report: &Sender<usize>) {
     let mut wire = Wire::new(stream);
     while let Some(head) = wire.head() {
-        let target = head.split(' ').nth(1).unwrap().to_owned();
+        let target = head.split([' ', '?']).nth(1).unwrap().to_owned();
         let (path, argument) = target[1..]
             .split_once('/')
             .map_or((&target[1..], ""), |(path, rest)| (path, rest));
@@ -216,6 +216,7 @@ pub(crate) fn serve_http(stream: TcpStream, report: &Sender<usize>) {
                 respond(&mut wire, "200 OK", head.as_bytes());
             }
             "bytes" => respond(&mut wire, "200 OK", &patterned(argument.parse().unwrap())),
+            "status" => respond(&mut wire, &format!("{argument} As Asked"), b""),
             "early" => {
                 // Answers before the request has ended, then still reads all of it.
                 respond(&mut wire, "413 Content Too Large", b"too much");

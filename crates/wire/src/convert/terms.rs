@@ -12,7 +12,7 @@ use crate::v1;
 
 const AT: &str = "Terms";
 
-pub(super) fn to_wire(terms: &Terms) -> Option<v1::Terms> {
+pub(crate) fn to_wire(terms: &Terms) -> Option<v1::Terms> {
     if *terms == Terms::default() {
         return None;
     }

@@ -878,3 +878,632 @@ pub mod telemetry_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Question {
+    /// Names the question in its answers. A tap with the id of one that runs takes its place.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(oneof = "question::What", tags = "2, 3, 4, 5")]
+    pub what: ::core::option::Option<question::What>,
+}
+/// Nested message and enum types in `Question`.
+pub mod question {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        /// Answered by events until it is cancelled.
+        #[prost(message, tag = "2")]
+        Tap(super::Tap),
+        #[prost(message, tag = "3")]
+        Cancel(super::Cancel),
+        /// Answered once.
+        #[prost(message, tag = "4")]
+        Explain(super::Explain),
+        /// Answered once.
+        #[prost(message, tag = "5")]
+        Certificate(super::Certificate),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cancel {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Certificate {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Answer {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    #[prost(oneof = "answer::What", tags = "2, 3, 4, 5")]
+    pub what: ::core::option::Option<answer::What>,
+}
+/// Nested message and enum types in `Answer`.
+pub mod answer {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum What {
+        #[prost(message, tag = "2")]
+        Events(super::TapEvents),
+        #[prost(message, tag = "3")]
+        Explanation(super::Explanation),
+        #[prost(message, tag = "4")]
+        Certificate(super::CertificateAnswer),
+        /// The question cannot be answered, and why.
+        #[prost(string, tag = "5")]
+        Refused(::prost::alloc::string::String),
+    }
+}
+/// Which exchanges a tap wants to see. An empty field wants all.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tap {
+    #[prost(enumeration = "Direction", tag = "1")]
+    pub direction: i32,
+    /// Workload uids, of which the other side must be one. With `services`: or one of these was addressed.
+    #[prost(string, repeated, tag = "2")]
+    pub peers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// "namespace/name"
+    #[prost(string, repeated, tag = "3")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Addresses, 4 or 16 bytes, that the client dialled or where it went.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// `peers`, `services` and `addresses` are all there is, even where they are empty.
+    #[prost(bool, tag = "5")]
+    pub only_these: bool,
+    #[prost(string, tag = "6")]
+    pub method: ::prost::alloc::string::String,
+    /// The beginning of the path.
+    #[prost(string, tag = "7")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub authority: ::prost::alloc::string::String,
+    /// Both ends included; 0 and 0: any.
+    #[prost(uint32, tag = "9")]
+    pub status_from: u32,
+    #[prost(uint32, tag = "10")]
+    pub status_to: u32,
+    /// To the first byte of the answer, at least.
+    #[prost(uint64, tag = "11")]
+    pub latency_us: u64,
+    /// Exchanges a second that are told, at most.
+    #[prost(uint32, tag = "12")]
+    pub max_rps: u32,
+    #[prost(enumeration = "Headers", tag = "13")]
+    pub headers: i32,
+    /// Only the end of each exchange is of interest.
+    #[prost(bool, tag = "14")]
+    pub ends_only: bool,
+    /// gRPC status plus one; 0: any.
+    #[prost(uint32, tag = "15")]
+    pub grpc_status: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TapEvents {
+    #[prost(message, repeated, tag = "1")]
+    pub events: ::prost::alloc::vec::Vec<TapEvent>,
+    /// Exchanges that matched and were not told: more than `max_rps`, since the last message.
+    #[prost(uint64, tag = "2")]
+    pub over_rate: u64,
+    /// The same for want of room on the way.
+    #[prost(uint64, tag = "3")]
+    pub no_room: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TapEvent {
+    /// Tells exchanges of one proxy apart.
+    #[prost(uint64, tag = "1")]
+    pub exchange: u64,
+    #[prost(enumeration = "Moment", tag = "2")]
+    pub moment: i32,
+    /// Microseconds since the Unix epoch.
+    #[prost(uint64, tag = "3")]
+    pub at_us: u64,
+    #[prost(enumeration = "Direction", tag = "4")]
+    pub direction: i32,
+    /// "IP:PORT" each: the client, what it dialled, and where it went.
+    #[prost(string, tag = "5")]
+    pub client: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub dialled: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub endpoint: ::prost::alloc::string::String,
+    /// The other side: its uid where it is known, and its proven identity.
+    #[prost(string, tag = "8")]
+    pub peer_uid: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub peer_identity: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(bool, tag = "11")]
+    pub protected: bool,
+    /// "http/1", "http/2", "grpc" or "tcp".
+    #[prost(string, tag = "12")]
+    pub protocol: ::prost::alloc::string::String,
+    /// Whom a TLS client asked for.
+    #[prost(string, tag = "13")]
+    pub server_name: ::prost::alloc::string::String,
+    #[prost(bytes = "vec", tag = "14")]
+    pub method: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "15")]
+    pub authority: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "16")]
+    pub path: ::prost::alloc::vec::Vec<u8>,
+    #[prost(message, repeated, tag = "17")]
+    pub request_headers: ::prost::alloc::vec::Vec<Header>,
+    #[prost(uint32, tag = "18")]
+    pub status: u32,
+    #[prost(message, repeated, tag = "19")]
+    pub response_headers: ::prost::alloc::vec::Vec<Header>,
+    /// gRPC status plus one; 0: none.
+    #[prost(uint32, tag = "20")]
+    pub grpc_status: u32,
+    /// To the first byte of the answer.
+    #[prost(uint64, tag = "21")]
+    pub latency_us: u64,
+    #[prost(uint64, tag = "22")]
+    pub duration_us: u64,
+    #[prost(uint64, tag = "23")]
+    pub request_bytes: u64,
+    #[prost(uint64, tag = "24")]
+    pub response_bytes: u64,
+    /// Why the mesh answered, or nobody did (docs/wire.md, section 5).
+    #[prost(string, tag = "25")]
+    pub flag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Header {
+    #[prost(bytes = "vec", tag = "1")]
+    pub name: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+    #[prost(bool, tag = "3")]
+    pub redacted: bool,
+}
+/// What would be done with a connection.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Explain {
+    #[prost(enumeration = "Direction", tag = "1")]
+    pub direction: i32,
+    /// "IP:PORT"
+    #[prost(string, tag = "2")]
+    pub destination: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Explanation {
+    #[prost(enumeration = "explanation::Verdict", tag = "1")]
+    pub verdict: i32,
+    /// The flag with which it would be refused, and a sentence.
+    #[prost(string, tag = "2")]
+    pub flag: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub why: ::prost::alloc::string::String,
+    /// The uid of the workload whose address it is, or the service, or neither.
+    #[prost(string, tag = "4")]
+    pub owner_uid: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub owner_service: ::prost::alloc::string::String,
+    /// It lies in the cluster's ranges.
+    #[prost(bool, tag = "6")]
+    pub inside: bool,
+    /// What the destination was declared to speak.
+    #[prost(string, tag = "7")]
+    pub protocol: ::prost::alloc::string::String,
+    /// The service's terms, where it has any.
+    #[prost(message, optional, tag = "8")]
+    pub terms: ::core::option::Option<Terms>,
+    #[prost(message, repeated, tag = "9")]
+    pub legs: ::prost::alloc::vec::Vec<Leg>,
+    /// The proxy takes part: it has a certificate and a complete snapshot.
+    #[prost(bool, tag = "10")]
+    pub ready: bool,
+}
+/// Nested message and enum types in `Explanation`.
+pub mod explanation {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+    #[repr(i32)]
+    pub enum Verdict {
+        Unspecified = 0,
+        Forward = 1,
+        Refuse = 2,
+        /// Control was asked and has not said in time.
+        Wait = 3,
+    }
+    impl Verdict {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "VERDICT_UNSPECIFIED",
+                Self::Forward => "VERDICT_FORWARD",
+                Self::Refuse => "VERDICT_REFUSE",
+                Self::Wait => "VERDICT_WAIT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "VERDICT_UNSPECIFIED" => Some(Self::Unspecified),
+                "VERDICT_FORWARD" => Some(Self::Forward),
+                "VERDICT_REFUSE" => Some(Self::Refuse),
+                "VERDICT_WAIT" => Some(Self::Wait),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leg {
+    /// "mesh", "plain" or "local"
+    #[prost(string, tag = "1")]
+    pub hop: ::prost::alloc::string::String,
+    /// "IP:PORT": what is dialled, and the application's own.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub target: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub uid: ::prost::alloc::string::String,
+    /// Who must be there.
+    #[prost(string, tag = "5")]
+    pub identity: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CertificateAnswer {
+    /// DER, leaf first.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub trust_anchors: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Seconds since the Unix epoch.
+    #[prost(int64, tag = "3")]
+    pub not_before: i64,
+    #[prost(int64, tag = "4")]
+    pub not_after: i64,
+    #[prost(int64, tag = "5")]
+    pub renews_at: i64,
+    /// How many certificates this process has had.
+    #[prost(uint64, tag = "6")]
+    pub generation: u64,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Headers {
+    /// None are told.
+    None = 0,
+    /// Names, and the values of those that are known to hold no secret.
+    Redacted = 1,
+    /// All, in plain.
+    All = 2,
+}
+impl Headers {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::None => "HEADERS_NONE",
+            Self::Redacted => "HEADERS_REDACTED",
+            Self::All => "HEADERS_ALL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "HEADERS_NONE" => Some(Self::None),
+            "HEADERS_REDACTED" => Some(Self::Redacted),
+            "HEADERS_ALL" => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Moment {
+    Unspecified = 0,
+    /// A request was sent on, or a connection reached its server.
+    Begin = 1,
+    /// The head of the final answer.
+    Answer = 2,
+    End = 3,
+}
+impl Moment {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MOMENT_UNSPECIFIED",
+            Self::Begin => "MOMENT_BEGIN",
+            Self::Answer => "MOMENT_ANSWER",
+            Self::End => "MOMENT_END",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MOMENT_UNSPECIFIED" => Some(Self::Unspecified),
+            "MOMENT_BEGIN" => Some(Self::Begin),
+            "MOMENT_ANSWER" => Some(Self::Answer),
+            "MOMENT_END" => Some(Self::End),
+            _ => None,
+        }
+    }
+}
+/// Generated client implementations.
+pub mod questions_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
+    #[derive(Debug, Clone)]
+    pub struct QuestionsClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl QuestionsClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> QuestionsClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> QuestionsClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
+                >,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            QuestionsClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        pub async fn serve(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::Answer>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Question>>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Questions/Serve");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("maille.v1.Questions", "Serve"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod questions_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with QuestionsServer.
+    #[async_trait]
+    pub trait Questions: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Serve method.
+        type ServeStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Question, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        async fn serve(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::Answer>>,
+        ) -> std::result::Result<tonic::Response<Self::ServeStream>, tonic::Status>;
+    }
+    #[derive(Debug)]
+    pub struct QuestionsServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> QuestionsServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for QuestionsServer<T>
+    where
+        T: Questions,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/maille.v1.Questions/Serve" => {
+                    #[allow(non_camel_case_types)]
+                    struct ServeSvc<T: Questions>(pub Arc<T>);
+                    impl<T: Questions> tonic::server::StreamingService<super::Answer> for ServeSvc<T> {
+                        type Response = super::Question;
+                        type ResponseStream = T::ServeStream;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::Answer>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move { <T as Questions>::serve(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ServeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
+            }
+        }
+    }
+    impl<T> Clone for QuestionsServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "maille.v1.Questions";
+    impl<T> tonic::server::NamedService for QuestionsServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
