@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Processes and the namespaces they hold, as /proc shows them. Read `up.rs` for the user.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -97,10 +97,26 @@ impl Process {
     }
 }
 
-/// Every namespace that some process is in, or holds open.
-pub fn namespaces_in_use() -> BTreeSet<String> {
-    let dirs = pids().flat_map(|pid| [format!("/proc/{pid}/ns"), format!("/proc/{pid}/fd")]);
-    dirs.flat_map(|dir| links(&PathBuf::from(dir))).collect()
+/// Who is in one of these namespaces or holds it open, but for what other `maille up` run meanwhile: the kernel gives the number of
+/// a namespace that is gone to the next one.
+pub fn holders(namespaces: &BTreeSet<String>) -> Vec<Process> {
+    let all: BTreeMap<i32, (i32, Process)> =
+        pids().filter_map(|pid| Some((pid, read(pid)?))).collect();
+    let of_another = |pid: i32| {
+        let above = std::iter::successors(all.get(&pid), |(parent, _)| all.get(parent));
+        above
+            .into_iter()
+            .any(|(_, process)| process.name == "maille")
+    };
+    let holds = |pid: i32| {
+        let dirs = [format!("/proc/{pid}/ns"), format!("/proc/{pid}/fd")];
+        let mut held = dirs.into_iter().flat_map(|dir| links(&PathBuf::from(dir)));
+        held.any(|link| namespaces.contains(&link))
+    };
+    let found = all
+        .iter()
+        .filter(|(pid, _)| holds(**pid) && !of_another(**pid));
+    found.map(|(_, (_, process))| process.clone()).collect()
 }
 
 fn links(dir: &PathBuf) -> BTreeSet<String> {
@@ -130,7 +146,7 @@ mod tests {
         let tree = tree(own);
         let process = tree.iter().find(|process| process.pid == own).unwrap();
         assert!(process.alive());
-        assert!(process.namespaces().is_subset(&namespaces_in_use()));
+        assert!(holders(&process.namespaces()).contains(process));
         let older = Process {
             started: process.started - 1,
             ..process.clone()

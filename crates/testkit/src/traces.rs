@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use crate::proc::{Process, namespaces_in_use, tree};
+use crate::proc::{Process, holders, tree};
 use crate::up::Up;
 use crate::wait::until;
 
@@ -59,12 +59,10 @@ impl Traces {
             .collect();
         assert!(ended.is_ok(), "still there: {left:?}");
         // The kernel lets go of a process's namespaces a moment after the process has ended.
-        let held = || {
-            let held = self.namespaces.intersection(&namespaces_in_use()).count();
-            (held == 0).then_some(())
-        };
-        let free = until("every namespace to go", Duration::from_secs(5), held).await;
-        assert!(free.is_ok(), "namespaces are still held");
+        let free = || holders(&self.namespaces).is_empty().then_some(());
+        let free = until("every namespace to go", Duration::from_secs(5), free).await;
+        let held = holders(&self.namespaces);
+        assert!(free.is_ok(), "namespaces are still held: {held:?}");
         assert_eq!(interfaces(), self.interfaces);
         assert_eq!(mounts(), self.mounts);
     }
