@@ -16,6 +16,7 @@ pub mod capture;
 mod cluster;
 mod daemon;
 mod dns;
+mod enter;
 mod host;
 mod kube_dns;
 mod logs;
