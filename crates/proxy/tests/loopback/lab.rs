@@ -196,12 +196,24 @@ impl Lab {
         credentials: Credentials,
         (to, app): (SocketAddr, SocketAddr),
     ) -> Proxy {
+        self.start_many(pod, snapshot, credentials, (&[to], app)).0
+    }
+
+    /// The same with a door for each of several destinations: what is dialled there means to dial that.
+    pub(crate) fn start_many(
+        &self,
+        pod: &Pod,
+        snapshot: Snapshot,
+        credentials: Credentials,
+        (to, app): (&[SocketAddr], SocketAddr),
+    ) -> (Proxy, Vec<SocketAddr>) {
         let listen = |port| {
             let socket = TcpListener::bind((pod.ip, port)).unwrap();
             socket.set_nonblocking(true).unwrap();
             socket
         };
-        let (outbound, inbound, mesh) = (listen(0), listen(0), listen(15008));
+        let outbound: Vec<_> = to.iter().map(|to| (listen(0), *to)).collect();
+        let (inbound, mesh) = (listen(0), listen(15008));
         let (snapshots, learn) = watch::channel(Arc::new(snapshot));
         let (certify, certified) = watch::channel(Some(credentials));
         let (ask, questions) = mpsc::channel(64);
@@ -218,18 +230,18 @@ impl Lab {
             told: tell,
             drain: drain.watch(),
         };
-        let addresses = (
-            outbound.local_addr().unwrap(),
-            inbound.local_addr().unwrap(),
-        );
-        let doors = vec![
-            Listener::outbound(outbound, Some(to)),
-            Listener::inbound(inbound, Some(app)),
-            Listener::mesh(mesh),
-        ];
+        let dialled = outbound.iter().map(|(socket, _)| socket.local_addr());
+        let dialled: Vec<_> = dialled.map(Result::unwrap).collect();
+        let addresses = (dialled[0], inbound.local_addr().unwrap());
+        let outbound = outbound.into_iter();
+        let mut doors: Vec<_> = outbound
+            .map(|(socket, to)| Listener::outbound(socket, Some(to)))
+            .collect();
+        doors.push(Listener::inbound(inbound, Some(app)));
+        doors.push(Listener::mesh(mesh));
         let settings = Settings::default();
         let thread = std::thread::spawn(move || listeners::run(settings, doors, links).unwrap());
-        Proxy {
+        let proxy = Proxy {
             pod: pod.clone(),
             outbound: addresses.0,
             inbound: addresses.1,
@@ -241,7 +253,8 @@ impl Lab {
             told,
             drain,
             thread: Some(thread),
-        }
+        };
+        (proxy, dialled)
     }
 }
 

@@ -11,6 +11,7 @@ mod balance;
 mod corpus;
 mod counted;
 mod differential;
+mod explain;
 mod first;
 mod http;
 mod http2;
