@@ -41,12 +41,7 @@ pub(crate) async fn stop(state: &State, screen: Screen) -> anyhow::Result<bool> 
     let children = match state.holder()? {
         Holder::Absent => return Ok(false),
         Holder::Dead(children) => {
-            let what = match state.is_kept() {
-                true => "stopping what was kept",
-                false => "was killed, cleaning up",
-            };
-            screen.say(&format!("{}: {what}", state.name()));
-            ask(&children).await;
+            screen.say(&format!("{}: was killed, cleaning up", state.name()));
             children
         }
         Holder::Alive(up, children) => {
@@ -77,14 +72,6 @@ pub(crate) async fn clear(state: &State, screen: Screen) -> anyhow::Result<()> {
         reap(&children, state).await?;
     }
     Ok(())
-}
-
-/// Asks those that still run to end, and gives them the time.
-async fn ask(children: &[Process]) {
-    for child in children {
-        child.signal(Signal::SIGTERM);
-    }
-    wait(PATIENCE, || children.iter().all(|child| !child.alive())).await;
 }
 
 async fn reap(children: &[Process], state: &State) -> Result<(), Expected> {

@@ -148,7 +148,6 @@ impl Named {
             maille_manifest::suggest(&self.name, names.iter().copied()),
         ) {
             ([only], _) => return format!("did you mean {only}?"),
-            ([first, second], _) => return format!("did you mean {first} or {second}?"),
             ([first, rest @ ..], _) => {
                 return format!("did you mean {first}, or one of {} others?", rest.len());
             }
@@ -230,7 +229,7 @@ mod tests {
                 "web",
                 "pod",
                 None,
-                "no pod \"web\"; did you mean web-5d7-abc or web-5d7-def?",
+                "no pod \"web\"; did you mean web-5d7-abc, or one of 1 others?",
             ),
             (
                 "web-5d7-a",

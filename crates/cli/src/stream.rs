@@ -20,31 +20,27 @@ use crate::state::State;
 /// The longest line: two heads and a few names.
 const LONGEST: usize = 1 << 20;
 
-/// What came.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// A line, without its end.
-    Line(String),
-    /// Somebody asked to stop.
-    Stopped,
-}
-
-/// Lines as they come.
-pub(crate) struct Lines {
+/// Bytes as they come.
+pub(crate) struct Pieces {
     state: State,
     stop: StopSignals,
     connection: tokio::task::JoinHandle<()>,
     body: Incoming,
+}
+
+/// Lines as they come.
+pub(crate) struct Lines {
+    pieces: Pieces,
     buffer: BytesMut,
 }
 
-impl Drop for Lines {
+impl Drop for Pieces {
     fn drop(&mut self) {
         self.connection.abort();
     }
 }
 
-impl Lines {
+impl Pieces {
     /// Asks for `path`.
     pub(crate) async fn open(state: &State, path: &str) -> anyhow::Result<Self> {
         let stop = StopSignals::watch()?;
@@ -81,37 +77,72 @@ impl Lines {
             stop,
             connection,
             body: answer.into_body(),
+        })
+    }
+
+    /// The next bytes; `None` when somebody asked to stop. That the mesh ended it is a failure. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        let frame = tokio::select! {
+            frame = Self::piece(&mut self.body) => frame,
+            () = self.stop.next() => return Ok(None),
+        };
+        let ended = match frame {
+            Ok(Some(piece)) => return Ok(Some(piece)),
+            Ok(None) => anyhow!("it has ended"),
+            Err(error) => error,
+        };
+        Err(self.silent(ended).into())
+    }
+
+    /// The next bytes of an answer that is expected to end; `None` at its end.
+    pub(crate) async fn until_end(&mut self) -> anyhow::Result<Option<Bytes>> {
+        let piece = timeout(DEADLINE, Self::piece(&mut self.body)).await;
+        let piece = piece.unwrap_or_else(|_| Err(anyhow!("no more of it in {DEADLINE:?}")));
+        piece.map_err(|error| self.silent(error).into())
+    }
+
+    async fn piece(body: &mut Incoming) -> anyhow::Result<Option<Bytes>> {
+        while let Some(frame) = body.frame().await {
+            // Trailers say nothing here.
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    fn silent(&self, source: anyhow::Error) -> Expected {
+        Expected::Silent {
+            name: self.state.name().to_owned(),
+            source,
+        }
+    }
+}
+
+impl Lines {
+    /// Asks for `path`.
+    pub(crate) async fn open(state: &State, path: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            pieces: Pieces::open(state, path).await?,
             buffer: BytesMut::new(),
         })
     }
 
-    /// The next line, or the end. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Ended> {
+    /// The next line; `None` when somebody asked to stop. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<String>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(end + 1);
                 let text = String::from_utf8_lossy(&line[..end]).into_owned();
-                return Ok(Ended::Line(text));
+                return Ok(Some(text));
             }
-            let ended = |what: anyhow::Error| Expected::Silent {
-                name: self.state.name().to_owned(),
-                source: what,
-            };
             if self.buffer.len() > LONGEST {
-                return Err(ended(anyhow!("a line of more than {LONGEST} bytes")).into());
+                let long = anyhow!("a line of more than {LONGEST} bytes");
+                return Err(self.pieces.silent(long).into());
             }
-            let frame = tokio::select! {
-                frame = self.body.frame() => frame,
-                () = self.stop.next() => return Ok(Ended::Stopped),
-            };
-            match frame {
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.buffer.extend_from_slice(data);
-                    }
-                }
-                Some(Err(error)) => return Err(ended(error.into()).into()),
-                None => return Err(ended(anyhow!("it has ended")).into()),
+            match self.pieces.next().await? {
+                Some(piece) => self.buffer.extend_from_slice(&piece),
+                None => return Ok(None),
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::args::ask::{HeaderView, List, Matching, Resources, Tap, Way};
 use crate::query::Query;
 use crate::screen::{Screen, print};
 use crate::state::Base;
-use crate::stream::{Ended, Lines};
+use crate::stream::Lines;
 use crate::text::clean;
 
 /// A line of `/v1/tap`. What this program does not use stays in the JSON that is passed on.
@@ -98,9 +98,8 @@ pub(crate) async fn run(args: &Tap, base: &Base, screen: Screen) -> anyhow::Resu
     let mut lines = Lines::open(&state, query.path()).await?;
     let mut dropped = (0, 0);
     loop {
-        let text = match lines.next().await? {
-            Ended::Line(text) => text,
-            Ended::Stopped => break,
+        let Some(text) = lines.next().await? else {
+            break;
         };
         let line: Line = serde_json::from_str(&text)?;
         match line.what.as_str() {

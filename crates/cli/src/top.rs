@@ -12,7 +12,7 @@ use crate::args::Output;
 use crate::args::ask::Top;
 use crate::screen::{Screen, print, print_json, table};
 use crate::state::Base;
-use crate::stream::{Ended, Lines};
+use crate::stream::Lines;
 use crate::tap::{Line, query};
 use crate::text::clean_to;
 
@@ -68,7 +68,7 @@ pub(crate) async fn run(args: &Top, base: &Base, screen: Screen) -> anyhow::Resu
         };
         let ended = tokio::select! {
             ended = lines.next() => ended?,
-            () = left => Ended::Stopped,
+            () = left => None,
             _ = tick.tick(), if live => {
                 screen.wipe();
                 if !print(&board.show(args))? {
@@ -78,8 +78,8 @@ pub(crate) async fn run(args: &Top, base: &Base, screen: Screen) -> anyhow::Resu
             }
         };
         match ended {
-            Ended::Line(text) => board.take(&serde_json::from_str(&text)?, args.hide_sources),
-            Ended::Stopped => break,
+            Some(text) => board.take(&serde_json::from_str(&text)?, args.hide_sources),
+            None => break,
         }
     }
     match args.output {

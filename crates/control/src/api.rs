@@ -30,6 +30,8 @@ pub mod check;
 pub mod edges;
 /// What would become of a connection.
 pub mod explain;
+/// Frames of a pod.
+pub mod frames;
 /// Certificates that proxies hold.
 pub mod identity;
 /// Connections.
@@ -47,6 +49,8 @@ const WINDOW_SECONDS: u64 = 60;
 pub struct Api {
     /// Everything that is known.
     pub hub: Arc<Hub>,
+    /// Where pods' frames are asked for.
+    pub node: frames::Node,
     /// When the CA's certificate begins and ends.
     pub ca_validity: (SystemTime, SystemTime),
 }
@@ -129,6 +133,8 @@ pub fn router(api: Api) -> Router {
         .route("/v1/check", get(checks))
         .route("/v1/edges", get(edges::edges))
         .route("/v1/tap", get(tap::tap))
+        .route("/v1/capture", get(frames::capture))
+        .route("/v1/state", get(frames::state))
         .route("/v1/explain", get(explain::explain))
         .route("/v1/identity", get(identity::identity))
         .route("/metrics", get(metrics_text))
@@ -261,7 +267,7 @@ async fn unknown(uri: Uri) -> ApiError {
     ApiError {
         status: StatusCode::NOT_FOUND,
         message: format!("there is no {}", uri.path()),
-        hint: "known are /v1/version, /v1/pods, /v1/stat, /v1/check, /v1/tap, /v1/explain, /v1/identity and /v1/edges".to_owned(),
+        hint: "known are /v1/version, /v1/pods, /v1/stat, /v1/check, /v1/tap, /v1/explain, /v1/identity, /v1/edges, /v1/capture and /v1/state".to_owned(),
     }
 }
 

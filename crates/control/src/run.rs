@@ -83,6 +83,10 @@ pub fn start(settings: &Settings, tasks: &Tasks, drain: &Drain) -> Result<Runnin
     let api = Api {
         hub: hub.clone(),
         ca_validity: authority.validity(),
+        node: api::frames::Node {
+            socket: settings.state.join("frames.sock"),
+            tasks: tasks.clone(),
+        },
     };
     let control_socket = bind(settings, "control.sock")?;
     let api_socket = bind(settings, "api.sock")?;

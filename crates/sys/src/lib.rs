@@ -26,7 +26,4 @@ pub mod socket;
 /// Starting processes in namespaces: the isolated node, pods, proxies.
 pub mod spawn;
 
-/// The size of a terminal.
-pub mod terminal;
-
 pub use netns::NetNs;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Command lines of the questions: `tap`, `top`, `edges`, `identity`, `explain`. Must never act. Read `../args.rs` next.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -258,6 +259,49 @@ pub struct Explain {
     /// How to write it.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Output,
+    #[command(flatten)]
+    pub which: Which,
+}
+
+const CAPTURE: &str = "\
+Examples:
+  maille capture web-1 -w web.pcapng                    both sides of its proxy, until Ctrl-C
+  maille capture deploy/web --filter 'tcp port 8080' | tshark -r - -Y http
+  maille capture web-1 --seconds 10 -w web.pcapng       ten seconds
+  maille capture web-1 --state                          sockets, rules, neighbours, routes of both sides
+
+Interfaces in the file: up0 is the wire, between the pod's proxy and everybody else; dn0 is the pod, between its
+application and its proxy, where everything is as the application says it. A pod outside the mesh has eth0 only.
+Nothing is needed in the pod. With -w FILE the state of both sides is written to FILE.txt.
+
+Filters: tcp, udp, icmp, arp, ip, ip6, host ADDRESS, net CIDR, port N, portrange N-M; src and dst before them;
+and, or, not, parentheses.";
+
+/// `maille capture`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = CAPTURE)]
+pub struct Capture {
+    /// A pod, or what made it: `web-1`, `deploy/web`.
+    #[arg(value_name = "POD")]
+    pub pod: String,
+    /// Only these frames, in tcpdump's words.
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Option<String>,
+    /// Write to this file, and the state of both sides beside it; to standard output unless told.
+    #[arg(short = 'w', long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// End after so long.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+    /// Bytes of each frame that are kept; all unless told.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=262_144))]
+    pub snaplen: Option<u32>,
+    /// Record nothing: show what both sides' kernels hold.
+    #[arg(long, conflicts_with_all = ["filter", "write", "seconds", "snaplen"])]
+    pub state: bool,
+    /// Only in this namespace.
+    #[arg(short = 'n', long)]
+    pub namespace: Option<String>,
     #[command(flatten)]
     pub which: Which,
 }

@@ -262,7 +262,7 @@ fn assemble(
 }
 
 /// Reads `KIND/NAME`, or a bare name, which is looked for among deployments, other owners, services and pods.
-fn named(text: &str, namespace: Option<&str>, hub: &Hub) -> Result<Resource, ApiError> {
+pub(super) fn named(text: &str, namespace: Option<&str>, hub: &Hub) -> Result<Resource, ApiError> {
     if text.contains('/') {
         return ApiError::resource(text, namespace);
     }

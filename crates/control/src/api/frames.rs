@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `GET /v1/capture` and `GET /v1/state`: frames of a pod, and what its kernels hold, as the pod's node tells them. Passed on, never looked at.
+//!
+//! Who asks names a pod; the node is found here, so that he need not know where the pod runs. Next: [`super`].
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{Request, StatusCode, Uri, header};
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use hyper_util::rt::TokioIo;
+use maille_chassis::tasks::Tasks;
+use serde::Deserialize;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::{Api, ApiError};
+
+/// How long the node may take to begin.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The parameters.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FramesQuery {
+    /// `KIND/NAME`: one of its pods.
+    pod: String,
+    /// Where.
+    namespace: Option<String>,
+    /// Which frames, in tcpdump's words.
+    filter: Option<String>,
+    /// Bytes of a frame that are kept.
+    snaplen: Option<u32>,
+}
+
+/// Where the node is asked.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its socket.
+    pub socket: PathBuf,
+    /// What runs connections.
+    pub tasks: Tasks,
+}
+
+pub(super) async fn capture(
+    State(api): State<Arc<Api>>,
+    query: Result<Query<FramesQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    pass(&api, query, "frames").await
+}
+
+pub(super) async fn state(
+    State(api): State<Arc<Api>>,
+    query: Result<Query<FramesQuery>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    pass(&api, query, "state").await
+}
+
+async fn pass(
+    api: &Api,
+    query: Result<Query<FramesQuery>, QueryRejection>,
+    what: &str,
+) -> Result<Response, ApiError> {
+    let Query(query) = query.map_err(|rejection| {
+        ApiError::bad(
+            rejection.body_text(),
+            "for example /v1/capture?pod=deploy/web",
+        )
+    })?;
+    let resource = super::explain::named(&query.pod, query.namespace.as_deref(), &api.hub)?;
+    let uid = {
+        let world = api.hub.world();
+        let pods = resource.pods(&world.index).into_iter();
+        let best = pods
+            .filter(|pod| pod.has_addresses() && !pod.host_network)
+            .max_by_key(|pod| (pod.takes_connections(), !pod.terminating));
+        match best {
+            Some(pod) => pod.workload.uid.clone(),
+            None => return Err(ApiError::missing(format!("no pod of {resource} runs"))),
+        }
+    };
+    let mut path = format!("/v1/{what}/{uid}?");
+    for (name, value) in [
+        ("filter", query.filter),
+        ("snaplen", query.snaplen.map(|length| length.to_string())),
+    ] {
+        if let Some(value) = value {
+            path.push_str(&format!("{name}={}&", escaped(&value)));
+        }
+    }
+    let away = || {
+        ApiError::of(
+            StatusCode::BAD_GATEWAY,
+            "the pod's node does not answer".to_owned(),
+            "see node.log in the state directory",
+        )
+    };
+    let asked = timeout(PATIENCE, ask(&api.node, &path)).await;
+    asked.ok().flatten().ok_or_else(away)
+}
+
+async fn ask(node: &Node, path: &str) -> Option<Response> {
+    let socket = UnixStream::connect(&node.socket).await.ok()?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(socket))
+            .await
+            .ok()?;
+    node.tasks.spawn("node question", connection.map(drop));
+    let uri: Uri = path.parse().ok()?;
+    let request = Request::get(uri)
+        .header(header::HOST, "node")
+        .body(Body::from(Bytes::new()))
+        .ok()?;
+    let answer = sender.send_request(request).await.ok()?;
+    Some(answer.map(Body::new))
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_passed_on_whole() {
+        assert_eq!(escaped("port 80 & (tcp)"), "port%2080%20%26%20%28tcp%29");
+    }
+}
