@@ -52,6 +52,22 @@ pub(crate) const SUITES: &[Need] = &[
     ("go", "golang-go"),
 ];
 
+/// What a cluster needs beyond that: runc links the C library for seccomp.
+pub(crate) const CLUSTER: &[Need] = &[
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("unshare", "util-linux"),
+    ("nsenter", "util-linux"),
+    ("setsid", "util-linux"),
+    ("go", "golang-go"),
+    ("gcc", "gcc"),
+    (SECCOMP, "libseccomp-dev"),
+    ("busybox", "busybox-static"),
+];
+
+/// A file in place of a program: what libseccomp-dev brings.
+const SECCOMP: &str = "/usr/include/seccomp.h";
+
 /// What the benchmark needs beyond that.
 pub(crate) const BENCH: &[Need] = &[
     ("haproxy", "haproxy"),
@@ -99,11 +115,13 @@ pub(crate) fn prepare(needs: &[Need]) -> anyhow::Result<()> {
     apt(&install).with_context(|| format!("failed to install what is missing; by hand: {by_hand}"))
 }
 
-/// Whether a program is there. PostgreSQL's are where PATH never leads.
+/// Whether a program (or a file, by its whole path) is there. PostgreSQL's are where PATH never leads.
 fn present(program: &str) -> bool {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut versions = versions.flatten().map(|version| version.path().join("bin"));
-    which(program).is_some() || versions.any(|bin| bin.join(program).is_file())
+    Path::new(program).is_file()
+        || which(program).is_some()
+        || versions.any(|bin| bin.join(program).is_file())
 }
 
 /// While it lives, packages that are installed start no service of theirs: tests start their own.

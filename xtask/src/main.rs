@@ -28,10 +28,11 @@ cargo xtask VERB
   demo [ARGS]              prepare this machine, build, run `maille demo ARGS`
   test [--all] [RING...] [--filter NAME]
                            run what CI runs; --all the rest too; or only some rings:
-                           tidy pure fuzz component netns e2e suites bench
+                           tidy pure fuzz component netns e2e suites cluster bench
   tidy                     rules about the tree that no compiler checks
   gen [--check]            generate code from proto/
   bench [ARGS]             measure the pair beside its peers
+  cluster VERB [ARGS]      a real Kubernetes in namespaces of its own; `cluster help` says more
   fmt [--check]            format
   lint                     clippy, warnings are errors
 ";
@@ -79,6 +80,11 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
                 ])
                 .args(rest)
                 .run()?;
+        }
+        "cluster" => {
+            machine::prepare(machine::CLUSTER)?;
+            let rest: Vec<_> = rest.iter().map(String::as_str).collect();
+            rings::cluster(&rest)?;
         }
         "fmt" => Cmd::new("cargo").args(["fmt", "--all"]).args(rest).run()?,
         "lint" => lint()?,

@@ -34,6 +34,8 @@ const E2E: &[&str] = &["maille-tests-e2e"];
 
 const SUITES: &[&str] = &["maille-tests-suites"];
 
+const CLUSTER: &[&str] = &["maille-cluster"];
+
 /// No test takes longer, not even at full length on a busy machine.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -47,6 +49,7 @@ pub(crate) enum Ring {
     Netns,
     E2e,
     Suites,
+    Cluster,
     Bench,
 }
 
@@ -61,7 +64,7 @@ enum Users {
 
 impl Ring {
     /// All of them, in order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Tidy,
         Self::Pure,
         Self::Fuzz,
@@ -69,6 +72,7 @@ impl Ring {
         Self::Netns,
         Self::E2e,
         Self::Suites,
+        Self::Cluster,
         Self::Bench,
     ];
 
@@ -82,6 +86,7 @@ impl Ring {
             Self::Netns => "netns",
             Self::E2e => "e2e",
             Self::Suites => "suites",
+            Self::Cluster => "cluster",
             Self::Bench => "bench",
         }
     }
@@ -94,7 +99,7 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
         Ring::Pure => inner(&named("--package", PURE), filter, full),
         Ring::Fuzz => fuzz(filter, full),
         Ring::Component => {
-            let others = [PURE, NETNS, E2E, SUITES].concat();
+            let others = [PURE, NETNS, E2E, SUITES, CLUSTER].concat();
             let mut which = vec!["--workspace"];
             which.extend(named("--exclude", &others));
             inner(&which, filter, full)
@@ -108,6 +113,10 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
             demo::build()?;
             judges::build()?;
             outer(SUITES, "release", Users::This, filter, full)
+        }
+        Ring::Cluster => {
+            cluster(&["build"])?;
+            outer(CLUSTER, "debug", Users::This, filter, full)
         }
         Ring::Bench => {
             demo::build()?;
@@ -126,6 +135,14 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
             Ok(counts)
         }
     }
+}
+
+/// `cargo xtask cluster ARGS`.
+pub(crate) fn cluster(args: &[&str]) -> anyhow::Result<()> {
+    let build = ["build", "--quiet", "--package", "maille-cluster"];
+    Cmd::new("cargo").args(build).run()?;
+    let program = root().join("target/debug/maille-cluster");
+    Cmd::new(program).args(args).run()
 }
 
 fn tidy_ring(full: bool) -> anyhow::Result<Counts> {

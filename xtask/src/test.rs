@@ -29,6 +29,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     for (ring, also) in [
         (Ring::Fuzz, machine::FUZZ),
         (Ring::Suites, machine::SUITES),
+        (Ring::Cluster, machine::CLUSTER),
         (Ring::Bench, machine::BENCH),
     ] {
         if plan.rings.contains(&ring) {
@@ -96,7 +97,8 @@ fn plan(args: &[String]) -> anyhow::Result<Plan> {
         }
     }
     if plan.rings.is_empty() {
-        let ci = |ring: &&Ring| plan.full || !matches!(ring, Ring::Suites | Ring::Bench);
+        let ci =
+            |ring: &&Ring| plan.full || !matches!(ring, Ring::Suites | Ring::Cluster | Ring::Bench);
         plan.rings = Ring::ALL.iter().filter(ci).copied().collect();
     }
     Ok(plan)
@@ -114,7 +116,7 @@ mod tests {
     #[test]
     fn nothing_said_means_what_ci_runs() {
         let plan = planned("").unwrap();
-        assert_eq!(plan.rings.len(), Ring::ALL.len() - 2);
+        assert_eq!(plan.rings.len(), Ring::ALL.len() - 3);
         assert!(!plan.full);
         assert_eq!(planned("--all").unwrap().rings, Ring::ALL);
         assert_eq!(

@@ -14,7 +14,8 @@ use maille_cluster::parts::Parts;
 const HELP: &str = "\
 cargo xtask cluster VERB [--dir DIR]
 
-  up [NODES]       start a cluster (2 nodes); builds Kubernetes first where that was not done
+  build            build Kubernetes and what belongs to it, where that was not done
+  up [NODES]       start a cluster (2 nodes)
   down             end it and remove it
   status           its machines, nodes and pods
   load FILE...     load images (archives) into its nodes
@@ -51,6 +52,8 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     }
     let cluster = Cluster::at(Path::new(dir), &std::env::current_exe()?, Parts::ready()?)?;
     match words {
+        // It is built by now.
+        ["build"] => {}
         ["up"] => cluster.up(2)?,
         ["up", nodes] => cluster.up(nodes.parse().context("NODES is a number")?)?,
         ["down"] => cluster.down()?,

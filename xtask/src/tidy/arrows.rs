@@ -26,7 +26,7 @@ const NOT_IN_PROXY: &[&str] = &["kube", "kube-client", "clap", "axum"];
 /// application that brings TLS of its own.
 const OWNERS: &[(&str, &[&str])] = &[
     ("rustls", &["identity", "demo"]),
-    ("rcgen", &["identity", "demo"]),
+    ("rcgen", &["identity", "demo", "cluster"]),
     ("libc", &["sys"]),
     ("rtnetlink", &["sys"]),
     ("tracing-subscriber", &["chassis"]),
