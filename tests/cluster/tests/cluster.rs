@@ -120,7 +120,7 @@ fn ask(cluster: &Cluster) -> String {
         exec 3<>/dev/tcp/$0/80 && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && cat <&3 && exit; sleep 1; done; exit 1";
     let mut asking = cluster.node(1).enter("bash").unwrap();
     let output = asking.args(["-c", script, address]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.split_once("\r\n\r\n")
-        .map_or(said.clone(), |(_, body)| body.to_owned())
+    let said = String::from_utf8_lossy(&output.stdout);
+    let (_, body) = said.split_once("\r\n\r\n").unwrap_or_default();
+    body.to_owned()
 }
