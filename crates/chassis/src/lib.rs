@@ -12,6 +12,8 @@ pub mod clock;
 pub mod config;
 /// Stopping: gracefully, then at once.
 pub mod drain;
+/// Several streams on one connection.
+pub mod frames;
 /// gRPC over unix sockets.
 pub mod grpc;
 /// Listening sockets that a supervisor passed on.
@@ -26,3 +28,5 @@ pub mod notify;
 pub mod panics;
 /// Tasks with a name and an owner.
 pub mod tasks;
+/// Protections that a test takes away.
+pub mod without;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Telling a supervisor that the process is ready: systemd's protocol (`sd_notify(3)`), one datagram `READY=1`.
+//! Telling a supervisor that the process is ready, or about to end: systemd's protocol (`sd_notify(3)`), a datagram each.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -34,22 +34,50 @@ pub enum NotifyError {
     },
 }
 
-/// Says `READY=1`; does nothing where no supervisor asked for it.
-pub fn ready(source: &dyn Source) -> Result<(), NotifyError> {
-    let Some(socket) = SOCKET.optional::<String>(source)? else {
-        return Ok(());
-    };
-    send(&socket).map_err(|source| NotifyError::Send { socket, source })
+/// Whoever started this process and wants to hear of it.
+#[derive(Clone, Debug)]
+pub struct Supervisor(Option<String>);
+
+impl Supervisor {
+    /// The one that `source` names; none where it names none.
+    pub fn find(source: &dyn Source) -> Result<Self, SettingError> {
+        Ok(Self(SOCKET.optional::<String>(source)?))
+    }
+
+    /// Says `READY=1`; does nothing where no supervisor asked for it.
+    pub fn ready(&self) -> Result<(), NotifyError> {
+        self.say(b"READY=1")
+    }
+
+    /// Says `STOPPING=1`: no new work is taken from now on, and somebody else may begin with it.
+    pub fn stopping(&self) -> Result<(), NotifyError> {
+        self.say(b"STOPPING=1")
+    }
+
+    fn say(&self, what: &[u8]) -> Result<(), NotifyError> {
+        let Some(socket) = &self.0 else {
+            return Ok(());
+        };
+        send(socket, what).map_err(|source| NotifyError::Send {
+            socket: socket.clone(),
+            source,
+        })
+    }
 }
 
-fn send(socket: &str) -> io::Result<()> {
+/// Says `READY=1`; does nothing where no supervisor asked for it.
+pub fn ready(source: &dyn Source) -> Result<(), NotifyError> {
+    Supervisor::find(source)?.ready()
+}
+
+fn send(socket: &str, what: &[u8]) -> io::Result<()> {
     let address = match socket.strip_prefix('@') {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(socket)?,
     };
     let sender = UnixDatagram::unbound()?;
     sender.set_write_timeout(Some(PATIENCE))?;
-    sender.send_to_addr(b"READY=1", &address).map(drop)
+    sender.send_to_addr(what, &address).map(drop)
 }
 
 #[cfg(test)]
@@ -67,6 +95,10 @@ mod tests {
         let mut buffer = [0; 64];
         let n = supervisor.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..n], b"READY=1");
+        let map = HashMap::from([("NOTIFY_SOCKET", path.to_str().unwrap())]);
+        Supervisor::find(&map).unwrap().stopping().unwrap();
+        let n = supervisor.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..n], b"STOPPING=1");
         assert!(ready(&HashMap::from([("NOTIFY_SOCKET", "/nonexistent/x")])).is_err());
         ready(&HashMap::<&str, &str>::new()).unwrap();
     }

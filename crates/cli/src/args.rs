@@ -11,7 +11,7 @@ use clap_complete::Shell;
 pub(crate) mod ask;
 pub(crate) mod orders;
 
-use orders::{Restart, Scale};
+use orders::{Diff, Exec, Get, Logs, PortForward, Restart, Scale};
 
 const AFTER: &str = "\
 Exit codes:
@@ -82,6 +82,16 @@ pub enum Verb {
     Down(Down),
     /// Show traffic: success rate, requests a second, latencies, what is protected.
     Stat(Stat),
+    /// Show what runs: pods, deployments, services, endpoints and the other objects.
+    Get(Get),
+    /// Show what a container wrote.
+    Logs(Logs),
+    /// Run a command beside a container's own.
+    Exec(Exec),
+    /// Lead local ports into a pod.
+    PortForward(PortForward),
+    /// Show what differs between manifests and what runs; exits with 1 where something does.
+    Diff(Diff),
     /// Replace the pods of a Deployment step by step, losing no request.
     Restart(Restart),
     /// Set how many pods a Deployment has.
@@ -119,12 +129,21 @@ pub struct Up {
     pub sources: Vec<PathBuf>,
     #[command(flatten)]
     pub which: Which,
+    /// Say what would be done, and do nothing.
+    #[arg(long, conflicts_with_all = ["detach", "announce"])]
+    pub dry_run: bool,
+    /// Let the pods go on running when this ends; the next `maille up` of the same name finds them again, `maille down` stops them.
+    #[arg(long)]
+    pub keep: bool,
     /// Return when the pods are ready; `maille down` stops it.
     #[arg(short = 'd', long)]
     pub detach: bool,
     /// Say `ready` on standard output, then keep silent: how `--detach` knows.
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub announce: bool,
+    /// How long certificates are valid.
+    #[arg(long, hide = true, value_name = "TIME")]
+    pub leaf_lifetime: Option<String>,
     /// How long the pods may take to become ready.
     #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub timeout: Duration,

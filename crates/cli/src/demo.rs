@@ -40,6 +40,7 @@ pub(crate) async fn run(args: &Demo, base: &Base, screen: Screen) -> anyhow::Res
     let options = Options {
         observe: Some(app.marker().to_owned()),
         no_mesh: args.no_mesh,
+        ..Options::default()
     };
     let mut stop = StopSignals::watch()?;
     let mut mesh = Mesh::start(&state, app.objects(), &options, screen).await?;

@@ -41,7 +41,12 @@ pub(crate) async fn stop(state: &State, screen: Screen) -> anyhow::Result<bool> 
     let children = match state.holder()? {
         Holder::Absent => return Ok(false),
         Holder::Dead(children) => {
-            screen.say(&format!("{}: was killed, cleaning up", state.name()));
+            let what = match state.is_kept() {
+                true => "stopping what was kept",
+                false => "was killed, cleaning up",
+            };
+            screen.say(&format!("{}: {what}", state.name()));
+            ask(&children).await;
             children
         }
         Holder::Alive(up, children) => {
@@ -72,6 +77,14 @@ pub(crate) async fn clear(state: &State, screen: Screen) -> anyhow::Result<()> {
         reap(&children, state).await?;
     }
     Ok(())
+}
+
+/// Asks those that still run to end, and gives them the time.
+async fn ask(children: &[Process]) {
+    for child in children {
+        child.signal(Signal::SIGTERM);
+    }
+    wait(PATIENCE, || children.iter().all(|child| !child.alive())).await;
 }
 
 async fn reap(children: &[Process], state: &State) -> Result<(), Expected> {

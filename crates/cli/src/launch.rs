@@ -8,14 +8,21 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use maille_sys::spawn::{Child, Exit, Spawn, SpawnError};
+use maille_sys::spawn::{Child, Exit, Handle, Spawn, SpawnError};
 use nix::sys::signal::Signal;
 
 use crate::failure::Expected;
 use crate::state::State;
 
 /// Variables that reach the runner; it has no others.
-const PASSED_ON: &[&str] = &["HOME", "LANG", "MAILLE_LOG", "MAILLE_LOG_FORMAT", "TZ"];
+const PASSED_ON: &[&str] = &[
+    "HOME",
+    "LANG",
+    "MAILLE_LOG",
+    "MAILLE_LOG_FORMAT",
+    "MAILLE_TEST_WITHOUT",
+    "TZ",
+];
 
 /// What differs from run to run.
 #[derive(Debug, Default)]
@@ -24,11 +31,20 @@ pub(crate) struct Options {
     pub(crate) observe: Option<String>,
     /// Run the pods without any mesh, although the witness is told what should be protected.
     pub(crate) no_mesh: bool,
+    /// Whether it goes on when this process ends.
+    pub(crate) keep: bool,
+    /// How long certificates are valid, in place of a day.
+    pub(crate) leaf_lifetime: Option<String>,
 }
 
-/// The runner's process. Dropping it kills it.
+/// The runner's process. Dropping it kills it, where it is ours.
 #[derive(Debug)]
-pub(crate) struct Node(Child);
+pub(crate) enum Node {
+    /// This process started it.
+    Own(Child),
+    /// An earlier one did, and it was to be kept.
+    Found(i32, Handle),
+}
 
 impl Node {
     /// Starts it. Its log goes to `node.log` of the state directory.
@@ -46,6 +62,9 @@ impl Node {
         if options.no_mesh {
             args.push("--no-mesh".into());
         }
+        if let Some(lifetime) = &options.leaf_lifetime {
+            args.extend(["--leaf-lifetime", lifetime].map(OsString::from));
+        }
         let mut spawn = Spawn::new(&program)
             .args(args)
             .env("PATH", search_path(&program))
@@ -56,34 +75,65 @@ impl Node {
                 spawn = spawn.env(name, value);
             }
         }
-        Ok(Self(spawn.start().map_err(refused)?))
+        if options.keep {
+            spawn = spawn.outlives();
+        }
+        Ok(Self::Own(spawn.start().map_err(refused)?))
     }
 
     /// Its pid as this process sees it.
     pub(crate) fn pid(&self) -> i32 {
-        self.0.pid()
+        match self {
+            Self::Own(child) => child.pid(),
+            Self::Found(pid, _) => *pid,
+        }
+    }
+
+    /// The one that an earlier process started, and that has this pid.
+    pub(crate) fn found(pid: i32) -> anyhow::Result<Self> {
+        let handle = Handle::open(pid).context("the runner that was kept has ended")?;
+        Ok(Self::Found(pid, handle))
+    }
+
+    /// Lets it go on without this process.
+    pub(crate) fn leave(self) {
+        if let Self::Own(child) = self {
+            child.leave();
+        }
     }
 
     /// Signals it, unless it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
-        self.0.signal(signal);
+        match self {
+            Self::Own(child) => child.signal(signal),
+            Self::Found(_, handle) => handle.signal(signal),
+        }
     }
 
     /// Waits for its end. Cancel-safe.
     pub(crate) async fn exited(&mut self) {
-        // Only a process that is not ours cannot be waited for.
-        let _ = self.0.exited().await;
+        // Only a process that is not ours cannot be waited for, and a handle always can.
+        match self {
+            Self::Own(child) => drop(child.exited().await),
+            Self::Found(_, handle) => drop(handle.ended().await),
+        }
     }
 
     /// Waits for an end that nobody asked for, and says how it was. Cancel-safe.
     pub(crate) async fn died(&mut self) -> Expected {
-        let how = match self.0.exited().await {
-            Ok(Exit::Code(code)) => format!("with code {code}"),
-            Ok(Exit::Signal(signal)) => format!("by signal {signal}"),
-            Err(error) => error.to_string(),
+        let how = match self {
+            Self::Own(child) => match child.exited().await {
+                Ok(Exit::Code(code)) => format!(", with code {code}"),
+                Ok(Exit::Signal(signal)) => format!(", by signal {signal}"),
+                Err(error) => format!(", {error}"),
+            },
+            Self::Found(_, handle) => match handle.ended().await {
+                Ok(()) => String::new(),
+                Err(error) => format!(", {error}"),
+            },
         };
         Expected::Node {
-            what: format!("the runner ended by itself, {how}"),
+            what: format!("the runner ended by itself{how}"),
         }
     }
 }

@@ -8,19 +8,26 @@
 mod api;
 mod args;
 mod capture;
+mod changes;
 mod check;
 mod demo;
 mod down;
 mod edges;
+mod exec;
 mod explain;
 mod failure;
+mod forward;
+mod get;
 mod identity;
 mod launch;
+mod logs;
 mod manifests;
 mod mesh;
 mod names;
 mod node;
+mod pods_of;
 mod query;
+mod reload;
 mod restart;
 mod screen;
 mod stat;
@@ -31,6 +38,7 @@ mod text;
 mod top;
 mod up;
 mod version;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -62,6 +70,11 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Verb::Up(args) => up::run(&args, &base, screen).await,
             Verb::Down(args) => down::run(&args, &base, screen).await,
             Verb::Stat(args) => stat::run(&args, &base, screen).await,
+            Verb::Get(args) => get::run(&args, &base, screen).await,
+            Verb::Logs(args) => logs::run(&args, &base, screen).await,
+            Verb::Exec(args) => exec::run(&args, &base, screen).await,
+            Verb::PortForward(args) => forward::run(&args, &base, screen).await,
+            Verb::Diff(args) => changes::run(&args, &base, screen).await,
             Verb::Restart(args) => restart::restart(&args, &base, screen).await,
             Verb::Scale(args) => restart::scale(&args, &base, screen).await,
             Verb::Tap(args) => tap::run(&args, &base, screen).await,

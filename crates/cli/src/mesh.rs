@@ -12,12 +12,14 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::api::{self, Pods};
+use crate::changes::{self, Ask};
 use crate::down;
 use crate::failure::Expected;
 use crate::launch::{Node, Options};
 use crate::manifests;
+use crate::node;
 use crate::screen::Screen;
-use crate::state::{Held, State};
+use crate::state::{Held, Process, State};
 
 /// How long the runner may take for an orderly stop.
 const STOP: Duration = Duration::from_secs(8);
@@ -86,6 +88,9 @@ impl Mesh {
             manifests::write(objects, &state.dir().join("manifests"))?;
             let node = Node::start(state, options)?;
             held.note(node.pid())?;
+            if options.keep {
+                held.keep()?;
+            }
             anyhow::Ok(node)
         })();
         match started {
@@ -100,6 +105,44 @@ impl Mesh {
                 Err(error)
             }
         }
+    }
+
+    /// Finds the mesh that an earlier process kept, with its pods, and has it run `objects` from now on.
+    pub(crate) async fn find(
+        state: &State,
+        objects: &[Object],
+        screen: Screen,
+    ) -> anyhow::Result<Self> {
+        let (held, runner) = state.take()?;
+        let node = Node::found(runner.pid())?;
+        let began = Instant::now();
+        for change in changes::ask(state, Ask::Apply, objects).await? {
+            screen.say(&change.line());
+        }
+        // Somebody may have scaled it since.
+        let live = node::objects(state).await?;
+        let made = |object: &&serde_json::Value| object["metadata"]["ownerReferences"].is_array();
+        let files = live.iter().filter(|object| !made(object)).enumerate();
+        let files: Vec<(String, String)> = files
+            .map(|(number, object)| (format!("{number}.json"), object.to_string()))
+            .collect();
+        let live = maille_manifest::load_text(&files).unwrap_or_default();
+        Ok(Self {
+            held,
+            node,
+            pods: manifests::pods(&live.objects),
+            began,
+        })
+    }
+
+    /// Whether the runner does.
+    pub(crate) fn lives(&self) -> bool {
+        Process::find(self.node.pid()).is_some_and(Process::alive)
+    }
+
+    /// Lets it go on without this process.
+    pub(crate) fn leave(self) {
+        self.node.leave();
     }
 
     /// Its state directory.

@@ -148,6 +148,7 @@ impl Named {
             maille_manifest::suggest(&self.name, names.iter().copied()),
         ) {
             ([only], _) => return format!("did you mean {only}?"),
+            ([first, second], _) => return format!("did you mean {first} or {second}?"),
             ([first, rest @ ..], _) => {
                 return format!("did you mean {first}, or one of {} others?", rest.len());
             }
@@ -229,7 +230,7 @@ mod tests {
                 "web",
                 "pod",
                 None,
-                "no pod \"web\"; did you mean web-5d7-abc, or one of 1 others?",
+                "no pod \"web\"; did you mean web-5d7-abc or web-5d7-def?",
             ),
             (
                 "web-5d7-a",

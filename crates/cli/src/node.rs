@@ -74,11 +74,30 @@ pub(crate) async fn open(
     path: &str,
     body: Option<&Value>,
 ) -> Result<Response<Incoming>, Expected> {
+    let request = Request::builder().method(method).uri(path);
+    send(state, request, body).await
+}
+
+/// Asks for a connection that is no HTTP any more once the answer is 101.
+pub(crate) async fn upgrade(
+    state: &State,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<Response<Incoming>, Expected> {
+    let request = Request::post(path)
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, "maille");
+    send(state, request, body).await
+}
+
+async fn send(
+    state: &State,
+    request: http::request::Builder,
+    body: Option<&Value>,
+) -> Result<Response<Incoming>, Expected> {
     let mut sender = connect(state).await?;
     let text = body.map(Value::to_string).unwrap_or_default();
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
+    let request = request
         .header(header::HOST, "maille")
         .body(Full::new(Bytes::from(text)))
         .map_err(|error| silent(state, error.into()))?;

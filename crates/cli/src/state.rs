@@ -22,6 +22,9 @@ const MAX_PATH: usize = 50;
 
 const LOCK: &str = "up.lock";
 
+/// There, while what runs is to go on without its `maille up`.
+const KEPT: &str = "kept";
+
 /// The directory above every state directory of this user.
 #[derive(Debug, Clone)]
 pub(crate) struct Base(PathBuf);
@@ -179,6 +182,30 @@ impl State {
 
     /// Takes the directory for this process: makes it, or cleans what a killed predecessor left.
     pub(crate) fn hold(&self) -> anyhow::Result<Held> {
+        let mut held = self.lock()?;
+        self.empty()?;
+        held.write(&[Process::own()?])?;
+        Ok(held)
+    }
+
+    /// Takes the directory as it is, with what was kept: the runner's process.
+    pub(crate) fn take(&self) -> anyhow::Result<(Held, Process)> {
+        let mut held = self.lock()?;
+        let mut processes = read_processes(&mut held.lock).into_iter().skip(1);
+        let runner = processes.next().filter(|runner| runner.alive());
+        let runner =
+            runner.ok_or_else(|| self.failed(io::Error::other("what was kept has ended")))?;
+        held.write(&[Process::own()?, runner])?;
+        Ok((held, runner))
+    }
+
+    /// Whether what runs here was to go on without its `maille up`, and does.
+    pub(crate) fn is_kept(&self) -> bool {
+        let left = matches!(self.holder(), Ok(Holder::Dead(left)) if !left.is_empty());
+        left && self.dir.join(KEPT).exists()
+    }
+
+    fn lock(&self) -> anyhow::Result<Held> {
         if let Some(base) = self.dir.parent() {
             make_or_take(base)?;
         }
@@ -203,13 +230,10 @@ impl State {
             if !named.is_ok_and(|named| named.ino() == held.ino() && named.dev() == held.dev()) {
                 continue;
             }
-            let mut held = Held {
+            return Ok(Held {
                 state: self.clone(),
                 lock,
-            };
-            self.empty()?;
-            held.write(&[Process::own()?])?;
-            return Ok(held);
+            });
         }
     }
 
@@ -313,6 +337,12 @@ impl Held {
         self.write(&processes)
     }
 
+    /// What runs is to go on when this process ends.
+    pub(crate) fn keep(&self) -> Result<(), Expected> {
+        let made = File::create(self.state.dir.join(KEPT));
+        made.map(drop).map_err(|error| self.state.failed(error))
+    }
+
     /// Removes the directory while it is held, so that no successor loses its own.
     pub(crate) fn remove(self) -> Result<(), Expected> {
         self.state.remove()
@@ -359,12 +389,17 @@ impl Process {
     }
 
     /// The process that has `pid` now.
-    fn find(pid: i32) -> Option<Self> {
+    pub(crate) fn find(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Some(Self {
             pid,
             started: start_time(&stat)?,
         })
+    }
+
+    /// Its number.
+    pub(crate) const fn pid(self) -> i32 {
+        self.pid
     }
 
     /// Whether it still runs; a zombie does not.

@@ -10,12 +10,15 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::Context as _;
 
 use crate::args::Up;
+use crate::changes;
 use crate::failure::Expected;
 use crate::launch::Options;
 use crate::manifests;
 use crate::mesh::{Ended, Mesh, StopSignals};
+use crate::reload::Reload;
 use crate::screen::{Screen, print};
 use crate::state::Base;
+use crate::watch::Watcher;
 
 /// What a detached `maille up` tells the one that waits for it.
 const READY: &str = "ready";
@@ -24,11 +27,35 @@ pub(crate) async fn run(args: &Up, base: &Base, screen: Screen) -> anyhow::Resul
     if args.detach {
         return detach();
     }
-    let objects = manifests::read(&args.sources, screen)?;
     let state = base.state(&args.which.name)?;
+    if args.dry_run {
+        return changes::dry_run(&args.sources, &state, screen).await;
+    }
+    // Before they are read, so that no change is missed.
+    let watcher = Watcher::open(&args.sources)?;
+    let objects = manifests::read(&args.sources, screen)?;
     let mut stop = StopSignals::watch()?;
-    let mut mesh = Mesh::start(&state, &objects, &Options::default(), screen).await?;
-    let outcome = serve(args, &mut mesh, &mut stop, screen).await;
+    let options = Options {
+        keep: args.keep,
+        leaf_lifetime: args.leaf_lifetime.clone(),
+        ..Options::default()
+    };
+    let found = state.is_kept();
+    let mut mesh = if found {
+        Mesh::find(&state, &objects, screen).await?
+    } else {
+        Mesh::start(&state, &objects, &options, screen).await?
+    };
+    let outcome = serve(args, watcher, &mut mesh, &mut stop, screen).await;
+    if args.keep && (outcome.is_ok() || found) && mesh.lives() {
+        mesh.leave();
+        screen.say(&format!(
+            "what runs goes on running; `maille down{}` stops it",
+            flag(args)
+        ));
+        outcome?;
+        return Ok(ExitCode::SUCCESS);
+    }
     mesh.stop(&mut stop, screen).await;
     if outcome.is_err() {
         mesh.tell(screen);
@@ -38,8 +65,17 @@ pub(crate) async fn run(args: &Up, base: &Base, screen: Screen) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
+/// How this one is named on a command line.
+fn flag(args: &Up) -> String {
+    match args.which.name.as_str() {
+        "default" => String::new(),
+        name => format!(" --name {name}"),
+    }
+}
+
 async fn serve(
     args: &Up,
+    watcher: Option<Watcher>,
     mesh: &mut Mesh,
     stop: &mut StopSignals,
     screen: Screen,
@@ -52,22 +88,35 @@ async fn serve(
     if args.announce {
         print(READY)?;
         // Whoever started this gets its terminal and pipes back.
-        let null = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
-        nix::unistd::dup2_stdout(&null)?;
-        nix::unistd::dup2_stderr(&null)?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(mesh.state().dir().join("up.log"))?;
+        nix::unistd::dup2_stdout(&log)?;
+        nix::unistd::dup2_stderr(&log)?;
     } else {
-        let name = match args.which.name.as_str() {
-            "default" => String::new(),
-            name => format!(" --name {name}"),
+        let end = if args.keep {
+            "leaves everything running"
+        } else {
+            "stops everything"
         };
         screen.say(&format!(
-            "`maille stat{name}` shows the traffic; Ctrl-C stops everything"
+            "`maille stat{}` shows the traffic; changes of the manifests are followed; Ctrl-C {end}",
+            flag(args)
         ));
     }
-    Ok(mesh.run(stop).await?)
+    let Some(mut watcher) = watcher else {
+        return Ok(mesh.run(stop).await?);
+    };
+    let mut reload = Reload::new(&args.sources);
+    let state = mesh.state().clone();
+    loop {
+        tokio::select! {
+            ended = mesh.run(stop) => return Ok(ended?),
+            changed = watcher.changed() => changed?,
+        }
+        reload.again(&state, screen).await;
+    }
 }
 
 /// Runs the same command in the background and waits until it is ready or has failed.

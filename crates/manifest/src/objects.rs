@@ -133,6 +133,9 @@ pub struct ObjectMeta {
     /// What made it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub owner_references: Vec<OwnerReference>,
+    /// RFC 3339, since when there is such an object; absent in manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_timestamp: Option<String>,
     /// RFC 3339, when it is being deleted: no new connection should go there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_timestamp: Option<String>,
@@ -213,7 +216,8 @@ impl Object {
         }
     }
 
-    pub(crate) fn metadata_mut(&mut self) -> &mut ObjectMeta {
+    /// The same, to be changed.
+    pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
         match self {
             Self::Namespace(object) => &mut object.metadata,
             Self::ServiceAccount(object) => &mut object.metadata,
@@ -237,6 +241,7 @@ impl ObjectMeta {
             labels: TextMap::new(),
             annotations: TextMap::new(),
             owner_references: Vec::new(),
+            creation_timestamp: None,
             deletion_timestamp: None,
         }
     }

@@ -9,8 +9,12 @@
 //! | `POST /v1/diff` | tells what differs from what runs, and changes nothing |
 //! | `POST /v1/deployments/NAMESPACE/NAME/scale?replicas=N` | another number of pods |
 //! | `POST /v1/deployments/NAMESPACE/NAME/restart` | replaces every pod, step by step |
+//! | `GET /v1/pods/NAMESPACE/NAME/log?container=NAME&tail=N&follow=1&previous=1` | what a container wrote |
+//! | `POST /v1/pods/NAMESPACE/NAME/exec` | runs a command beside a container's: `{"command":[...],"container","stdin","tty","size","term"}` |
+//! | `POST /v1/pods/NAMESPACE/NAME/port-forward?port=N` | a connection to a port, from inside |
 //! | `POST /v1/pods/NAMESPACE/NAME/delete` | ends a pod gracefully; its Deployment makes another one first |
 //! | `POST /v1/control/restart` | kills control, which is started again |
+//! | `POST /v1/control/away?seconds=N` | the same, but only after so long |
 
 use std::convert::Infallible;
 use std::io;
@@ -20,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -55,6 +60,7 @@ pub(crate) struct Api {
     pub(crate) objects: Arc<Objects>,
     pub(crate) control: Option<Arc<Daemon>>,
     pub(crate) clock: Clock,
+    pub(crate) tasks: Tasks,
 }
 
 /// Manifests.
@@ -65,6 +71,10 @@ struct Files {
 }
 
 type Reply = (StatusCode, Value);
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+mod streams;
 
 /// Binds `path` and serves until the process ends.
 pub(crate) fn serve(path: &Path, api: Api, tasks: &Tasks) -> io::Result<()> {
@@ -94,7 +104,8 @@ async fn accept(listener: UnixListener, api: Api, tasks: Tasks) {
             server
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT);
-            if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+            let connection = server.serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "api connection ended");
             }
             drop(place);
@@ -103,11 +114,28 @@ async fn accept(listener: UnixListener, api: Api, tasks: Tasks) {
 }
 
 impl Api {
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let steps: Vec<&str> = path.split('/').skip(1).collect();
+        match (request.method(), &steps[..]) {
+            (&Method::GET, ["v1", "pods", namespace, name, "log"]) => {
+                self.log(namespace, name, request.uri().query().unwrap_or_default())
+            }
+            (&Method::POST, ["v1", "pods", namespace, name, "exec"]) => {
+                self.exec(namespace, name, request).await
+            }
+            (&Method::POST, ["v1", "pods", namespace, name, "port-forward"]) => {
+                self.forward(namespace, name, request).await
+            }
+            _ => reply(self.answer(request).await),
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Reply {
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().unwrap_or_default();
         let steps: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
-        let (status, body) = match (&parts.method, &steps[..]) {
+        match (&parts.method, &steps[..]) {
             (&Method::GET, ["v1", "pods"]) => (StatusCode::OK, self.list()),
             (&Method::GET, ["v1", "objects"]) => (StatusCode::OK, self.every_object()),
             (&Method::POST, ["v1", what @ ("apply" | "diff")]) => match files(body).await {
@@ -131,15 +159,9 @@ impl Api {
                 }
                 None => refused(StatusCode::CONFLICT, "there is no control here"),
             },
+            (&Method::POST, ["v1", "control", "away"]) => self.away(query),
             _ => refused(StatusCode::NOT_FOUND, "no such page"),
-        };
-        let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
-        *response.status_mut() = status;
-        let json = http::HeaderValue::from_static("application/json");
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_TYPE, json);
-        response
+        }
     }
 
     fn delete(&self, namespace: &str, name: &str) -> Reply {
@@ -166,6 +188,19 @@ impl Api {
         match self.objects.restart(namespace, name, when.clone()) {
             Ok(()) => (StatusCode::ACCEPTED, json!({ "restartedAt": when })),
             Err(error) => failed(&error),
+        }
+    }
+
+    fn away(&self, query: &str) -> Reply {
+        let seconds = query.strip_prefix("seconds=");
+        let seconds = seconds.and_then(|number| number.parse::<u16>().ok());
+        match (&self.control, seconds) {
+            (Some(control), Some(seconds)) => {
+                control.away(Duration::from_secs(seconds.into()));
+                (StatusCode::ACCEPTED, json!({}))
+            }
+            (None, _) => refused(StatusCode::CONFLICT, "there is no control here"),
+            (_, None) => refused(StatusCode::BAD_REQUEST, "say ?seconds=N"),
         }
     }
 
@@ -220,6 +255,16 @@ impl Api {
             "observer_pid": self.processes.pid(&Role::Observer),
         })
     }
+}
+
+fn reply((status, body): Reply) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())).boxed_unsync());
+    *response.status_mut() = status;
+    let json = http::HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
+    response
 }
 
 /// JSON of our own making.

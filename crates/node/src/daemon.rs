@@ -48,6 +48,8 @@ pub(crate) struct Daemon {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     Restart,
+    /// The same, but not for so long.
+    Away(Duration),
     Stop,
 }
 
@@ -125,6 +127,11 @@ impl Daemon {
         let _ = self.orders.try_send(Order::Restart);
     }
 
+    /// Kills it; it is started again after `time`. For tests: without it everything goes on.
+    pub(crate) fn away(&self, time: Duration) {
+        let _ = self.orders.try_send(Order::Away(time));
+    }
+
     /// Stops it for good and waits for its end.
     pub(crate) async fn stop(&self) {
         let _ = self.orders.send(Order::Stop).await;
@@ -149,10 +156,14 @@ impl Keeper {
             let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
             self.processes.note(self.plan.role.clone(), pid);
             let began = self.clock.elapsed();
+            let mut away = Duration::ZERO;
             let status = tokio::select! {
                 status = child.wait() => status,
                 order = self.queue.recv() => match order {
-                    Some(Order::Restart) => {
+                    Some(order @ (Order::Restart | Order::Away(_))) => {
+                        if let Order::Away(time) = order {
+                            away = time;
+                        }
                         signal(pid, Signal::SIGKILL);
                         child.wait().await
                     }
@@ -160,7 +171,9 @@ impl Keeper {
                 },
             };
             self.processes.note(self.plan.role.clone(), None);
-            let wait = backoff.after(self.clock.elapsed().saturating_sub(began));
+            let wait = backoff
+                .after(self.clock.elapsed().saturating_sub(began))
+                .max(away);
             let program = self.plan.program.display();
             tracing::warn!(%program, ended = %describe(&status), ?wait, "ended; is started again");
             child = match self.again(wait).await {
@@ -175,7 +188,10 @@ impl Keeper {
         loop {
             tokio::select! {
                 () = self.clock.wait(wait) => {}
-                order = self.queue.recv() => if order != Some(Order::Restart) { return None },
+                order = self.queue.recv() => match order {
+                    Some(Order::Restart | Order::Away(_)) => {}
+                    Some(Order::Stop) | None => return None,
+                },
             }
             self.notify.clear();
             match spawn(&self.plan, &self.notify) {

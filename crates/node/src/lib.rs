@@ -16,6 +16,7 @@ pub mod capture;
 mod cluster;
 mod daemon;
 mod dns;
+mod enter;
 mod frames;
 mod host;
 mod kube_dns;

@@ -12,6 +12,8 @@ use std::time::Duration;
 use maille_chassis::clock::Clock;
 use nix::fcntl::OFlag;
 
+pub(crate) mod follow;
+
 /// A log that is larger becomes `NAME.log.old`, at most its last so many bytes.
 const LIMIT: u64 = 10 << 20;
 /// How often sizes are looked at.
@@ -26,6 +28,20 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         .append(true)
         .custom_flags(PLAIN.bits())
         .open(path)
+}
+
+/// Opens the log of a process that is started again: what its predecessor wrote becomes `NAME.log.previous`.
+pub(crate) fn begin(path: &Path) -> io::Result<File> {
+    let written =
+        std::fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && data.len() > 0);
+    if written {
+        std::fs::rename(path, path.with_extension("log.previous"))?;
+        match std::fs::remove_file(path.with_extension("log.old")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    open(path)
 }
 
 /// Keeps every `.log` of `state_dir` and of its pods small, until the runtime ends.

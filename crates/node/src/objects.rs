@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use maille_chassis::clock::Clock;
 use maille_manifest::changes::{Change, ObjectKey, changes};
 use maille_manifest::marks::RESTARTED;
 use maille_manifest::objects::{Deployment, Object};
@@ -18,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::cluster::{Cluster, replace};
 use crate::kube_dns;
-use crate::runner::Pods;
+use crate::runner::{Pods, timestamp};
 
 /// The most replicas that somebody may ask for, as in a manifest.
 pub(crate) const MOST_REPLICAS: u32 = 200;
@@ -29,6 +30,7 @@ pub(crate) struct Objects {
     dir: PathBuf,
     cluster: Arc<Cluster>,
     pods: Arc<Pods>,
+    clock: Clock,
     /// Locked while something is changed, so that two changes never mix.
     state: Mutex<State>,
 }
@@ -39,6 +41,8 @@ struct State {
     said: BTreeMap<ObjectKey, Object>,
     /// As they run.
     live: BTreeMap<ObjectKey, Object>,
+    /// Since when, RFC 3339.
+    since: BTreeMap<ObjectKey, String>,
 }
 
 /// What became of an object, or would.
@@ -79,6 +83,7 @@ impl Objects {
         objects: Vec<Object>,
         cluster: Arc<Cluster>,
         pods: Arc<Pods>,
+        clock: Clock,
     ) -> Self {
         let said: BTreeMap<ObjectKey, Object> = keyed(objects);
         let own = Self {
@@ -86,9 +91,14 @@ impl Objects {
             cluster,
             pods,
             state: Mutex::new(State {
+                since: said
+                    .keys()
+                    .map(|key| (key.clone(), timestamp(clock.wall())))
+                    .collect(),
                 live: said.clone(),
                 said,
             }),
+            clock,
         };
         {
             let state = own.state.lock();
@@ -98,9 +108,15 @@ impl Objects {
         own
     }
 
-    /// Every object as it runs.
+    /// Every object as it runs, with the time since when there is one of its kind and name.
     pub(crate) fn live(&self) -> Vec<Object> {
-        self.state.lock().live.values().cloned().collect()
+        let state = self.state.lock();
+        let dated = |(key, object): (&ObjectKey, &Object)| {
+            let mut object = object.clone();
+            object.metadata_mut().creation_timestamp = state.since.get(key).cloned();
+            object
+        };
+        state.live.iter().map(dated).collect()
     }
 
     /// Takes new manifests, files with name and text, in place of all earlier ones. Whole, or not at all and an error.
@@ -208,6 +224,11 @@ impl Objects {
         self.pods.apply(&changes);
         let done = told(&changes);
         drop(changes);
+        state.since.retain(|key, _| live.contains_key(key));
+        for key in live.keys() {
+            let since = state.since.entry(key.clone());
+            since.or_insert_with(|| timestamp(self.clock.wall()));
+        }
         state.live = live;
         Ok(done)
     }

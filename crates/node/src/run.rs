@@ -14,6 +14,7 @@ use maille_chassis::config::{Env, Setting, Source as _};
 use maille_chassis::drain::Signals;
 use maille_chassis::log::{self, Format};
 use maille_chassis::tasks::Tasks;
+use maille_chassis::without::{self, Without};
 use maille_manifest::addresses::{DNS_V4, DNS_V6};
 use maille_manifest::objects::Object;
 use parking_lot::RwLock;
@@ -37,7 +38,7 @@ const PATH: Setting = Setting::with_default(
 );
 
 /// Every setting of this process. The first two are passed on to control and proxies, where they are given.
-pub const SETTINGS: [Setting; 3] = [LOG, log::FORMAT, PATH];
+pub const SETTINGS: [Setting; 4] = [LOG, log::FORMAT, PATH, without::SETTING];
 
 /// Everything that is stopped at the end.
 struct Running {
@@ -58,12 +59,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     log::init(&filter, format)?;
     let mut signals = Signals::install().context("signals cannot be heard")?;
     // Each program has defaults of its own: only what somebody said is passed on.
-    let said = [LOG, log::FORMAT].map(|one| Some((one.key.to_owned(), env.get(one.key)?)));
+    let said = [LOG, log::FORMAT, without::SETTING]
+        .map(|one| Some((one.key.to_owned(), env.get(one.key)?)));
     let settings = said.into_iter().flatten().collect();
     let path = PATH.required(&env)?;
+    let without = without::SETTING.required(&env)?;
     let tasks = Tasks::new();
     let running = tokio::select! {
-        running = start(&args, settings, path, &tasks) => running?,
+        running = start(&args, (settings, path, without), &tasks) => running?,
         () = signals.next() => bail!("told to stop before everything was started"),
     };
     tell(&serde_json::json!({"event": "started", "name": args.name}));
@@ -76,8 +79,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn start(
     args: &Args,
-    settings: Vec<(String, String)>,
-    path: String,
+    (settings, path, without): (Vec<(String, String)>, String, Without),
     tasks: &Tasks,
 ) -> anyhow::Result<Running> {
     let clock = Clock::start();
@@ -138,9 +140,10 @@ async fn start(
         path: format!("{path}:{}", bin_dir.display()),
         tasks: tasks.clone(),
         clock,
+        without,
     };
     let pods = Arc::new(Pods::new(Arc::new(around)));
-    let objects = Objects::begin(&args.state, objects, cluster.clone(), pods.clone());
+    let objects = Objects::begin(&args.state, objects, cluster.clone(), pods.clone(), clock);
     frames::serve(&args.state.join("frames.sock"), processes.clone(), tasks)
         .context("frames.sock cannot be served")?;
     let api = Api {
@@ -150,6 +153,7 @@ async fn start(
         objects: Arc::new(objects),
         control: control.clone(),
         clock,
+        tasks: tasks.clone(),
     };
     api::serve(&args.state.join("node.sock"), api, tasks).context("node.sock cannot be served")?;
     Ok(Running {

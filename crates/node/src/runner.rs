@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
+use maille_chassis::without::Without;
 use maille_manifest::changes::Change;
 use maille_manifest::marks::CAPTURE;
 use maille_manifest::objects::{Object, Pod};
@@ -50,6 +51,8 @@ pub(crate) struct Surroundings {
     pub(crate) path: String,
     pub(crate) tasks: Tasks,
     pub(crate) clock: Clock,
+    /// Protections that a test left out.
+    pub(crate) without: Without,
 }
 
 /// Why a pod ends.
@@ -277,6 +280,12 @@ impl Pods {
             Err(error) => return tracing::error!(%error, "no random bytes"),
         };
         pod.metadata.uid.clone_from(&uid);
+        pod.metadata.creation_timestamp = Some(timestamp(self.around.clock.wall()));
+        if self.around.without.readiness {
+            for container in &mut pod.spec.containers {
+                container.readiness_probe = None;
+            }
+        }
         let capture = match &self.around.agent {
             Some(_) => self.around.cluster.capture(&pod),
             None => Capture::None,

@@ -12,6 +12,7 @@ use maille_chassis::config::{Setting, SettingError, Source};
 use maille_chassis::listen::{self, Inherited};
 use maille_chassis::log::{self, Format};
 use maille_chassis::notify;
+use maille_chassis::without::{self, Without};
 use maille_model::WorkloadUid;
 
 use crate::outcome::Access;
@@ -74,7 +75,7 @@ const ACCESS_LOG: Setting = Setting::with_default(
 );
 
 /// Every setting of this process.
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 19] = [
     WORKLOAD,
     AGENT,
     ADMIN,
@@ -90,6 +91,7 @@ pub const SETTINGS: [Setting; 18] = [
     LOG,
     ACCESS_LOG,
     log::FORMAT,
+    without::SETTING,
     listen::SETTINGS[0],
     listen::SETTINGS[1],
     notify::SOCKET,
@@ -126,6 +128,8 @@ pub struct Config {
     pub log_format: Format,
     /// Whether there is an access log, and how its lines look.
     pub access: Access,
+    /// Protections that a test left out.
+    pub without: Without,
 }
 
 /// Where connections of one kind are taken.
@@ -174,6 +178,7 @@ impl Config {
             log: LOG.required(source)?,
             access: ACCESS_LOG.required(source)?,
             log_format: log::FORMAT.required(source)?,
+            without: without::SETTING.required(source)?,
         })
     }
 }

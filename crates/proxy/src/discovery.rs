@@ -55,6 +55,8 @@ pub struct Discovery {
     clock: Clock,
     /// The last stream ended without an answer since.
     outage: bool,
+    /// For a test: whose book, if what is known is forgotten with the stream.
+    forgets: Option<WorkloadUid>,
 }
 
 /// Why a stream ended.
@@ -84,6 +86,7 @@ pub fn new(uid: WorkloadUid, clock: Clock) -> (View, Discovery) {
             snapshots: publish,
             clock,
             outage: false,
+            forgets: None,
         },
     )
 }
@@ -91,6 +94,13 @@ pub fn new(uid: WorkloadUid, clock: Clock) -> (View, Discovery) {
 // === impl Discovery ===
 
 impl Discovery {
+    /// For a test: without control nothing is known any more.
+    #[must_use]
+    pub fn forgetting(mut self, uid: WorkloadUid) -> Self {
+        self.forgets = Some(uid);
+        self
+    }
+
     /// Talks to control, for ever: a stream that ends is begun again.
     pub async fn run(mut self, channel: Channel, caller: Caller) {
         let mut client = AggregatedDiscoveryServiceClient::with_interceptor(channel, caller)
@@ -106,6 +116,11 @@ impl Discovery {
                 tracing::warn!(%error, "discovery stream lost; the last snapshot stays in force");
             }
             self.book.disconnected();
+            if let Some(uid) = &self.forgets {
+                self.book = Book::new(uid.clone());
+                self.snapshots
+                    .send_replace(Arc::new(self.book.snapshot().clone()));
+            }
             backoff.wait(&self.clock, began).await;
         }
     }

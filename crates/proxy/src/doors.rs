@@ -155,6 +155,7 @@ pub fn settings(config: &Config, doors: &Doors) -> Settings {
     Settings {
         access: config.access,
         seed: fastrand::u64(..),
+        impatient: config.without.patience,
         dress: Dress {
             keep_source: config.source == SourceAddress::Keep,
             mark: config.mark,

@@ -87,6 +87,8 @@ pub struct Settings {
     pub access: Access,
     /// Makes the draws of balancing repeatable.
     pub seed: u64,
+    /// Whether connections that should be left are cut: for a test.
+    pub impatient: bool,
 }
 
 /// Everything of a worker's connections.
@@ -138,6 +140,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(1),
             max_connections: 65_536,
             access: Access::Off,
+            impatient: false,
             seed: 0,
         }
     }

@@ -13,8 +13,9 @@ use std::time::Duration;
 use maille_chassis::admin;
 use maille_chassis::clock::Clock;
 use maille_chassis::drain::{Drain, Signals};
+use maille_chassis::grpc;
+use maille_chassis::notify::{NotifyError, Supervisor};
 use maille_chassis::tasks::Tasks;
-use maille_chassis::{grpc, notify};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -59,7 +60,7 @@ pub enum ProcessError {
     Uid,
     /// The supervisor could not be told.
     #[error("nobody could be told that the proxy is ready")]
-    Notify(#[from] notify::NotifyError),
+    Notify(#[from] NotifyError),
     /// The data thread.
     #[error("the data plane cannot work")]
     Data(#[source] io::Error),
@@ -72,11 +73,13 @@ pub fn run(
 ) -> Result<(), ProcessError> {
     let doors = doors::open(&config)?;
     let settings = doors::settings(&config, &doors);
+    let supervisor = Supervisor::find(environment).map_err(NotifyError::from)?;
     let (tell, ready) = oneshot::channel();
-    let control = start(config, (doors.admin, doors.metrics), tell)?;
+    let told = (tell, supervisor.clone());
+    let control = start(config, (doors.admin, doors.metrics), told)?;
     // The control thread gives up its end without an answer when a signal, or a failure, came first.
     if let Ok(links) = ready.blocking_recv() {
-        notify::ready(environment)?;
+        supervisor.ready()?;
         tracing::info!("ready");
         listeners::run(settings, doors.listeners, links).map_err(ProcessError::Data)?;
     }
@@ -91,7 +94,7 @@ pub fn run(
 fn start(
     config: Config,
     questions: Questions,
-    tell: oneshot::Sender<Links>,
+    tell: (oneshot::Sender<Links>, Supervisor),
 ) -> Result<JoinHandle<Result<(), ProcessError>>, ProcessError> {
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -111,7 +114,7 @@ fn start(
 async fn control(
     config: Config,
     (socket, port): Questions,
-    tell: oneshot::Sender<Links>,
+    (tell, supervisor): (oneshot::Sender<Links>, Supervisor),
 ) -> Result<(), ProcessError> {
     let clock = Clock::start();
     let started = clock.wall();
@@ -121,6 +124,11 @@ async fn control(
     let channel = grpc::channel(&config.agent);
 
     let (view, discovery) = discovery::new(config.workload.clone(), clock);
+    let discovery = if config.without.last_good {
+        discovery.forgetting(config.workload.clone())
+    } else {
+        discovery
+    };
     tasks.spawn("discovery", discovery.run(channel.clone(), caller.clone()));
     let (credentials, identity) = identity_feed::new(view.snapshots.clone(), clock);
     tasks.spawn("identity", identity.run(channel.clone(), caller.clone()));
@@ -174,6 +182,10 @@ async fn control(
             drop(tell.send(links));
             signals.next().await;
             tracing::info!("draining");
+            // Whoever does not hear it starts nobody in our place before we are gone: later, but as well.
+            if let Err(error) = supervisor.stopping() {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the supervisor does not hear of the drain");
+            }
         }
         () = signals.next() => drop(links),
     }

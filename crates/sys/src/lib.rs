@@ -26,4 +26,7 @@ pub mod socket;
 /// Starting processes in namespaces: the isolated node, pods, proxies.
 pub mod spawn;
 
+/// The size of a terminal.
+pub mod terminal;
+
 pub use netns::NetNs;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Starting processes in namespaces. A child never outlives this process (PR_SET_PDEATHSIG), and knows only the
+//! Starting processes in namespaces. A child never outlives this process (PR_SET_PDEATHSIG) unless it is meant to, and knows only the
 //! descriptors and variables that it was given.
 //!
 //! Must never run anything but system calls between `clone3` and `execve`: that part is `spawn/child.rs`, and
@@ -84,14 +84,17 @@ pub enum SpawnError {
     },
 }
 
-/// A process to be started. Standard input is /dev/null; everything else is what is said here.
+/// A process to be started. Standard input is /dev/null unless another is given; everything else is what is said here.
 #[derive(Debug)]
 pub struct Spawn {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     cwd: PathBuf,
+    input: Option<OwnedFd>,
     output: Option<(OwnedFd, OwnedFd)>,
+    terminal: bool,
+    outlives: bool,
     fds: Vec<(OwnedFd, RawFd)>,
     namespaces: CloneFlags,
     net: Option<NetNs>,
@@ -113,7 +116,10 @@ impl Spawn {
             args: Vec::new(),
             env: Vec::new(),
             cwd: PathBuf::from("/"),
+            input: None,
             output: None,
+            terminal: false,
+            outlives: false,
             fds: Vec::new(),
             namespaces: CloneFlags::empty(),
             net: None,
@@ -148,6 +154,27 @@ impl Spawn {
     #[must_use]
     pub fn cwd(mut self, dir: impl AsRef<Path>) -> Self {
         self.cwd = dir.as_ref().to_owned();
+        self
+    }
+
+    /// Where its standard input comes from.
+    #[must_use]
+    pub fn input(mut self, stdin: impl Into<OwnedFd>) -> Self {
+        self.input = Some(stdin.into());
+        self
+    }
+
+    /// Makes its standard input, which must be a terminal, the one that controls its session.
+    #[must_use]
+    pub const fn terminal(mut self) -> Self {
+        self.terminal = true;
+        self
+    }
+
+    /// It goes on when this process ends.
+    #[must_use]
+    pub const fn outlives(mut self) -> Self {
+        self.outlives = true;
         self
     }
 

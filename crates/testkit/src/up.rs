@@ -119,6 +119,15 @@ impl Up {
 
     /// Starts `files` (name and text), in which the program `maille-demo` stands for the one under test.
     pub fn start(name: &str, files: &[(&str, String)]) -> anyhow::Result<Self> {
+        Self::start_with(name, files, |_| {})
+    }
+
+    /// The same, with more flags or variables for `maille up`.
+    pub fn start_with(
+        name: &str,
+        files: &[(&str, String)],
+        more: impl FnOnce(&mut Command),
+    ) -> anyhow::Result<Self> {
         let programs = Programs::find()?;
         // Short, because the paths of sockets are.
         let dir = tempfile::Builder::new().prefix("m").tempdir_in("/tmp")?;
@@ -130,17 +139,17 @@ impl Up {
             fs::write(manifests.join(file), text)?;
         }
         let log = fs::File::create(dir.path().join("up.log"))?;
-        let child = programs
-            .maille()
+        let mut command = programs.maille();
+        command
             .arg("up")
             .arg(&manifests)
             .args(["--name", name])
             .env("MAILLE_RUNTIME_DIR", dir.path().join("s"))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("failed to start maille up")?;
+            .stderr(log);
+        more(&mut command);
+        let child = command.spawn().context("failed to start maille up")?;
         Ok(Self {
             programs,
             name: name.to_owned(),

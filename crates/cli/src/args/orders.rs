@@ -1,9 +1,134 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command lines of the verbs that change or enter what runs. Must never act.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Which, duration};
+
+/// `maille get`.
+#[derive(Debug, clap::Args)]
+pub struct Get {
+    /// Kinds, with commas between; or KIND/NAME.
+    #[arg(required = true, value_name = "KIND[/NAME]")]
+    pub kind: String,
+    /// Only these.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Only this namespace.
+    #[arg(short = 'n', long, conflicts_with = "all_namespaces")]
+    pub namespace: Option<String>,
+    /// Every namespace, which is the default.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Only with these labels: KEY=VALUE, with commas between.
+    #[arg(short = 'l', long, value_name = "KEY=VALUE")]
+    pub selector: Option<String>,
+    /// How to write it.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: Form,
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// How `get` writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// For people.
+    #[default]
+    Table,
+    /// For people, with more columns.
+    Wide,
+    /// For programs: one object, or a List.
+    Json,
+    /// The same in YAML.
+    Yaml,
+    /// KIND/NAME, one a line.
+    Name,
+}
+
+/// `maille logs`.
+#[derive(Debug, clap::Args)]
+pub struct Logs {
+    /// A pod, or something that has pods: NAME, pod/NAME, deployment/NAME, service/NAME.
+    #[arg(value_name = "POD")]
+    pub target: String,
+    /// The container, or maille-proxy; the first one unless told.
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// Go on with what is written from now on, until Ctrl-C or the pod is gone.
+    #[arg(short = 'f', long)]
+    pub follow: bool,
+    /// Only the last lines; -1 is all.
+    #[arg(long, value_name = "LINES", allow_negative_numbers = true)]
+    pub tail: Option<i64>,
+    /// Of the run before this one.
+    #[arg(short = 'p', long, conflicts_with = "follow")]
+    pub previous: bool,
+    /// The namespace; not needed where only one has a pod of this name.
+    #[arg(short = 'n', long)]
+    pub namespace: Option<String>,
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `maille exec`.
+#[derive(Debug, clap::Args)]
+pub struct Exec {
+    /// A pod, or something that has pods: NAME, pod/NAME, deployment/NAME, service/NAME.
+    #[arg(value_name = "POD")]
+    pub target: String,
+    /// The command, after --.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// The container; the first one unless told.
+    #[arg(short = 'c', long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// Pass standard input on.
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Give it this terminal.
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// The namespace; not needed where only one has a pod of this name.
+    #[arg(short = 'n', long)]
+    pub namespace: Option<String>,
+    /// The kind of this terminal.
+    #[arg(long, env = "TERM", hide = true)]
+    pub term: Option<String>,
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `maille port-forward`.
+#[derive(Debug, clap::Args)]
+pub struct PortForward {
+    /// A pod, or something that has pods: NAME, pod/NAME, deployment/NAME, service/NAME.
+    #[arg(value_name = "POD")]
+    pub target: String,
+    /// [LOCAL:]REMOTE; without LOCAL the same, with an empty one any that is free.
+    #[arg(required = true, value_name = "[LOCAL:]REMOTE")]
+    pub ports: Vec<String>,
+    /// Where to listen, in place of loopback.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    pub address: Vec<IpAddr>,
+    /// The namespace; not needed where only one has a pod of this name.
+    #[arg(short = 'n', long)]
+    pub namespace: Option<String>,
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `maille diff`.
+#[derive(Debug, clap::Args)]
+pub struct Diff {
+    /// Directories (their *.yaml, *.yml and *.json), files, or - for standard input.
+    #[arg(required = true, value_name = "DIR|FILE|-")]
+    pub sources: Vec<PathBuf>,
+    #[command(flatten)]
+    pub which: Which,
+}
 
 /// `maille restart`.
 #[derive(Debug, clap::Args)]

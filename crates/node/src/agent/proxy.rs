@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The life of one proxy: started with the pod's listening sockets, started again at once when it ends, with the same sockets.
+//! One that says that it is stopping has a successor at once, and finishes beside it what it has.
 //!
 //! The sockets stay open here: connections that come while there is no proxy wait in their queues, and none goes round.
 //! Its readiness is taken back only when it stays away for longer than [`AWAY`], so that a restart moves no client.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -24,13 +26,19 @@ use super::relay::{Certificates, Discovery, Questions, Relay, Telemetry};
 use crate::backoff::Backoff;
 use crate::capture::Captured;
 use crate::host::{Child, ProxySpec, describe, spawn_proxy};
-use crate::notify::Notify;
+use crate::notify::{Notify, Said};
 use crate::processes::Role;
 
 /// How long clients wait for a proxy that is started again before its pod stops being ready.
 const AWAY: Duration = Duration::from_secs(1);
-/// How long a proxy may finish what it has when it is to stop; its application has ended by then.
-const DRAIN_SECONDS: u64 = 2;
+/// How long a proxy may finish what it has when its pod ends; its application has ended by then.
+const LAST: Duration = Duration::from_secs(2);
+/// How long it may then take for the rest.
+const ABORT: Duration = Duration::from_secs(1);
+/// How long a proxy that was told to stop may finish what it has, while its successor serves.
+const DRAIN_SECONDS: u64 = 600;
+/// Proxies that finish at the same time; beyond that the oldest is ended.
+const LEAVING: usize = 4;
 /// How long it may take until a message is due about a proxy that does not become ready.
 const READY: Duration = Duration::from_secs(30);
 
@@ -64,6 +72,27 @@ pub(super) struct Keeper {
     expected: Arc<Expected>,
     ready: watch::Sender<bool>,
     stop: mpsc::Receiver<()>,
+    /// Those that finish what they have, oldest first.
+    leaving: VecDeque<Leaving>,
+}
+
+/// A proxy that finishes what it has.
+#[derive(Debug)]
+struct Leaving {
+    /// Dropped: it is to end now.
+    hurry: watch::Sender<()>,
+    task: Task,
+}
+
+/// How a proxy's time as the pod's proxy ended.
+#[derive(Debug)]
+enum End {
+    /// By itself: how.
+    Ended(String),
+    /// It finishes what it has.
+    Leaves(Child),
+    /// It was stopped with its pod.
+    Stopped,
 }
 
 impl Proxy {
@@ -134,6 +163,7 @@ impl Keeper {
             expected,
             ready,
             stop: orders,
+            leaving: VecDeque::new(),
         };
         let keeper = tasks.spawn("proxy", keeper.run());
         Ok(Proxy {
@@ -157,8 +187,16 @@ impl Keeper {
                         .processes
                         .note(Role::Proxy(self.uid.clone()), None);
                     match how {
-                        Some(how) => how,
-                        None => return,
+                        End::Ended(how) => how,
+                        End::Leaves(child) => {
+                            tracing::info!(
+                                pod.uid = self.uid,
+                                "proxy is stopping; its successor starts"
+                            );
+                            self.leave(child).await;
+                            continue;
+                        }
+                        End::Stopped => return self.end_leaving().await,
                     }
                 }
                 Err(error) => format!("cannot be started: {error:#}"),
@@ -171,13 +209,47 @@ impl Keeper {
                 "proxy ended; is started again"
             );
             if timeout(wait, self.stop.recv()).await.is_ok() {
-                return;
+                return self.end_leaving().await;
             }
+        }
+    }
+
+    /// Lets `child` finish what it has beside its successor.
+    async fn leave(&mut self, mut child: Child) {
+        let (hurry, mut told) = watch::channel(());
+        let uid = self.uid.clone();
+        let task = self.agent.tasks.spawn("leaving proxy", async move {
+            tokio::select! {
+                exit = child.exited() => {
+                    tracing::info!(pod.uid = uid, how = describe(&exit), "proxy has finished");
+                }
+                _ = told.changed() => abort(&mut child).await,
+            }
+        });
+        self.leaving.push_back(Leaving { hurry, task });
+        if self.leaving.len() > LEAVING
+            && let Some(oldest) = self.leaving.pop_front()
+        {
+            drop(oldest.hurry);
+            oldest.task.ended().await;
+        }
+    }
+
+    async fn end_leaving(&mut self) {
+        for Leaving { hurry, task } in self.leaving.drain(..) {
+            drop(hurry);
+            task.ended().await;
         }
     }
 
     async fn spawn(&self) -> anyhow::Result<Child> {
         self.notify.clear();
+        // One that finishes what it has may still listen there: its successor answers from now on.
+        let admin = self.dir.join("admin.sock");
+        match std::fs::remove_file(admin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         let log: File = crate::logs::open(&self.dir.join("proxy.log"))?;
         let path = |name: &str| self.dir.join(name).display().to_string();
         let mut env = vec![
@@ -206,34 +278,50 @@ impl Keeper {
         Ok(child)
     }
 
-    /// Until it ended by itself (`Some`: how), or was stopped.
-    async fn live(&mut self, mut child: Child) -> Option<String> {
+    /// Until it ended by itself, said that it stops, or was stopped.
+    async fn live(&mut self, mut child: Child) -> End {
         let mut heard = false;
-        let mut patience = if *self.ready.borrow() { AWAY } else { READY };
+        let patience = if *self.ready.borrow() { AWAY } else { READY };
+        let mut late = self.agent.clock.now() + patience;
         loop {
             tokio::select! {
-                exit = child.exited() => return Some(describe(&exit)),
+                exit = child.exited() => return End::Ended(describe(&exit)),
                 _ = self.stop.recv() => {
                     child.signal(Signal::SIGTERM);
-                    let grace = Duration::from_secs(DRAIN_SECONDS) + Duration::from_millis(500);
-                    if timeout(grace, child.exited()).await.is_err() {
-                        tracing::warn!(pod.uid = self.uid, "proxy did not drain in time: killed");
-                        child.signal(Signal::SIGKILL);
-                        let _ = child.exited().await;
+                    if timeout(LAST, child.exited()).await.is_err() {
+                        abort(&mut child).await;
                     }
-                    return None;
+                    return End::Stopped;
                 }
-                ready = self.notify.ready(patience), if !heard => {
-                    if ready {
+                said = self.notify.said() => match said {
+                    Said::Ready => {
                         heard = true;
-                    } else {
-                        patience = READY;
-                        tracing::warn!(pod.uid = self.uid, "proxy is not ready");
+                        self.tell(true);
                     }
-                    self.ready.send_if_modified(|now| std::mem::replace(now, ready) != ready);
+                    Said::Stopping => return End::Leaves(child),
+                },
+                () = self.agent.clock.until(late), if !heard => {
+                    tracing::warn!(pod.uid = self.uid, "proxy is not ready");
+                    late += READY;
+                    self.tell(false);
                 }
             }
         }
+    }
+
+    fn tell(&self, ready: bool) {
+        self.ready
+            .send_if_modified(|now| std::mem::replace(now, ready) != ready);
+    }
+}
+
+/// A second signal ends what is left in order; SIGKILL what does not heed it.
+async fn abort(child: &mut Child) {
+    child.signal(Signal::SIGTERM);
+    if timeout(ABORT, child.exited()).await.is_err() {
+        tracing::warn!(pid = child.pid(), "proxy did not end in time: killed");
+        child.signal(Signal::SIGKILL);
+        let _ = child.exited().await;
     }
 }
 

@@ -116,7 +116,7 @@ impl Running {
             &self.around.path,
         )?;
         let dir = self.around.cluster.pod_dir(&self.pod.metadata.uid);
-        let log = logs::open(&self.log())?;
+        let log = logs::begin(&self.log())?;
         let child = self.sandbox.spawn(Spec {
             program: launch.program,
             args: launch.args,
@@ -230,9 +230,11 @@ fn handles_sigterm(pid: i32) -> bool {
         .is_none_or(|mask| mask & BIT != 0)
 }
 
-/// SIGTERM, grace, SIGKILL.
+/// SIGTERM, grace, SIGKILL; without grace only the last.
 async fn stop(child: &mut Child, grace: Duration) {
-    child.signal(Signal::SIGTERM);
+    if !grace.is_zero() {
+        child.signal(Signal::SIGTERM);
+    }
     if timeout(grace, child.exited()).await.is_err() {
         child.signal(Signal::SIGKILL);
         let _ = child.exited().await;

@@ -236,7 +236,9 @@ impl Life {
         self.pod.metadata.deletion_timestamp = Some(status::timestamp(self.around.clock.wall()));
         self.publish();
         let mut grace = Duration::from_secs(u64::from(self.pod.spec.grace_seconds()));
-        if stop == Stop::Deleted {
+        if self.around.without.drain {
+            grace = Duration::ZERO;
+        } else if stop == Stop::Deleted {
             let shutdown = self.orders.wait_for(|order| *order == Stop::Shutdown);
             // Either is right: clients have moved, or there will be none.
             let _ = tokio::time::timeout(PROPAGATION, shutdown).await;

@@ -181,6 +181,7 @@ impl Core {
     pub(super) fn mesh_renew(&mut self, credentials: Credentials) {
         let generation = credentials.generation();
         self.links.credentials = Some(credentials);
+        self.links_cut_for_test();
         self.links_retire(|link| {
             link.proxy()
                 .is_some_and(|proxy| proxy.generation != generation)
@@ -223,8 +224,18 @@ impl Core {
         }
     }
 
+    /// Where a test took the patience away: what rests on anything older goes at once.
+    fn links_cut_for_test(&mut self) {
+        if self.settings.impatient {
+            for id in self.links.table.ids().collect::<Vec<_>>() {
+                self.link_end(id, Failure::Draining);
+            }
+        }
+    }
+
     /// Trust that was withdrawn cuts what rests on it: an anchor that is gone, an address that is somebody else's now.
     pub(super) fn withdraw(&mut self, before: &Snapshot) {
+        self.links_cut_for_test();
         self.retire_anchors(before);
         let anchors = self.links.anchors.as_ref();
         let is_cut = |id: &LinkId| {

@@ -34,7 +34,7 @@ fn steps(
     go: RawFd,
     report: &mut RawFd,
 ) -> Result<std::convert::Infallible, Failed> {
-    tie(go)?;
+    tie(go, plan.outlives)?;
     if let Some((process, other_user)) = plan.inside {
         enter(process, other_user)?;
     }
@@ -58,6 +58,12 @@ fn steps(
     // SAFETY: no pointers. Fails only for a group leader, which a new child is not.
     check(Step::Session, unsafe { libc::setsid() })?;
     descriptors(plan, report)?;
+    if plan.terminal {
+        // SAFETY: no pointers: takes descriptor 0, and steals from nobody.
+        check(Step::Terminal, unsafe {
+            libc::ioctl(0, libc::TIOCSCTTY, 0)
+        })?;
+    }
     signals()?;
     user(plan)?;
     if plan.no_new_privileges {
@@ -70,11 +76,13 @@ fn steps(
 }
 
 /// Dies with the thread that made it, which never ends before its process; then waits until that one is done with it.
-fn tie(go: RawFd) -> Result<(), Failed> {
-    // SAFETY: no pointers.
-    check(Step::TieToParent, unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0)
-    })?;
+fn tie(go: RawFd, outlives: bool) -> Result<(), Failed> {
+    if !outlives {
+        // SAFETY: no pointers.
+        check(Step::TieToParent, unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0)
+        })?;
+    }
     let mut byte = 0_u8;
     loop {
         // SAFETY: one live byte.

@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) high: RawFd,
     pub(super) capabilities: Option<CapSet>,
     pub(super) no_new_privileges: bool,
+    pub(super) terminal: bool,
+    pub(super) outlives: bool,
     /// What the pointers point to.
     _strings: (Vec<CString>, Vec<CString>),
 }
@@ -72,7 +74,8 @@ impl Plan {
         let (stdout, stderr) = spawn.output.as_ref().map_or((null, null), |(out, err)| {
             (out.as_raw_fd(), err.as_raw_fd())
         });
-        let mut fds = vec![(null, 0), (stdout, 1), (stderr, 2)];
+        let stdin = spawn.input.as_ref().map_or(null, |input| input.as_raw_fd());
+        let mut fds = vec![(stdin, 0), (stdout, 1), (stderr, 2)];
         fds.extend(
             spawn
                 .fds
@@ -116,6 +119,8 @@ impl Plan {
             high,
             capabilities: spawn.capabilities,
             no_new_privileges: spawn.no_new_privileges,
+            terminal: spawn.terminal,
+            outlives: spawn.outlives,
             _strings: (args, env),
         })
     }

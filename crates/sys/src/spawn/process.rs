@@ -48,6 +48,18 @@ impl Handle {
         Ok(Self(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
 
+    /// Signals it; does nothing if it has ended.
+    pub fn signal(&self, signal: Signal) {
+        send(&self.0, signal);
+    }
+
+    /// Waits for its end inside a tokio runtime, whoever's child it is. Cancel safe.
+    pub async fn ended(&self) -> io::Result<()> {
+        // SAFETY: `self` owns the descriptor and outlives the registration, which ends with this call.
+        let ready = unsafe { AsyncFd::register_with_interest(self.0.as_fd(), Interest::READABLE) }?;
+        ready.readable().await.map(drop)
+    }
+
     /// Whether it has a user namespace of its own. One that has ended has none, and entering it fails.
     pub(super) fn has_other_user(&self) -> bool {
         let info = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
@@ -59,12 +71,26 @@ impl Handle {
     }
 }
 
+fn send(pidfd: &OwnedFd, signal: Signal) {
+    // SAFETY: an open pidfd; a null siginfo means the kernel fills it as kill(2) does. ESRCH: it ended.
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal as libc::c_int,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        );
+    }
+}
+
 /// A started process. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
     pid: i32,
     pidfd: OwnedFd,
     exit: Option<Exit>,
+    left: bool,
 }
 
 impl Child {
@@ -73,6 +99,7 @@ impl Child {
             pid,
             pidfd,
             exit: None,
+            left: false,
         }
     }
 
@@ -88,16 +115,12 @@ impl Child {
 
     /// Signals it; does nothing if it has ended.
     pub fn signal(&self, signal: Signal) {
-        // SAFETY: an open pidfd; a null siginfo means the kernel fills it as kill(2) does. ESRCH: it ended.
-        unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.pidfd.as_raw_fd(),
-                signal as libc::c_int,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            );
-        }
+        send(&self.pidfd, signal);
+    }
+
+    /// Lets it go on when this is dropped. Only for one that outlives this process.
+    pub fn leave(mut self) {
+        self.left = true;
     }
 
     /// Waits for its end, once or often. Blocks.
@@ -149,7 +172,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if !matches!(self.try_wait(), Ok(None)) {
+        if self.left || !matches!(self.try_wait(), Ok(None)) {
             return;
         }
         self.signal(Signal::SIGKILL);

@@ -23,6 +23,7 @@ pub(super) enum Step {
     Cwd,
     Session,
     Descriptors,
+    Terminal,
     Signals,
     User,
     Capabilities,
@@ -31,7 +32,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub(super) const ALL: [(Self, &'static str); 21] = [
+    pub(super) const ALL: [(Self, &'static str); 22] = [
         (Self::TieToParent, "tying it to this process"),
         (Self::EnterProcess, "entering the namespaces of the process"),
         (Self::EnterNetwork, "entering the network namespace"),
@@ -48,6 +49,7 @@ impl Step {
         (Self::Cwd, "entering the working directory"),
         (Self::Session, "making a session"),
         (Self::Descriptors, "placing descriptors"),
+        (Self::Terminal, "taking the terminal"),
         (Self::Signals, "resetting signals"),
         (Self::User, "becoming another user"),
         (Self::Capabilities, "dropping capabilities"),
