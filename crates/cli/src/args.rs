@@ -16,12 +16,13 @@ use orders::{Diff, Exec, Get, Logs, PortForward, Restart, Scale};
 const AFTER: &str = "\
 Exit codes:
   0    done (also: nothing to do)
-  1    it ran and found a problem: a failed check, a failed request, a pod that did not become ready
+  1    it ran and found a problem: a failed check, a failed request, a pod that did not become ready, a difference
   2    the command line or a manifest is wrong; nothing was started
   3    nothing answers: no `maille up` of that name is running
   4    a `maille up` of that name runs already
   5    this machine lacks something, or forbids it; the message says what
-  130  interrupted";
+  130  interrupted\n\
+`maille exec` passes on the exit code of its command.";
 
 /// Maille: a service mesh. Runs Kubernetes manifests on this machine, each pod behind its own proxy, and shows what they say to each other.
 #[derive(Debug, Parser)]

@@ -36,6 +36,7 @@ mod stream;
 mod tap;
 mod text;
 mod top;
+mod trouble;
 mod up;
 mod version;
 mod watch;

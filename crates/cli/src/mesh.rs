@@ -20,9 +20,15 @@ use crate::manifests;
 use crate::node;
 use crate::screen::Screen;
 use crate::state::{Held, Process, State};
+use crate::trouble::Trouble;
 
 /// How long the runner may take for an orderly stop.
 const STOP: Duration = Duration::from_secs(8);
+
+/// How often pods in trouble are looked for while everything runs.
+const TROUBLE: Duration = Duration::from_secs(1);
+/// The same while pods are waited for, in looks at them.
+const TROUBLE_TURNS: u32 = 5;
 
 /// Lines of the runner's log that a failure shows.
 const TOLD_LINES: usize = 20;
@@ -34,6 +40,7 @@ pub(crate) struct Mesh {
     node: Node,
     pods: usize,
     began: Instant,
+    trouble: Trouble,
 }
 
 /// Ctrl-C and SIGTERM.
@@ -99,6 +106,7 @@ impl Mesh {
                 node,
                 pods: manifests::pods(objects),
                 began: Instant::now(),
+                trouble: Trouble::default(),
             }),
             Err(error) => {
                 held.remove()?;
@@ -132,6 +140,7 @@ impl Mesh {
             node,
             pods: manifests::pods(&live.objects),
             began,
+            trouble: Trouble::default(),
         })
     }
 
@@ -170,7 +179,7 @@ impl Mesh {
         let end = self.began + within;
         let mut tick = interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = None;
+        let (mut last, mut turns) = (None, 0_u32);
         loop {
             let state = self.held.state();
             let look = async {
@@ -191,6 +200,10 @@ impl Mesh {
                     return Ok(Ended::Done);
                 }
                 last = Some(pods);
+                turns += 1;
+                if turns % TROUBLE_TURNS == 0 {
+                    self.trouble.look(self.held.state(), screen).await;
+                }
             }
             if Instant::now() >= end {
                 return Err(self.late(last.as_ref(), screen).into());
@@ -201,7 +214,8 @@ impl Mesh {
     /// Says which pods did not become ready, and why.
     fn late(&self, pods: Option<&Pods>, screen: Screen) -> Expected {
         let pods = pods.map_or(&[][..], |pods| &pods.pods);
-        for pod in pods.iter().filter(|pod| !pod.ready) {
+        let silent = |pod: &&api::Pod| !pod.ready && !self.trouble.was_told(&pod.uid);
+        for pod in pods.iter().filter(silent) {
             let why = pod.message.as_deref().unwrap_or("no reason given");
             screen.say(&format!(
                 "  {}/{}: {}, {why}",
@@ -214,11 +228,21 @@ impl Mesh {
         }
     }
 
-    /// Waits until somebody asks to stop; a runner that ends by itself is an error.
-    pub(crate) async fn run(&mut self, stop: &mut StopSignals) -> Result<(), Expected> {
-        tokio::select! {
-            () = stop.next() => Ok(()),
-            error = self.node.died() => Err(error),
+    /// Waits until somebody asks to stop, and tells of pods that cannot start; a runner that ends by itself is an error.
+    pub(crate) async fn run(
+        &mut self,
+        stop: &mut StopSignals,
+        screen: Screen,
+    ) -> Result<(), Expected> {
+        let mut tick = interval(TROUBLE);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.next() => return Ok(()),
+                error = self.node.died() => return Err(error),
+                _ = tick.tick() => {}
+            }
+            self.trouble.look(self.held.state(), screen).await;
         }
     }
 

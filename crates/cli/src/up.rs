@@ -106,13 +106,13 @@ async fn serve(
         ));
     }
     let Some(mut watcher) = watcher else {
-        return Ok(mesh.run(stop).await?);
+        return Ok(mesh.run(stop, screen).await?);
     };
     let mut reload = Reload::new(&args.sources);
     let state = mesh.state().clone();
     loop {
         tokio::select! {
-            ended = mesh.run(stop) => return Ok(ended?),
+            ended = mesh.run(stop, screen) => return Ok(ended?),
             changed = watcher.changed() => changed?,
         }
         reload.again(&state, screen).await;

@@ -448,3 +448,41 @@ async fn what_is_kept_is_found_again() {
     assert_eq!(code, 0, "{said}");
     assert!(!live.dir.path().join("s").exists());
 }
+
+const BROKEN: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: broken}
+spec:
+  containers:
+    - {name: broken, command: [sh, -c, "echo looking for a database; echo there is no database >&2; exit 3"]}
+"#;
+
+#[tokio::test]
+async fn a_pod_that_cannot_start_says_why_once() {
+    // While it is waited for.
+    let live = Live::new(&[("broken.yaml", BROKEN)]);
+    let app = live.app();
+    let (code, _, said) = live.run(&["up", app.to_str().unwrap(), "--timeout", "6s"]);
+    assert_eq!(code, 1, "{said}");
+    assert_eq!(
+        said.matches("cannot start: default/broken: ").count(),
+        1,
+        "{said}"
+    );
+    let lines = "    looking for a database\n    there is no database\n";
+    assert!(said.contains(lines), "{said}");
+    // And later.
+    let mut live = Live::new(&[("web.yaml", APP)]);
+    live.up(&[]).await;
+    live.write("broken.yaml", BROKEN);
+    live.says("there is no database", 1).await;
+    live.write("web.yaml", &APP.replace("red", "blue"));
+    live.until_colours(&["blue", "blue"]).await;
+    assert_eq!(
+        live.said().matches("cannot start: ").count(),
+        1,
+        "{}",
+        live.said()
+    );
+}

@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use maille_testkit::up::READY;
@@ -53,7 +54,7 @@ spec:
       terminationGracePeriodSeconds: 10
       containers:
         - name: app
-          command: [STEADY, serve, "500"]
+          command: [STEADY, serve, "300"]
           readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
 ---
 apiVersion: apps/v1
@@ -212,15 +213,16 @@ impl Stage {
         }
     }
 
-    /// `maille VERB` for each namespace.
+    /// `maille VERB` for each namespace, at the same time.
     fn maille(&self, verb: &[&str]) {
-        for namespace in self.namespaces {
-            let output = self
-                .up
-                .maille(verb)
-                .args(["-n", namespace])
-                .output()
-                .unwrap();
+        let start = |namespace: &&str| {
+            let mut command = self.up.maille(verb);
+            let command = command.args(["-n", namespace]);
+            command.stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let started: Vec<Child> = self.namespaces.iter().map(start).collect();
+        for child in started {
+            let output = child.wait_with_output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(
                 output.status.success(),
@@ -301,21 +303,20 @@ async fn draining(name: &str, with: With) {
     let stage = Stage::start(name, 2, with, &[]).await;
     for _ in 0..stage.times {
         stage.share().await;
+        let mut gone = Vec::new();
         for namespace in stage.namespaces {
             let pod = stage.pods(namespace, "app").await.remove(0);
-            let path = format!(
-                "/v1/pods/{namespace}/{}/delete",
-                pod["name"].as_str().unwrap()
-            );
+            let name = pod["name"].as_str().unwrap();
+            let path = format!("/v1/pods/{namespace}/{name}/delete");
             stage.up.node(http::Method::POST, &path).await.unwrap();
-            let gone = until_async("a pod to go", READY, async || {
-                let pods = stage.pods(namespace, "app").await;
-                pods.iter()
-                    .all(|other| other["uid"] != pod["uid"])
-                    .then_some(())
-            });
-            gone.await.unwrap();
+            gone.push(pod["uid"].clone());
         }
+        let ended = until_async("the pods to go", READY, async || {
+            let pods = stage.up.pods().await.ok()?;
+            let left = pods.iter().any(|pod| gone.contains(&pod["uid"]));
+            (!left).then_some(())
+        });
+        ended.await.unwrap();
     }
     stage.finish().await;
 }
@@ -391,7 +392,7 @@ async fn control_away(name: &str, with: With) {
     // Without the protection longer than a client has patience.
     let seconds = match with {
         With::Protection => stage.seconds,
-        With::Out(_) => 12,
+        With::Out(_) => 9,
     };
     let path = format!("/v1/control/away?seconds={seconds}");
     stage.up.node(http::Method::POST, &path).await.unwrap();

@@ -7,8 +7,49 @@ use std::time::Duration;
 
 use super::{Which, duration};
 
+const GET: &str = "\
+Examples:
+  maille get pods                         every pod, with its namespace
+  maille get deploy,svc -n shop -o wide   two kinds, more columns
+  maille get endpoints web -o json        who answers for a Service
+  maille get pods -l app=web -o name      for a loop in a shell";
+
+const LOGS: &str = "\
+Examples:
+  maille logs deploy/web --tail 20        of one of its pods
+  maille logs web-5d7f9-abcde -c sidecar -f
+  maille logs web-5d7f9-abcde --previous  what it said before it was started again
+  maille logs web-5d7f9-abcde -c maille-proxy";
+
+const EXEC: &str = "\
+Examples:
+  maille exec -it deploy/web -- sh
+  maille exec deploy/web -- cat /etc/resolv.conf
+  tar c . | maille exec -i web-5d7f9-abcde -- tar x -C /tmp
+
+The exit code is the command's.";
+
+const FORWARD: &str = "\
+Examples:
+  maille port-forward svc/web 8080:80     until Ctrl-C
+  maille port-forward deploy/web 8080 9090:metrics
+  maille port-forward pod/web-5d7f9-abcde :80   on any free port";
+
+const DIFF: &str = "\
+Examples:
+  maille diff app/                        1 where something differs, 0 where nothing does";
+
+const RESTART: &str = "\
+Examples:
+  maille restart deployment/web --wait    new pods, one by one, losing no request";
+
+const SCALE: &str = "\
+Examples:
+  maille scale deployment/web --replicas 3 --wait";
+
 /// `maille get`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = GET)]
 pub struct Get {
     /// Kinds, with commas between; or KIND/NAME.
     #[arg(required = true, value_name = "KIND[/NAME]")]
@@ -50,6 +91,7 @@ pub enum Form {
 
 /// `maille logs`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = LOGS)]
 pub struct Logs {
     /// A pod, or something that has pods: NAME, pod/NAME, deployment/NAME, service/NAME.
     #[arg(value_name = "POD")]
@@ -75,6 +117,7 @@ pub struct Logs {
 
 /// `maille exec`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXEC)]
 pub struct Exec {
     /// A pod, or something that has pods: NAME, pod/NAME, deployment/NAME, service/NAME.
     #[arg(value_name = "POD")]
@@ -103,6 +146,7 @@ pub struct Exec {
 
 /// `maille port-forward`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = FORWARD)]
 pub struct PortForward {
     /// A pod, or something that has pods: NAME, pod/NAME, deployment/NAME, service/NAME.
     #[arg(value_name = "POD")]
@@ -122,6 +166,7 @@ pub struct PortForward {
 
 /// `maille diff`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = DIFF)]
 pub struct Diff {
     /// Directories (their *.yaml, *.yml and *.json), files, or - for standard input.
     #[arg(required = true, value_name = "DIR|FILE|-")]
@@ -132,6 +177,7 @@ pub struct Diff {
 
 /// `maille restart`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = RESTART)]
 pub struct Restart {
     /// Which Deployments: deployment/NAME, deploy/NAME or NAME.
     #[arg(required = true, value_name = "deployment/NAME")]
@@ -142,6 +188,7 @@ pub struct Restart {
 
 /// `maille scale`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = SCALE)]
 pub struct Scale {
     /// Which Deployments: deployment/NAME, deploy/NAME or NAME.
     #[arg(required = true, value_name = "deployment/NAME")]

@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{GRPC, HTTP, METHOD, WEBSOCKET};
 
 /// How long an answer may take, connecting included.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(7);
 /// Between two words on a stream.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Different errors that are quoted.
