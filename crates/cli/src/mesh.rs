@@ -26,7 +26,7 @@ use crate::trouble::Trouble;
 const STOP: Duration = Duration::from_secs(8);
 
 /// How often pods in trouble are looked for while everything runs.
-const TROUBLE: Duration = Duration::from_secs(1);
+const TROUBLE: Duration = Duration::from_secs(2);
 /// The same while pods are waited for, in looks at them.
 const TROUBLE_TURNS: u32 = 5;
 

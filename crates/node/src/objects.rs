@@ -123,16 +123,7 @@ impl Objects {
     pub(crate) fn apply(&self, files: &[(String, String)]) -> Result<Vec<Changed>, ApplyError> {
         let said = read(files)?;
         let mut state = self.state.lock();
-        let mut live = state.live.clone();
-        for change in changes(state.said.values(), said.values()) {
-            match change.after {
-                Some(object) => {
-                    let object = merged(live.get(&change.key), object);
-                    live.insert(change.key, object);
-                }
-                None => drop(live.remove(&change.key)),
-            }
-        }
+        let live = followed(&state.said, &said, &state.live);
         let done = self.turn(&mut state, live)?;
         state.said = said;
         Ok(done)
@@ -267,6 +258,25 @@ fn read(files: &[(String, String)]) -> Result<BTreeMap<ObjectKey, Object>, Apply
     Ok(objects)
 }
 
+/// What is to run once manifests that said `before` say `after`: what they say the same of stays as it runs.
+fn followed(
+    before: &BTreeMap<ObjectKey, Object>,
+    after: &BTreeMap<ObjectKey, Object>,
+    live: &BTreeMap<ObjectKey, Object>,
+) -> BTreeMap<ObjectKey, Object> {
+    let mut next = live.clone();
+    for change in changes(before.values(), after.values()) {
+        match change.after {
+            Some(object) => {
+                let object = merged(live.get(&change.key), object);
+                next.insert(change.key, object);
+            }
+            None => drop(next.remove(&change.key)),
+        }
+    }
+    next
+}
+
 /// `said` as it is to run in place of `live`: a restart is not undone by a manifest that does not know of it.
 fn merged(live: Option<&Object>, said: &Object) -> Object {
     let mut object = said.clone();
@@ -289,4 +299,56 @@ fn told(changes: &[Change<'_>]) -> Vec<Changed> {
         after: change.after.cloned(),
     };
     changes.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A Deployment of `replicas` pods with the variable COLOUR, and a ConfigMap beside it.
+    fn manifests(replicas: u32, colour: &str) -> BTreeMap<ObjectKey, Object> {
+        let text = format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{app: web}}}}\n  \
+             template:\n    metadata: {{labels: {{app: web}}}}\n    spec:\n      containers:\n        - name: web\n          command: [web]\n          \
+             env: [{{name: COLOUR, value: {colour}}}]\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: map}}\n"
+        );
+        read(&[("app.yaml".to_owned(), text)]).unwrap()
+    }
+
+    fn deployment(objects: &mut BTreeMap<ObjectKey, Object>) -> &mut Deployment {
+        let found = objects.values_mut().find_map(|object| match object {
+            Object::Deployment(deployment) => Some(deployment),
+            _ => None,
+        });
+        found.unwrap()
+    }
+
+    #[test]
+    fn what_the_manifests_say_the_same_of_stays_as_it_runs() {
+        let said = manifests(2, "red");
+        let mut live = said.clone();
+        let running = deployment(&mut live);
+        running.spec.replicas = 5;
+        let annotations = &mut running.spec.template.metadata.annotations;
+        annotations.insert(RESTARTED.to_owned(), "then".to_owned());
+        // Nothing new: scaled and restarted as before.
+        assert_eq!(followed(&said, &said, &live), live);
+        // A change is as the manifests say, with the restart kept: it must not be undone by a second rollout.
+        let mut next = followed(&said, &manifests(2, "blue"), &live);
+        let next = deployment(&mut next);
+        assert_eq!(next.spec.replicas, 2);
+        assert_eq!(next.spec.template.metadata.annotations[RESTARTED], "then");
+        let colour = &next.spec.template.spec.containers[0].env[0].value;
+        assert_eq!(colour.as_deref(), Some("blue"));
+    }
+
+    #[test]
+    fn what_the_manifests_say_no_more_goes_but_not_what_is_the_clusters_own() {
+        let said = manifests(1, "red");
+        let mut less = said.clone();
+        less.retain(|key, _| key.kind != "ConfigMap");
+        let next = followed(&said, &less, &said);
+        let kinds: Vec<_> = next.keys().map(|key| key.kind).collect();
+        assert_eq!(kinds, ["Deployment", "Service"]);
+    }
 }

@@ -455,7 +455,10 @@ kind: Pod
 metadata: {name: broken}
 spec:
   containers:
-    - {name: broken, command: [sh, -c, "echo looking for a database; echo there is no database >&2; exit 3"]}
+    - name: broken
+      command: [sh, -c, "echo looking for a database; echo there is no database >&2; exit 3"]
+      # Without it the pod would be ready for a moment each time.
+      readinessProbe: {tcpSocket: {port: 9}}
 "#;
 
 #[tokio::test]
