@@ -54,6 +54,8 @@ pub struct Connection {
     pub(super) reading: Reading,
     /// A frame that came in pieces.
     pub(super) partial: Vec<u8>,
+    /// Frames that began outside of a divided header block: the number of what is being received.
+    pub(super) begun: u64,
     /// Whatever is not its continuation is an error.
     pub(super) block: Option<Block>,
     pub(super) encoder: Encoder,
@@ -119,6 +121,7 @@ impl Connection {
             peer: Peer::before(settings.dialect),
             reading: Reading::begin(role),
             partial: Vec::new(),
+            begun: 0,
             block: None,
             encoder: Encoder::new(INITIAL_TABLE),
             decoder: Decoder::new(settings.header_table, settings.list),
@@ -189,6 +192,20 @@ impl Connection {
     /// Whether the peer's first SETTINGS have come.
     pub fn is_settled(&self) -> bool {
         self.peer.settled
+    }
+
+    /// The number of what the peer has begun to say and not ended: its preface, its first SETTINGS, a frame but for DATA, a header block, of
+    /// which each CONTINUATION is a part. `None` between two of them, and in content, which may take its time.
+    pub fn unfinished(&self) -> Option<u64> {
+        let inside = match self.reading {
+            Reading::Preface(_) | Reading::Whole(_) | Reading::Header { first: true } => true,
+            Reading::Header { first: false } => !self.partial.is_empty(),
+            Reading::PadLength { .. }
+            | Reading::Data { .. }
+            | Reading::Padding { .. }
+            | Reading::Skip(_) => false,
+        };
+        (inside || self.block.is_some()).then_some(self.begun)
     }
 
     /// Whether GOAWAY was sent or received: the connection ends with its last stream.

@@ -216,6 +216,7 @@ impl Connection {
         };
         let header = Header::parse(bytes);
         self.admit(first, header)?;
+        self.begun += u64::from(self.block.is_none());
         self.reading = Reading::Header { first: false };
         if header.kind == Kind::DATA {
             return self.data_header(header, out);

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::table::ConnId;
 
 /// How long a head may take from its first byte to its last.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a parse found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

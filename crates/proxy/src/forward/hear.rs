@@ -112,6 +112,7 @@ impl Core {
             }
         }
         self.links.list = list;
+        self.link_note_unfinished(id);
         self.link_mark(id);
         self.link_maybe_deaf(id);
         self.link_maybe_over(id);
@@ -131,6 +132,17 @@ impl Core {
             "connection ended: the peer broke the protocol"
         );
         self.link_end(id, Failure::UpstreamClosed);
+    }
+
+    /// Notes since when the peer has left something half said. A slow peer makes progress: what it begins next has its own time.
+    fn link_note_unfinished(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get_mut(id) {
+            let since = link.unfinished;
+            link.unfinished = link.codec.unfinished().map(|number| match since {
+                Some((same, since)) if same == number => (same, since),
+                _ => (number, self.now),
+            });
+        }
     }
 
     fn link_event(&mut self, id: LinkId, end: End, event: Event<'_>) {

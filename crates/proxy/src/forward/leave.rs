@@ -4,7 +4,7 @@
 //! Who dialled closes; the other side only waits, so that nothing under way is lost. Streams that the peer cannot have seen go
 //! elsewhere. Must never cut what merely rests on an older certificate. Next: `stream.rs`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maille_engine::http2::Code;
 use maille_engine::route::Direction;
@@ -14,6 +14,7 @@ use maille_model::AddressOwner;
 
 use super::Core;
 use super::exchange::End;
+use super::head::PATIENCE as HALF_SAID;
 use super::hear::{WARNED, WARNING};
 use super::links::{Link, With};
 use crate::accept::Door;
@@ -64,6 +65,12 @@ impl Link {
             // It may be the only thing that its application does for hours.
             (false, With::Client(_)) => None,
         }
+    }
+
+    /// Whether the peer began something too long ago and has not ended it: a head, most often, that holds up every stream.
+    fn is_half_said(&self, now: Instant) -> bool {
+        self.unfinished
+            .is_some_and(|(_, since)| now.saturating_duration_since(since) >= HALF_SAID)
     }
 
     /// Whom a mesh connection of ours was made to.
@@ -303,6 +310,11 @@ impl Core {
                 .is_some_and(|since| self.now.saturating_duration_since(since) >= WARNED)
             {
                 self.link_warned(id);
+                continue;
+            }
+            if link.is_half_said(self.now) {
+                link.codec.goaway(Code::ENHANCE_YOUR_CALM, &mut link.out);
+                self.link_end(id, Failure::UpstreamClosed);
                 continue;
             }
             let mesh = link.proxy().is_some();

@@ -56,6 +56,8 @@ pub(super) struct Link {
     pub(super) resets: usize,
     pub(super) resets_later: VecDeque<(u32, Code)>,
     pub(super) heard: Instant,
+    /// What the peer has begun to say and not ended, and since when ([`Connection::unfinished`]).
+    pub(super) unfinished: Option<(u64, Instant)>,
     pub(super) used: Instant,
     pub(super) pinged: bool,
 }
@@ -329,6 +331,7 @@ impl Core {
             resets: 0,
             resets_later: VecDeque::new(),
             heard: self.now,
+            unfinished: None,
             used: self.now,
             pinged: false,
             speaking: false,

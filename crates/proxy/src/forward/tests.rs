@@ -115,6 +115,45 @@ fn a_server_may_speak_first() {
     }
 }
 
+/// An HTTP/2 client may be silent for ever between two heads, and for a minute within one: it holds up all of its streams.
+#[test]
+fn a_head_is_not_left_open_for_ever() {
+    const HEADERS: u8 = 1;
+    const GOAWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0];
+    const CALM: &[u8] = &[0, 0, 0, 11];
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    hello.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    // A block that does not say that it is its end, with one more piece that says it no more, and a frame of which half has come.
+    let open = [0, 0, 1, HEADERS, 1, 0, 0, 0, 1, 0x82];
+    let more = [0, 0, 0, 9, 0, 0, 0, 0, 1];
+    let half = [0, 0, 9, HEADERS, 5, 0, 0, 0, 1];
+    let clients = [
+        hello.clone(),
+        [&hello[..], &open].concat(),
+        [&hello[..], &open, &more].concat(),
+        [&hello[..], &half].concat(),
+        hello[..30].to_vec(),
+    ];
+    let mut sim = Sim::undeclared(1, true);
+    for script in clients {
+        sim.request(App::new(script, false), Vec::new());
+    }
+    sim.pass(Duration::from_millis(100));
+    sim.quiet(Duration::from_secs(50));
+    assert!(sim.clients().all(|client| !client.got_fin));
+    // Not all at once: nobody is looked at before something is due.
+    for _ in 0..12 {
+        sim.quiet(Duration::from_secs(1));
+    }
+    let ends: Vec<_> = sim.clients().map(|client| client.got_fin).collect();
+    assert_eq!(ends, [false, true, true, true, true]);
+    let told = |client: &App| {
+        let at = client.received.len() - 17;
+        client.received[at..].starts_with(GOAWAY) && client.received.ends_with(CALM)
+    };
+    assert!(sim.clients().skip(1).all(told));
+}
+
 /// Connections and peers that break at any moment leave nothing behind: no exchange, no stream, no socket.
 #[test]
 fn whatever_breaks_nothing_is_left() {

@@ -499,3 +499,36 @@ fn lengths() {
         assert_eq!(length(bad), None, "{bad:?}");
     }
 }
+
+/// A slow peer is not taken for one that stands still: whatever begins anew has a number of its own, the pieces of one block have one.
+#[test]
+fn what_is_half_said_is_numbered() {
+    let mut server = open();
+    assert_eq!(server.link.unfinished(), None);
+    let mut ask = |server: &mut Side, bytes: &[u8]| {
+        server.take(bytes).unwrap();
+        server.told();
+        server.link.unfinished()
+    };
+    let ping = raw(6, 0, 0, &[0; 8]);
+    let half = ask(&mut server, &ping[..12]);
+    assert!(half.is_some());
+    assert_eq!(ask(&mut server, &ping[12..]), None);
+    let fields = block(&ASK);
+    let (first, last) = fields.split_at(5);
+    let opened = ask(&mut server, &raw(1, 1, 3, first));
+    assert!(opened.is_some() && opened != half);
+    // Nothing but a part of the same block.
+    assert_eq!(ask(&mut server, &raw(9, 0, 3, b"")), opened);
+    let part = raw(9, 4, 3, last);
+    assert_eq!(ask(&mut server, &part[..11]), opened);
+    assert_eq!(ask(&mut server, &part[11..]), None);
+    // Content is nobody's head.
+    let data = raw(0, 0, 1, b"slowly");
+    assert_eq!(ask(&mut server, &data[..10]), None);
+    assert_eq!(ask(&mut server, &data[10..]), None);
+    assert_eq!(
+        ask(&mut server, &raw(1, 1, 5, first)).map(|next| next > opened.unwrap()),
+        Some(true)
+    );
+}
