@@ -107,6 +107,8 @@ pub(super) struct Exchange {
     pub(super) raw: bool,
     /// Opened before anybody said a byte: it may turn out to have been something else.
     pub(super) silent: bool,
+    /// Bytes of a peer for a port of ours that is declared HTTP: the first of them ends it.
+    pub(super) misplaced: bool,
     /// The upstream has taken the connection, so that it can no longer fail to.
     pub(super) established: bool,
     /// A byte of the answer came.
@@ -187,6 +189,7 @@ impl Exchange {
             tapped: None,
             raw: carries == Carries::Tcp,
             silent: false,
+            misplaced: false,
             established: false,
             answered: false,
             interim: 0,

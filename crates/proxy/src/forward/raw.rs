@@ -6,6 +6,7 @@
 use super::Core;
 use super::conns::Role;
 use super::exchange::{End, Exchange, Last, Side};
+use crate::failure::Failure;
 use crate::table::{ConnId, Id};
 
 impl Core {
@@ -17,6 +18,13 @@ impl Core {
     }
 
     pub(super) fn raw_bytes(&mut self, id: Id<Exchange>, from: End, bytes: &[u8]) {
+        if self
+            .exchanges
+            .get(id)
+            .is_some_and(|exchange| exchange.misplaced)
+        {
+            return self.refuse_bytes(id);
+        }
         self.spoken(id);
         match from {
             End::Down => self.forward_request(id, bytes, false),
@@ -25,6 +33,19 @@ impl Core {
                 self.forward(id, End::Down, bytes, false);
             }
         }
+    }
+
+    /// Somebody has said something that is not HTTP to a port that is declared HTTP, or such a port speaks unasked.
+    fn refuse_bytes(&mut self, id: Id<Exchange>) {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return;
+        };
+        if exchange.established {
+            exchange.failure = Some(Failure::MalformedRequest);
+            return self.broken(id, End::Up);
+        }
+        self.drop_upstream(id);
+        self.fail(id, Failure::MalformedRequest);
     }
 
     /// FIN of one side.

@@ -5,9 +5,10 @@
 //! one from a stranger, and its body is followed by its own framing. Must never let one stream's fault touch another. Next: `links.rs`.
 
 use maille_engine::balance::Heard;
+use maille_engine::detect::is_http;
 use maille_engine::http1;
 use maille_engine::http2::{Carried, Code, HopFields, RequestFields, ResponseFields};
-use maille_engine::route::Direction;
+use maille_engine::route::{Direction, Hint, hint};
 use maille_model::{Protocol, ServerName};
 
 use super::Core;
@@ -46,6 +47,7 @@ impl Core {
         exchange.down = Side::Stream { link, stream };
         exchange.silent =
             carries == Carries::Tcp && exchange.facts.protocol == Protocol::Undeclared;
+        exchange.misplaced = carries == Carries::Tcp && self.is_for_http(&exchange.facts);
         let whole = match fields.carries {
             Carried::Http1 { target, version } => {
                 let mut text = self.conns.spare();
@@ -67,10 +69,19 @@ impl Core {
             return self.stream_code(link, stream, Code::PROTOCOL_ERROR);
         }
         exchange.request.ended |= end;
+        let bytes = exchange.misplaced && !exchange.silent;
         exchange.silent &= !end;
         let id = self.exchanges.insert(exchange);
         self.stream_bind(link, stream, id);
+        if bytes {
+            return self.fail(id, Failure::MalformedRequest);
+        }
         self.decide(id);
+    }
+
+    /// Whether the own workload has declared that what is addressed speaks HTTP: then nothing else passes, whoever brings it.
+    fn is_for_http(&self, facts: &Facts) -> bool {
+        matches!(hint(&self.snapshot, &facts.asked()), Hint::Declared(protocol) if is_http(protocol))
     }
 
     /// Whether a link's new streams are refused: all are once the drain has begun, but those of an application that was only warned.

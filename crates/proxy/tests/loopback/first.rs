@@ -143,6 +143,47 @@ fn a_port_declared_http_is_never_bytes() {
     assert_eq!(pair.origin.accepted(), 0);
 }
 
+#[test]
+fn a_port_that_only_its_own_side_declares_http_is_never_bytes() {
+    let count = |at| {
+        Origin::start(at, |mut stream: TcpStream, report| {
+            report.send(0).unwrap();
+            let mut got = Vec::new();
+            let _ = stream.read_to_end(&mut got);
+            report.send(1 + got.len()).unwrap();
+        })
+    };
+    let only_own = |origin: fn(SocketAddr) -> Origin| {
+        Pair::declared(origin, Protocol::Undeclared, Protocol::Http1)
+    };
+    let reset = |wire: &mut Wire| {
+        let (rest, end) = wire.rest();
+        assert!(rest.is_empty(), "{rest:?}");
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    };
+    // The upstream is open before the first byte comes: it must not be that byte's.
+    let pair = only_own(count);
+    let mut wire = pair.dial();
+    assert_eq!(pair.origin.reports.recv_timeout(PATIENCE), Ok(0));
+    wire.send([1, 2, 3]);
+    reset(&mut wire);
+    assert_eq!(pair.origin.reports.recv_timeout(PATIENCE), Ok(1));
+    // Nothing is opened for what says at once that it is something else.
+    let pair = only_own(count);
+    let mut wire = pair.dial();
+    wire.send(client_hello());
+    reset(&mut wire);
+    assert_eq!(pair.origin.accepted(), 0);
+    // Nor does such a port speak first.
+    let pair = only_own(greeting);
+    reset(&mut pair.dial());
+    // What is HTTP is welcome, be it late.
+    let pair = only_own(telling);
+    let mut wire = pair.dial();
+    pair.origin.reports.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(get(&mut wire, "/bytes/7"), patterned(7));
+}
+
 /// The time from the dial to the banner, of the middle one of many.
 fn banner(to: SocketAddr) -> Duration {
     let mut times: Vec<_> = (0..41)

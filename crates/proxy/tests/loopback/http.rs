@@ -21,13 +21,22 @@ impl Pair {
     }
 
     pub(crate) fn new(origin: impl FnOnce(SocketAddr) -> Origin, protocol: Protocol) -> Self {
+        Self::declared(origin, protocol, protocol)
+    }
+
+    /// What the client's side knows is not what the server's side does: so it is for those who dial a pod's own address.
+    pub(crate) fn declared(
+        origin: impl FnOnce(SocketAddr) -> Origin,
+        protocol: Protocol,
+        own: Protocol,
+    ) -> Self {
         let lab = Lab::new();
         let web = lab.pod(2, Membership::Meshed);
         let origin = origin(SocketAddr::new(web.ip, 0));
         let port = origin.address.port();
         let server = lab.start(
             &web,
-            lab.own(&web, port, protocol),
+            lab.own(&web, port, own),
             lab.service(),
             origin.address,
         );

@@ -27,7 +27,11 @@ fn client(lab: &Lab, protocol: Protocol, backends: &[(&crate::lab::Pod, u16)]) -
 }
 
 fn server(lab: &Lab, pod: &crate::lab::Pod, origin: &Origin) -> Proxy {
-    let snapshot = lab.own(pod, origin.address.port(), Protocol::Http1);
+    server_of(lab, pod, Protocol::Http1, origin)
+}
+
+fn server_of(lab: &Lab, pod: &crate::lab::Pod, protocol: Protocol, origin: &Origin) -> Proxy {
+    let snapshot = lab.own(pod, origin.address.port(), protocol);
     lab.start(pod, snapshot, lab.service(), origin.address)
 }
 
@@ -64,8 +68,8 @@ fn an_application_that_is_gone_behind_its_proxy_is_passed_over() {
         );
         let origin = Origin::http(SocketAddr::new(here.ip, 0));
         let port = origin.address.port();
-        let _servers = (server(&lab, &here, &origin), {
-            let snapshot = lab.own(&gone, port, Protocol::Http1);
+        let _servers = (server_of(&lab, &here, protocol, &origin), {
+            let snapshot = lab.own(&gone, port, protocol);
             lab.start(
                 &gone,
                 snapshot,
@@ -222,7 +226,7 @@ fn an_endpoint_that_is_on_its_way_is_waited_for() {
         let web = lab.pod(2, Membership::Meshed);
         let origin = Origin::http(SocketAddr::new(web.ip, 0));
         let port = origin.address.port();
-        let _server = server(&lab, &web, &origin);
+        let _server = server_of(&lab, &web, protocol, &origin);
         let client = client(&lab, protocol, &[]);
         let mut wire = Wire::connect(client.outbound);
         wire.send("GET /bytes/5 HTTP/1.1\r\nHost: web\r\n\r\n");
