@@ -332,6 +332,11 @@ impl Lease {
             judged: false,
         }
     }
+
+    /// Whether the first word was heard.
+    pub fn is_judged(&self) -> bool {
+        self.judged
+    }
 }
 
 #[cfg(test)]

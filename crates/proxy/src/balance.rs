@@ -103,6 +103,11 @@ fn unpicked(why: Unpicked) -> Failure {
 // === impl Picked ===
 
 impl Picked {
+    /// Whether the endpoint was heard already, or need not be.
+    pub(crate) fn is_judged(&self) -> bool {
+        self.lease.as_ref().is_none_or(Lease::is_judged)
+    }
+
     /// How the endpoint is reached.
     pub(crate) fn hop(&self) -> &Hop {
         &self.hop

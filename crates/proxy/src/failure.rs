@@ -6,10 +6,25 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 /// Codes of gRPC.
+const UNKNOWN: u8 = 2;
 const DEADLINE_EXCEEDED: u8 = 4;
+const RESOURCE_EXHAUSTED: u8 = 8;
 const UNIMPLEMENTED: u8 = 12;
 const INTERNAL: u8 = 13;
 const UNAVAILABLE: u8 = 14;
+const DATA_LOSS: u8 = 15;
+
+/// The HTTP status that says of an endpoint what the status of a gRPC call says: 200 for what is the caller's own affair.
+/// See <https://grpc.io/docs/guides/status-codes/>.
+pub(crate) const fn http_status(grpc: u8) -> u16 {
+    match grpc {
+        UNAVAILABLE => 503,
+        DEADLINE_EXCEEDED => 504,
+        RESOURCE_EXHAUSTED => 429,
+        UNKNOWN | INTERNAL | DATA_LOSS => 500,
+        _ => 200,
+    }
+}
 
 /// Why an exchange got no answer from the application, or a broken one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]

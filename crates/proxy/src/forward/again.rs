@@ -12,7 +12,7 @@ use maille_model::Terms;
 
 use super::Core;
 use super::exchange::{Carries, End, Exchange};
-use crate::failure::{Failure, Retry};
+use crate::failure::{self, Failure, Retry};
 use crate::route::{self, Decision};
 use crate::table::Id;
 
@@ -23,6 +23,28 @@ impl Core {
             && let Some(picked) = &mut exchange.picked
         {
             self.balance.heard(picked, heard, self.now);
+        }
+    }
+
+    /// What the endpoint has answered so far is its word.
+    pub(super) fn answer_heard(&mut self, id: Id<Exchange>) {
+        if let Some(exchange) = self.exchanges.get(id) {
+            let status = match exchange.grpc_status {
+                Some(code) if exchange.grpc && exchange.status == 200 => failure::http_status(code),
+                _ => exchange.status,
+            };
+            self.heard(id, Heard::Status(status));
+        }
+    }
+
+    /// A message of a call's answer came, or its end: the first of them says whether the endpoint is well. A stream of them may go on for hours.
+    pub(super) fn call_answered(&mut self, id: Id<Exchange>) {
+        let waits = |exchange: &Exchange| {
+            let picked = exchange.picked.as_ref();
+            exchange.grpc && exchange.begun() && picked.is_some_and(|picked| !picked.is_judged())
+        };
+        if self.exchanges.get(id).is_some_and(waits) {
+            self.answer_heard(id);
         }
     }
 

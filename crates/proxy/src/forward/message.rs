@@ -102,6 +102,9 @@ impl Core {
         if !answer.interim() && self.answer_is_retried(id, answer.status) {
             return;
         }
+        if end && let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.note_grpc(answer.fields.iter());
+        }
         let down = self.exchanges.get(id).map(|exchange| exchange.down);
         if let Some(Side::Stream { link, stream }) = down {
             self.stream_answer((link, stream), answer.status, answer.fields, end);
@@ -129,7 +132,6 @@ impl Core {
             Err(_) => return,
         };
         if end {
-            exchange.note_grpc(answer.fields.iter());
             exchange.response.last = Last::Sent;
             self.end_flow(id, End::Down, Last::End);
         }
@@ -148,6 +150,9 @@ impl Core {
             };
         if !whole || end && !flow.body.eof() {
             return self.stream_bad(id, from);
+        }
+        if from == End::Up {
+            self.call_answered(id);
         }
         if !bytes.is_empty() {
             match from {
@@ -180,6 +185,9 @@ impl Core {
         let flow = exchange.toward(from.other());
         flow.bytes += kept.len() as u64;
         flow.trailers = Some(kept);
+        if from == End::Up {
+            self.call_answered(id);
+        }
         self.end_flow(id, from.other(), Last::End);
     }
 }

@@ -3,7 +3,6 @@
 //!
 //! Must never begin a second answer. Next: `ends.rs`.
 
-use maille_engine::balance::Heard;
 
 use super::Core;
 use super::exchange::{Carries, End, Exchange, Last, Side};
@@ -50,8 +49,12 @@ impl Core {
         exchange.keep_down &= facts.keep_alive;
         // Neither side may have said `close`.
         exchange.keep_up = exchange.keep_down;
+        let said = !exchange.grpc || exchange.grpc_status.is_some() || facts.status != 200;
         self.tap_answered(id);
-        self.heard(id, Heard::Status(facts.status));
+        // Every call that came through is answered with 200: its first message, or its end, says more.
+        if said {
+            self.answer_heard(id);
+        }
         if facts.tunnel {
             self.become_raw(id);
             return self.set_deadline(id);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP/2 with prior knowledge through a pair: independent client and server (`h2`), judged by what they see.
 
-use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::future::{pending, poll_fn};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -12,9 +13,15 @@ use maille_model::{Membership, Protocol};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::lab::{Counted, Lab, Proxy};
 use crate::origin::patterned;
+
+/// How long an endpoint takes that nobody would ask if there were a better one.
+const SLOW: Duration = Duration::from_millis(20);
+/// How often that may turn out otherwise.
+const TRIES: usize = 20;
 
 /// Tasks of a test end with its runtime.
 fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
@@ -83,6 +90,7 @@ impl World {
 async fn serve(listener: TcpListener, tell: mpsc::UnboundedSender<Option<Reason>>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        let own = stream.local_addr().unwrap().ip();
         let tell = tell.clone();
         spawn(async move {
             let mut connection = h2::server::handshake(stream).await.unwrap();
@@ -90,7 +98,7 @@ async fn serve(listener: TcpListener, tell: mpsc::UnboundedSender<Option<Reason>
                 if request.uri().path() == "/leave" {
                     connection.graceful_shutdown();
                 }
-                spawn(answer(request, respond, tell.clone()));
+                spawn(answer(request, respond, own, tell.clone()));
             }
         });
     }
@@ -99,6 +107,7 @@ async fn serve(listener: TcpListener, tell: mpsc::UnboundedSender<Option<Reason>
 async fn answer(
     request: Request<RecvStream>,
     mut respond: h2::server::SendResponse<Bytes>,
+    own: IpAddr,
     tell: mpsc::UnboundedSender<Option<Reason>>,
 ) {
     let path = request.uri().path().to_owned();
@@ -133,6 +142,27 @@ async fn answer(
             send_all(&mut send, Bytes::from_static(b"message"), false).await;
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", "7".parse().unwrap());
+            send.send_trailers(trailers).unwrap();
+        }
+        // The first endpoint is not well, and says so in the words of gRPC alone: with its head, behind it, or behind a message. It is the quicker one.
+        "/ill-at-once" | "/ill" | "/ill-later" => {
+            let ill = own.to_string().ends_with(".2");
+            let status = if ill { "14" } else { "0" };
+            if !ill {
+                let _ = timeout(SLOW, pending::<()>()).await;
+            }
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", status.parse().unwrap());
+            if path == "/ill-at-once" {
+                let mut head = head;
+                head.headers_mut().extend(trailers);
+                respond.send_response(head, true).unwrap();
+                return;
+            }
+            let mut send = respond.send_response(head, false).unwrap();
+            if path == "/ill-later" {
+                send_all(&mut send, Bytes::from_static(b"message"), false).await;
+            }
             send.send_trailers(trailers).unwrap();
         }
         "/reset" => respond.send_reset(Reason::ENHANCE_YOUR_CALM),
@@ -299,6 +329,56 @@ async fn servers_that_leave_lose_nothing() {
         assert_eq!(response.await.unwrap().status(), StatusCode::OK);
         send = send.ready().await.unwrap();
     }
+}
+
+/// How many of 100 calls of `path`, one after the other, were answered with UNAVAILABLE, by the one of two endpoints that is not well.
+async fn unavailable(path: &str) -> usize {
+    let endpoints = [Membership::Unmeshed; 2];
+    let world = World::new(Protocol::Grpc, &endpoints).await;
+    let mut send = world.dial().await;
+    let mut count = 0;
+    for _ in 0..100 {
+        let mut call = request(path);
+        let value = "application/grpc".parse().unwrap();
+        call.headers_mut().insert("content-type", value);
+        let (response, _body) = send.send_request(call, true).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let mut status = response.headers().get("grpc-status").cloned();
+        let mut body = response.into_body();
+        all(&mut body).await.unwrap();
+        if let Some(trailers) = body.trailers().await.unwrap() {
+            status = trailers.get("grpc-status").cloned();
+        }
+        count += usize::from(status.unwrap() == "14");
+        send = send.ready().await.unwrap();
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_whose_calls_fail_is_left_alone() {
+    // After seven in a row, but for a probe each second. An endpoint that was slow once is asked less, on a busy machine either of them.
+    for path in ["/ill-at-once", "/ill"] {
+        let mut count = 0;
+        for _ in 0..TRIES {
+            count = count.max(unavailable(path).await);
+            assert!(count <= 15, "{path}: {count}");
+            if count >= 7 {
+                break;
+            }
+        }
+        assert!(count >= 7, "{path}: {count}");
+    }
+    // What has sent a message works, whatever came of the call.
+    let mut count = 0;
+    for _ in 0..TRIES {
+        count = count.max(unavailable("/ill-later").await);
+        if count > 50 {
+            return;
+        }
+    }
+    panic!("{count}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
