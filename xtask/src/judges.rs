@@ -7,6 +7,9 @@ use std::fs;
 
 use crate::shell::{Cmd, root};
 
+/// Where the judges are, beside the programs.
+pub(crate) const DIR: &str = "judges";
+
 /// Programs of others whose own names say too little, and what they are called here.
 const RENAMED: &[(&str, &str)] = &[
     ("google.golang.org/grpc/interop/client", "interop-client"),
@@ -16,9 +19,9 @@ const RENAMED: &[(&str, &str)] = &[
 /// Programs that keep their names: everything of ours, and one of others.
 const NAMED: &[&str] = &["./...", "github.com/summerwind/h2spec/cmd/h2spec"];
 
-/// Builds them all into `target/judges`.
+/// Builds them all into a directory beside the programs that are released.
 pub(crate) fn build() -> anyhow::Result<()> {
-    let judges = root().join("target/judges");
+    let judges = root().join("target/release").join(DIR);
     fs::create_dir_all(&judges)?;
     let go = |output: &str, packages: &[&str]| {
         Cmd::new("go")

@@ -46,6 +46,7 @@ pub(crate) const SUITES: &[Need] = &[
     ("h2load", "nghttp2-client"),
     ("rabbitmq-server", "rabbitmq-server"),
     ("amqp-publish", "amqp-tools"),
+    ("prometheus", "prometheus"),
     ("curl", "curl"),
     ("nc", "netcat-openbsd"),
     ("openssl", "openssl"),

@@ -112,7 +112,7 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
         Ring::Suites => {
             demo::build()?;
             judges::build()?;
-            outer(SUITES, "release", Users::This, filter, full)
+            outer(SUITES, "release", Users::AlsoOrdinary, filter, full)
         }
         Ring::Cluster => {
             cluster(&["build"])?;
@@ -288,13 +288,15 @@ impl Stage {
         for dir in [&stage.dir, &deps] {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
         }
-        for entry in fs::read_dir(target)? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default();
-            let ours = name.to_string_lossy().starts_with("maille") && path.extension().is_none();
-            if ours && path.is_file() {
-                fs::copy(&path, stage.dir.join(name))?;
-            }
+        copy(target, &stage.dir, |name| {
+            name.starts_with("maille") && !name.contains('.')
+        })?;
+        let judges = target.join(judges::DIR);
+        if judges.is_dir() {
+            let here = stage.dir.join(judges::DIR);
+            fs::create_dir(&here)?;
+            fs::set_permissions(&here, fs::Permissions::from_mode(0o755))?;
+            copy(&judges, &here, |_| true)?;
         }
         for program in programs {
             let copy = deps.join(program.path.file_name().unwrap_or_default());
@@ -306,6 +308,18 @@ impl Stage {
         }
         Ok(stage)
     }
+}
+
+/// Copies the files of a directory that are `wanted` by name.
+fn copy(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        if wanted(&name.to_string_lossy()) && path.is_file() {
+            fs::copy(&path, to.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Stage {

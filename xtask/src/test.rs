@@ -97,8 +97,7 @@ fn plan(args: &[String]) -> anyhow::Result<Plan> {
         }
     }
     if plan.rings.is_empty() {
-        let ci =
-            |ring: &&Ring| plan.full || !matches!(ring, Ring::Suites | Ring::Cluster | Ring::Bench);
+        let ci = |ring: &&Ring| plan.full || !matches!(ring, Ring::Cluster | Ring::Bench);
         plan.rings = Ring::ALL.iter().filter(ci).copied().collect();
     }
     Ok(plan)
@@ -116,7 +115,7 @@ mod tests {
     #[test]
     fn nothing_said_means_what_ci_runs() {
         let plan = planned("").unwrap();
-        assert_eq!(plan.rings.len(), Ring::ALL.len() - 3);
+        assert_eq!(plan.rings.len(), Ring::ALL.len() - 2);
         assert!(!plan.full);
         assert_eq!(planned("--all").unwrap().rings, Ring::ALL);
         assert_eq!(

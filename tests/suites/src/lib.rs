@@ -14,4 +14,4 @@ pub mod stage;
 
 pub use figures::Figures;
 pub use said::Said;
-pub use stage::{Server, Side, Stage, certificate, judge};
+pub use stage::{Server, Side, Stage, certificate, judge, scaled};

@@ -48,6 +48,8 @@ pub struct Server {
     pub name: &'static str,
     /// Where it listens; the first says that it is ready.
     pub ports: &'static [u16],
+    /// What its ports are declared to speak (`appProtocol`); nothing, as people have it.
+    pub declared: Option<&'static str>,
     /// A line for the shell.
     pub command: String,
     /// A line for the shell of the client: it serves as soon as this succeeds.
@@ -91,7 +93,13 @@ impl Server {
 
     fn objects(&self, namespace: &str) -> Vec<Value> {
         let ports = self.ports.iter();
-        let ports = ports.map(|port| json!({"name": format!("p{port}"), "port": port}));
+        let ports = ports.map(|port| {
+            let mut port = json!({"name": format!("p{port}"), "port": port});
+            if let Some(declared) = self.declared {
+                port["appProtocol"] = json!(declared);
+            }
+            port
+        });
         let ports: Vec<_> = ports.collect();
         let labels = json!({"app": self.name});
         let container = json!({
@@ -262,6 +270,11 @@ impl Stage {
         Ok(found.context("no process of the client pod")?.pid)
     }
 
+    /// The pods, as the API shows them.
+    pub async fn pods(&self) -> anyhow::Result<Vec<Value>> {
+        self.up.pods().await
+    }
+
     /// Says what proxies and servers logged.
     pub fn logs(&self) -> String {
         let mut text = self.up.log();
@@ -321,9 +334,20 @@ impl Stage {
     }
 }
 
-/// Where `xtask` puts the judges: beside the directory of the programs.
+/// As much as is asked for: `full` for the record, `short` in CI.
+pub fn scaled<T>(full: T, short: T) -> T {
+    let seconds = std::env::var_os("MAILLE_TEST_SECONDS");
+    let seconds = seconds.and_then(|text| text.to_str()?.parse::<u64>().ok());
+    if seconds.is_some_and(|seconds| seconds >= 60) {
+        full
+    } else {
+        short
+    }
+}
+
+/// Where `xtask` puts the judges: in a directory beside the programs.
 pub fn judge(programs: &Programs, name: &str) -> String {
-    let path = programs.path("../judges").join(name);
+    let path = programs.path("judges").join(name);
     path.display().to_string()
 }
 

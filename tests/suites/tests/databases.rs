@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use maille_tests_suites::{Figures, Said, Server, Side, Stage, certificate};
+use maille_tests_suites::{Figures, Said, Server, Side, Stage, certificate, scaled};
 
 /// The newest of the distribution's PostgreSQL.
 fn postgres() -> PathBuf {
@@ -31,6 +31,7 @@ async fn postgresql() {
         Ok(vec![Server {
             name: "postgres",
             ports: &[5432],
+            declared: None,
             serves: "psql -h postgres -U suite -c 'select 1' postgres",
             command: Server::unprivileged(&format!("sh -c \"{make}; {serve}\""), "postgres"),
         }])
@@ -61,7 +62,8 @@ async fn postgresql() {
         ("postgresql, a connection each", "-S -C -c 4", ""),
     ];
     for (what, options, env) in runs {
-        let line = format!("{env}{pgbench} {options} -T 4 {client}");
+        let seconds = scaled(4, 1);
+        let line = format!("{env}{pgbench} {options} -T {seconds} {client}");
         let [plain, meshed] = stage.both(&line).await.unwrap();
         for said in [&plain, &meshed] {
             assert_eq!(
@@ -109,6 +111,7 @@ async fn mariadb() {
         Ok(vec![Server {
             name: "mariadb",
             ports: &[3306],
+            declared: None,
             serves: "mariadb --no-defaults -h mariadb -u suite -e 'select 1' suite",
             command: format!("{make}; {serve}"),
         }])
@@ -119,12 +122,12 @@ async fn mariadb() {
         (
             "mariadb, read and write, 8 connections",
             "--concurrency=8",
-            4000.0,
+            scaled(4000.0, 1000.0),
         ),
         (
             "mariadb, a connection for 10 queries",
             "--concurrency=8 --detach=10",
-            1000.0,
+            scaled(1000.0, 200.0),
         ),
     ];
     for (what, options, queries) in runs {
@@ -161,6 +164,7 @@ async fn redis() {
         Ok(vec![Server {
             name: "redis",
             ports: &[6379],
+            declared: None,
             serves: "redis-cli -h redis ping",
             command: format!(
                 "exec redis-server --port 6379 --bind '*' --protected-mode no --save '' --dir {}",
@@ -170,21 +174,22 @@ async fn redis() {
     });
     let stage = stage.await.unwrap();
     let mut figures = Figures::default();
-    for (what, options) in [
+    for (what, requests, options) in [
         (
             "redis, 20 connections",
-            "-n 20000 -c 20 -t set,get,lpush,mset",
+            20_000,
+            "-c 20 -t set,get,lpush,mset",
         ),
-        ("redis, pipelines of 16", "-n 100000 -c 20 -P 16 -t set,get"),
+        ("redis, pipelines of 16", 100_000, "-c 20 -P 16 -t set,get"),
         (
             "redis, values of 100 KB",
-            "-n 2000 -c 8 -d 100000 -t set,get",
+            2_000,
+            "-c 8 -d 100000 -t set,get",
         ),
     ] {
-        let [plain, meshed] = stage
-            .both(&format!("redis-benchmark -h redis --csv {options}"))
-            .await
-            .unwrap();
+        let requests = scaled(requests, requests / 5);
+        let line = format!("redis-benchmark -h redis --csv -n {requests} {options}");
+        let [plain, meshed] = stage.both(&line).await.unwrap();
         let rows = |side: Side| {
             let said = if side == Side::Plain { &plain } else { &meshed };
             let out = said.good().unwrap();

@@ -98,6 +98,7 @@ async fn start(name: &str) -> Stage {
         Ok(vec![Server {
             name: "odd",
             ports: &[8080],
+            declared: None,
             serves: "curl -sSf http://odd:8080/",
             command: format!("exec {} :8080", judge(programs, "odd")),
         }])

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use maille_tests_suites::{Figures, Said, Server, Stage, certificate, judge};
+use maille_tests_suites::{Figures, Said, Server, Stage, certificate, judge, scaled};
 
 /// HTTP/1 on 8080, HTTP/2 on 8081, WebSocket on 8082, TLS on 8443.
 fn config(dir: &Path) -> String {
@@ -41,6 +41,7 @@ async fn start(name: &str) -> Stage {
         Ok(vec![Server {
             name: "nginx",
             ports: &[8080, 8081, 8082, 8443],
+            declared: None,
             serves: "curl -sSf -o /dev/null http://nginx:8080/small",
             command: format!("{backend} {}", Server::unprivileged(&nginx, "nobody")),
         }])
@@ -87,8 +88,10 @@ async fn pages_and_loads() {
         said.good().unwrap();
     }
     let mut figures = Figures::default();
-    for (what, line, rate) in LOADS {
-        let [plain, meshed] = stage.both(line).await.unwrap();
+    for (what, line, length, rate) in LOADS {
+        let length = scaled(*length, length / 4).to_string();
+        let line = line.replace("$N", &length);
+        let [plain, meshed] = stage.both(&line).await.unwrap();
         figures.add(what, "requests/s", rate(&plain), rate(&meshed));
     }
     let line = "curl -sS -o /dev/null -w '%{speed_download}\\n' http://nginx:8080/large";
@@ -104,28 +107,32 @@ async fn pages_and_loads() {
     stage.end().await.unwrap();
 }
 
-/// What is measured, by which line, and how its verdict and rate are read.
-type Load = (&'static str, &'static str, fn(&Said) -> f64);
+/// What is measured, by which line, at which full length (`$N`), and how its verdict and rate are read.
+type Load = (&'static str, &'static str, u32, fn(&Said) -> f64);
 
 const LOADS: &[Load] = &[
     (
         "nginx, ab, HTTP/1.0 kept alive, 16 connections",
-        "ab -q -k -n 10000 -c 16 http://nginx:8080/small",
+        "ab -q -k -n $N -c 16 http://nginx:8080/small",
+        10_000,
         ab,
     ),
     (
         "nginx, wrk, HTTP/1.1, 32 connections",
-        "wrk -t 1 -c 32 -d 4 http://nginx:8080/small",
+        "wrk -t 1 -c 32 -d $N http://nginx:8080/small",
+        4,
         wrk,
     ),
     (
         "nginx, h2load, prior knowledge, 4 x 16 streams",
-        "h2load -n 20000 -c 4 -m 16 http://nginx:8081/small",
+        "h2load -n $N -c 4 -m 16 http://nginx:8081/small",
+        20_000,
         h2load,
     ),
     (
         "nginx, h2load, its own TLS, 4 x 16 streams",
-        "h2load -n 20000 -c 4 -m 16 https://nginx:8443/small",
+        "h2load -n $N -c 4 -m 16 https://nginx:8443/small",
+        20_000,
         h2load,
     ),
 ];
@@ -148,10 +155,12 @@ fn wrk(said: &Said) -> f64 {
 
 fn h2load(said: &Said) -> f64 {
     let out = said.good().unwrap();
-    let all =
-        "20000 total, 20000 started, 20000 done, 20000 succeeded, 0 failed, 0 errored, 0 timeout";
-    assert!(out.contains(all), "{}", said.text());
-    20000.0 / finished(said)
+    let total = said.number("requests: ").unwrap();
+    let all = format!(
+        "{total} total, {total} started, {total} done, {total} succeeded, 0 failed, 0 errored, 0 timeout"
+    );
+    assert!(total > 0.0 && out.contains(&all), "{}", said.text());
+    total / finished(said)
 }
 
 /// Seconds in h2load's `finished in 1.23s` or `987.65ms`.

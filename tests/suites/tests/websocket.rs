@@ -9,6 +9,7 @@ async fn every_case_passes() {
         Ok(vec![Server {
             name: "ws",
             ports: &[8080],
+            declared: None,
             serves: "curl -sS http://ws:8080/",
             command: format!("exec {} serve :8080", judge(programs, "websocket")),
         }])
