@@ -80,6 +80,8 @@ pub struct Connection {
     pub(super) budget: Budget,
     /// Streams that were reset.
     pub(super) resets: Budget,
+    /// Frames of streams that this side reset: they may have crossed with the reset, and are not the peer's fault.
+    pub(super) crossing: u32,
     pub(super) now: u64,
     pub(super) failed: Option<ConnectionError>,
 }
@@ -140,6 +142,7 @@ impl Connection {
                 Dialect::Mesh => MOST_OF_MESH,
                 Dialect::Rfc9113 => MOST,
             }),
+            crossing: 0,
             now: 0,
             failed: None,
         }

@@ -20,7 +20,7 @@ impl Connection {
             return broken(Code::PROTOCOL_ERROR, "reset of a stream that is not open");
         }
         if self.streams.get(stream).is_none() {
-            self.charge()?;
+            self.charge_late()?;
             self.closed.heard(stream);
         } else if self.resets.charge(self.now) {
             return broken(Code::ENHANCE_YOUR_CALM, "too many streams were reset");

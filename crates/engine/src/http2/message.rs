@@ -108,7 +108,7 @@ impl Connection {
                 broken(Code::PROTOCOL_ERROR, "stream id that does not rise")
             }
             Some(By::Us) | None => {
-                self.charge()?;
+                self.charge_late()?;
                 Ok(None)
             }
         }
@@ -164,7 +164,7 @@ impl Connection {
             return broken(Code::PROTOCOL_ERROR, "response to no request");
         }
         let Some(open) = self.streams.get_mut(stream) else {
-            self.charge()?;
+            self.charge_late()?;
             return Ok(None);
         };
         if open.remote_ended {

@@ -382,6 +382,15 @@ impl Connection {
         Ok(())
     }
 
+    /// One more frame for a stream that is gone: to be expected where this side has reset it.
+    pub(super) fn charge_late(&mut self) -> Result<(), ConnectionError> {
+        if self.crossing > 0 {
+            self.crossing -= 1;
+            return Ok(());
+        }
+        self.charge()
+    }
+
     /// The peer broke a rule of this stream, and is told; so is the stream's owner.
     pub(super) fn refuse(&mut self, stream: u32, code: Code, out: &mut Vec<u8>) -> Step {
         Self::write_reset(stream, code, out);

@@ -3,6 +3,7 @@
 //!
 //! A stream that is gone swallows what is sent to it: its owner learns of the end by an event, in the order of the input. Read `receive.rs` next.
 
+use super::budget::MOST_OF_MESH;
 use super::closed::By;
 use super::connection::{Connection, room};
 use super::frame::{self, Kind};
@@ -10,6 +11,8 @@ use super::settings::Role;
 use super::streams::{Blocked, Stream};
 use super::{Code, ConnectionError, Dialect};
 
+/// Frames but for DATA that the peer may have sent on a stream when it hears of our reset: interim and final heads, trailers, a reset.
+const CROSSING: u32 = 4;
 /// The largest stream id.
 const LAST_ID: u32 = 0x7fff_ffff;
 
@@ -219,6 +222,7 @@ impl Connection {
             && !(gone.local_ended && gone.remote_ended)
         {
             Self::write_reset(stream, code, out);
+            self.crossing = (self.crossing + CROSSING).min(CROSSING * MOST_OF_MESH);
         }
     }
 

@@ -329,6 +329,24 @@ fn rapid_resets_end_the_connection_and_ordinary_ones_do_not() {
 }
 
 #[test]
+fn what_crosses_with_our_resets_is_nobodys_fault() {
+    let (mut client, mut server) = pair();
+    for _ in 0..5000 {
+        let cancelled = client.open(0, &GET, true);
+        client.link.reset(cancelled, Code::CANCEL, &mut client.out);
+        // The server has answered before it knew.
+        client.take(&raw(1, 4, cancelled, &[0x88])).unwrap();
+        client.take(&raw(3, 0, cancelled, &[0; 4])).unwrap();
+        client.written();
+    }
+    // But it is not to be had for ever.
+    let late = raw(3, 0, 1, &[0; 4]);
+    let more = (0..30_000).find(|_| client.take(&late).is_err());
+    assert!(more.is_some_and(|more| more > 900), "{more:?}");
+    server.written();
+}
+
+#[test]
 fn time_forgives() {
     let mut side = server();
     for _ in 0..5 {

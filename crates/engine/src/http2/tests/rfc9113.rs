@@ -505,7 +505,7 @@ fn lengths() {
 fn what_is_half_said_is_numbered() {
     let mut server = open();
     assert_eq!(server.link.unfinished(), None);
-    let mut ask = |server: &mut Side, bytes: &[u8]| {
+    let ask = |server: &mut Side, bytes: &[u8]| {
         server.take(bytes).unwrap();
         server.told();
         server.link.unfinished()
