@@ -194,11 +194,17 @@ impl Stage {
 
     /// Waits until the client of `side` can connect to a server: a pod that is ready is not yet known everywhere.
     async fn served(&self, side: Side, line: &str) -> anyhow::Result<()> {
-        until_async(line, READY, async || {
+        let (mut first, mut last) = (None, None);
+        let served = until_async(line, READY, async || {
             let said = self.run(side, line).await.ok()?;
-            said.status.success().then_some(())
-        })
-        .await
+            let well = said.status.success().then_some(());
+            first.get_or_insert_with(|| said.text());
+            last = Some(said.text());
+            well
+        });
+        served
+            .await
+            .with_context(|| format!("first {first:?}, at last {last:?}"))
     }
 
     /// Files of one side.
@@ -222,6 +228,8 @@ impl Stage {
             command.args(["--user", "--preserve-credentials"]);
         }
         command.args(["--", "sh", "-c", &inside]);
+        // Not everybody may look into that of whoever runs the test.
+        command.env("HOME", self.dir(side));
         command.stdin(Stdio::null()).kill_on_drop(true);
         let begin = Instant::now();
         let output = timeout(DEADLINE, command.output()).await;

@@ -37,14 +37,14 @@ async fn smtp() {
     let stage = stage.await.unwrap();
     let mut figures = Figures::default();
     let swaks = "swaks --server mail:2525 --from a@one.test --to b@two.test --body";
+    // swaks would need another package for TLS, and takes its time over much.
+    let curl = "curl -sSv smtp://mail:2525 --mail-from a@one.test --mail-rcpt b@two.test";
     for line in [
         format!("{swaks} water"),
-        // swaks would need another package for this.
-        "echo water > mail && curl -sSv smtp://mail:2525 --ssl-reqd -k --mail-from a@one.test --mail-rcpt b@two.test -T mail 2>&1"
-            .to_owned(),
         format!("{swaks} water --pipeline"),
+        format!("echo water > mail && {curl} --ssl-reqd -k -T mail 2>&1"),
         // Larger than every window on the way.
-        format!("seq 1 900000 | sed 's/$/ mails/' > large && {swaks} @large | tail -3"),
+        format!("seq 1 900000 | sed 's/$/ mails/' > large && {curl} -T large 2>&1"),
     ] {
         for said in stage.both(&line).await.unwrap() {
             assert!(
