@@ -131,7 +131,8 @@ pub fn decide_inbound(snapshot: &Snapshot, target: SocketAddr) -> Decision {
         Err(key) => return Decision::Wait(key),
     };
     // The mesh port belongs to the proxy: `docs/wire.md`, section 1.
-    if is_own(own, target.ip()) && target.port() != MESH_PORT {
+    let here = is_own(own, target.ip()) || is_on_link(target);
+    if here && target.port() != MESH_PORT {
         Decision::Forward(Plan::One(Hop::Local {
             to: canonical(target),
         }))
@@ -242,9 +243,17 @@ fn is_own(own: &Own, address: IpAddr) -> bool {
     own.workload.addresses.contains(&address.to_canonical())
 }
 
-/// `::ffff:10.0.0.1` is `10.0.0.1`.
+/// Whether it is a link-local address of a known link. Capture lets only the own one in; what another proxy asks for has no link.
+fn is_on_link(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() != 0)
+}
+
+/// `::ffff:10.0.0.1` is `10.0.0.1`. A link-local address keeps its link.
 fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V6(_) => address,
+        v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),
+    }
 }
 
 /// The one place that turns a workload into a hop.

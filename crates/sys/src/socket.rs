@@ -2,7 +2,7 @@
 //! Sockets as a transparent proxy needs them. Every option that matters is read back: some kernels say yes and do nothing.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener};
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -54,7 +54,31 @@ pub fn original_destination(socket: &impl AsFd) -> io::Result<SocketAddr> {
         .local_addr()?
         .as_socket()
         .ok_or_else(|| io::Error::other("not an internet socket"))?;
-    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    Ok(match address.ip().to_canonical() {
+        // What is on one link only is nothing without its link.
+        IpAddr::V6(_) => address,
+        v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),
+    })
+}
+
+/// The same address at the other link of a namespace that has two: where a connection to a link-local address goes on that was taken from
+/// one of them. Any other address is the same everywhere.
+pub fn across(address: SocketAddr) -> io::Result<SocketAddr> {
+    let SocketAddr::V6(mut v6) = address else {
+        return Ok(address);
+    };
+    if !v6.ip().is_unicast_link_local() || v6.scope_id() == 0 {
+        return Ok(address);
+    }
+    let links = nix::net::if_::if_nameindex()?;
+    let mut others = links
+        .iter()
+        .filter(|link| link.name() != c"lo" && link.index() != v6.scope_id());
+    match (others.next(), others.next()) {
+        (Some(other), None) => v6.set_scope_id(other.index()),
+        _ => return Err(io::Error::other("not between two links")),
+    }
+    Ok(v6.into())
 }
 
 /// Begins a non-blocking connect; the socket becomes writable when it is decided.
@@ -70,12 +94,22 @@ pub fn connect(spec: &ConnectSpec) -> io::Result<Socket> {
         transparent(&socket, domain)?;
         // The port is chosen at connect time, per destination: 28,000 connections to each one instead of in all.
         bind_address_no_port(&socket)?;
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.bind(&beside(source, spec.to).into())?;
     }
     match socket.connect(&spec.to.into()) {
         Ok(()) => Ok(socket),
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
         Err(error) => Err(error),
+    }
+}
+
+/// `source`, on the link of `to` where it is on one link only.
+fn beside(source: IpAddr, to: SocketAddr) -> SocketAddr {
+    match (source, to) {
+        (IpAddr::V6(source), SocketAddr::V6(to)) if source.is_unicast_link_local() => {
+            SocketAddrV6::new(source, 0, 0, to.scope_id()).into()
+        }
+        _ => SocketAddr::new(source, 0),
     }
 }
 

@@ -29,7 +29,8 @@ metadata: {name: outsider, namespace: far, labels: {app: outsider}, annotations:
 spec:
   containers:
     - {name: serve, command: [PEER, serve, outsider, "7000"]}
-    - {name: ask, command: [PEER, ask, "line4:web:80", "line6:web:80", "greet:web:81", "line:bare:7000", "udp:web:82"]}
+    - {name: ask, command: [PEER, ask, "line4:web:80", "line6:web:80", "greet:web:81", "line:bare:7000", "udp:web:82",
+        "line:[fe80::1%eth0]:7100"]}
 ---
 apiVersion: v1
 kind: Pod
@@ -58,7 +59,8 @@ spec:
         "line6:six:80", "line4:bare:7000", "line6:bare:7000", "greet4:bare:7001", "udp4:bare:7002", "udp6:bare:7002",
         "line:alias:80", "line:alias.far.svc.cluster.local:80", "line:outsider:80", "greet:outsider:81",
         "line4:hosted:80", "line6:hosted:80", "greet:hosted:81", "line:10.245.0.1:7100", "greet:[fd00:245::1]:7101",
-        "line:169.254.1.1:7100", "greet:169.254.1.1:7101"]}
+        "line:169.254.1.1:7100", "greet:169.254.1.1:7101",
+        "line:[fe80::1%eth0]:7100", "greet:[fe80::1%eth0]:7101"]}
 ---
 apiVersion: v1
 kind: Service
@@ -164,6 +166,8 @@ async fn whatever_a_pod_dials_answers_and_sees_who_asked() {
             let known = [ip(0), ip(1)];
             let right = match asker {
                 _ if loopback => seen == "127.0.0.1" || seen == "::1",
+                // From the own address on the link.
+                _ if host.starts_with("[fe80:") => seen.starts_with("fe80::") && seen != "fe80::1",
                 // What is asked over its service comes back from the service (TCP), or from the node (UDP): not from itself.
                 "self" if question.starts_with("udp") => NODE.contains(&seen),
                 "self" if host.starts_with("own:") => {

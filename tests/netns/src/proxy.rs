@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use maille_node::capture::{Captured, TO_POD};
-use maille_sys::socket::{ConnectSpec, connect, original_destination};
+use maille_sys::socket::{ConnectSpec, across, connect, original_destination};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -132,6 +132,10 @@ async fn relay(way: Way, mut client: TcpStream, peer: SocketAddr, to: SocketAddr
             source: Some(peer.ip()),
             mark: Some(TO_POD),
         },
+    };
+    let spec = ConnectSpec {
+        to: across(to).unwrap(),
+        ..spec
     };
     let Ok(socket) = connect(&spec) else { return };
     let Ok(mut server) = TcpStream::from_std(socket.into()) else {

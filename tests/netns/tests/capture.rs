@@ -6,17 +6,18 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use maille_node::capture::{self, Captured, MESH_PORT, METRICS_PORT};
+use maille_node::capture::{self, Captured, MESH_PORT, METRICS_PORT, PodNet};
 use maille_sys::NetNs;
 use maille_tests_netns::frames::icmp;
-use maille_tests_netns::lab::{Kind, Node, Pod, tracked};
+use maille_tests_netns::lab::{GATEWAY_V6, Kind, Node, Pod, tracked};
 use maille_tests_netns::proxy::{Proxy, Way};
+use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, Socket, Type};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -131,6 +132,30 @@ fn both_sides_keep_their_addresses() {
     ] {
         assert_eq!(tracked(namespace), 0);
     }
+}
+
+#[test]
+fn what_is_on_the_link_only_is_passed_on_between_its_two_halves() {
+    let node = Node::new(&[Kind::Meshed]);
+    let [a] = &node.pods[..] else { unreachable!() };
+    for namespace in [&node.namespace, &a.namespace] {
+        serve(namespace, APP);
+    }
+    let proxy = Proxy::start(captured(a));
+    let own = PodNet::read(&a.namespace, "eth0").unwrap().link_local();
+    for (namespace, link, to, way) in [
+        (&a.namespace, "eth0", GATEWAY_V6, Way::Outbound),
+        (&node.namespace, "m2", own, Way::Inbound),
+    ] {
+        let scope = namespace.run(|| if_nametoindex(link).unwrap()).unwrap();
+        let told = ask(namespace, SocketAddrV6::new(to, APP, 0, scope).into()).unwrap();
+        let seen = proxy.saw();
+        assert_eq!((seen.way, seen.to.ip()), (way, to.into()));
+        let from = seen.peer.ip();
+        assert_eq!(told, format!("{from}\nhello"));
+        assert!((from == own) == (way == Way::Outbound), "{seen:?}");
+    }
+    assert_eq!(proxy.rest(), []);
 }
 
 #[test]

@@ -241,6 +241,9 @@ impl Kernel for Linux {
             Step::LocalDefault(table) => {
                 self.net(mesh, async |net| net.add_local_default(*table).await)
             }
+            Step::LocalLink(link, table) => {
+                self.net(mesh, async |net| net.add_local_link(link, *table).await)
+            }
             Step::UnreachableDefault(table) => {
                 self.net(mesh, async |net| net.add_unreachable_default(*table).await)
             }

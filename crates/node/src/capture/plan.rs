@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use maille_sys::link::{MAIN_TABLE, Mac, MarkRule, Route};
 
 use super::{
@@ -103,6 +103,8 @@ pub enum Step {
     Route(Place, String, Route),
     /// Deliver everything in a table locally, in the mesh namespace.
     LocalDefault(u32),
+    /// Deliver what comes from a link for a link-local address locally, in the mesh namespace.
+    LocalLink(String, u32),
     /// Refuse what a table has no route for, in the mesh namespace.
     UnreachableDefault(u32),
     /// Add a policy rule in the mesh namespace.
@@ -199,6 +201,15 @@ pub fn plan(pod: &PodNet, options: &Options) -> Plan {
         up(Place::Pod, eth),
     ]);
     steps.extend(dress(Place::Mesh, WIRE, pod));
+    // What the pod says on this link is said by its proxy, from the same address.
+    steps.push(Step::Address(
+        Place::Mesh,
+        WIRE.to_owned(),
+        Ipv6Net::new_assert(pod.link_local(), 64).into(),
+    ));
+    for link in [POD, WIRE] {
+        steps.push(Step::LocalLink(link.to_owned(), LISTENER_TABLE));
+    }
     steps.extend(way_to_pod(pod));
     steps.extend(dress(Place::Pod, eth, pod));
     // The first of a pair to come up sends only once the kernel heard of the second; the others send at once.
@@ -227,7 +238,7 @@ fn quiet_namespace() -> Vec<Step> {
         ("net/ipv6/conf/default/accept_redirects", "0"),
         ("net/ipv6/conf/default/accept_ra", "0"),
         ("net/ipv6/conf/default/dad_transmits", "0"),
-        // No link-local address: the pod has one on this wire already.
+        // No link-local address of the kernel's choice: the pod has one on this wire already, and that is the proxy's.
         ("net/ipv6/conf/default/addr_gen_mode", "1"),
         // Only SYNs are looked up for a listener (rules.rs); the ACK of a cookie would find none. Where the queue is full a
         // SYN is dropped instead, and comes again.
@@ -325,7 +336,8 @@ fn dress(place: Place, link: &str, pod: &PodNet) -> Vec<Step> {
 /// nobody could ask for an address that is also our own.
 fn way_to_pod(pod: &PodNet) -> Vec<Step> {
     let mut steps = Vec::new();
-    for ip in pod.addresses.iter().map(IpNet::addr) {
+    let link_local = IpAddr::from(pod.link_local());
+    for ip in pod.addresses.iter().map(IpNet::addr).chain([link_local]) {
         steps.push(Step::Neighbour(Place::Mesh, POD.to_owned(), ip, pod.mac));
         let route = Route {
             destination: ip.into(),

@@ -83,7 +83,7 @@ pub fn render(pod: &PodNet) -> String {
 struct Names {
     mac: Mac,
     v4: Vec<Ipv4Addr>,
-    /// The link-local one last.
+    /// The link-local one too.
     v6: Vec<Ipv6Addr>,
 }
 
@@ -96,19 +96,6 @@ impl Names {
 
     fn v6(&self) -> String {
         set(&self.v6)
-    }
-
-    /// Without the link-local address, which only the pod's own stack has.
-    fn global_v6(&self) -> String {
-        let (_, global) = self
-            .v6
-            .split_last()
-            .unwrap_or((&Ipv6Addr::UNSPECIFIED, &[]));
-        set(if global.is_empty() {
-            &[Ipv6Addr::UNSPECIFIED]
-        } else {
-            global
-        })
     }
 
     fn mac(&self) -> String {
@@ -324,7 +311,7 @@ fn tcp_from_pod() -> Vec<String> {
 fn tcp_from_wire(names: &Names) -> Vec<String> {
     let to = format!("tproxy ip to :{INBOUND_PORT} meta mark set {TO_LISTENER} accept");
     let to6 = to.replacen("ip to", "ip6 to", 1);
-    let (v4, v6) = (names.v4(), names.global_v6());
+    let (v4, v6) = (names.v4(), names.v6());
     vec![
         "meta l4proto != 6 accept".into(),
         "tcp flags & (syn | ack | rst) != syn accept".into(),

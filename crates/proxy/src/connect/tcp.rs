@@ -13,7 +13,7 @@ use crate::failure::Failure;
 /// A connection to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectSpec {
-    /// Where.
+    /// Where. A link-local address names the link that its client came from: the connection is made on the other one.
     pub to: SocketAddr,
     /// The foreign address the socket is bound to (`IP_TRANSPARENT`): the client's, towards its own application.
     pub source: Option<IpAddr>,
@@ -24,7 +24,7 @@ pub struct ConnectSpec {
 /// Begins to connect. The stream becomes writable when it is decided.
 pub(crate) fn begin(spec: &ConnectSpec) -> io::Result<TcpStream> {
     let socket = maille_sys::socket::connect(&maille_sys::socket::ConnectSpec {
-        to: spec.to,
+        to: maille_sys::socket::across(spec.to)?,
         source: spec.source,
         mark: spec.mark,
     })?;

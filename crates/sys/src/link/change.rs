@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Changes to a namespace's network, each done or refused by itself. Adding what is there already is no error.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use ipnet::IpNet;
@@ -208,6 +208,26 @@ impl Net {
                 .map_err(|source| refused("adding the local default route", source))?;
         }
         Ok(())
+    }
+
+    /// Makes `table` deliver to this machine itself what came from `link` for a link-local address of IPv6 (`local fe80::/10 dev LINK`): such
+    /// addresses are looked up on their own link only, where no default of another holds.
+    pub async fn add_local_link(&self, link: &str, table: u32) -> Result<(), LinkError> {
+        let index = self.link(link).await?.index;
+        let every = IpAddr::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
+        let builder = RouteMessageBuilder::<IpAddr>::new()
+            .output_interface(index)
+            .table_id(table)
+            // Those of two links must differ, or one would take the other's place.
+            .priority(index)
+            .kind(RouteType::Local)
+            .scope(RouteScope::Host)
+            .protocol(RouteProtocol::Static)
+            .destination_prefix(every, 10)
+            .map_err(|_| LinkError::Absent(link.to_owned()))?;
+        let made = self.handle.route().add(builder.build()).replace();
+        let made = made.execute().await;
+        made.map_err(|source| refused("adding the local route of a link", source))
     }
 
     /// Makes `table` refuse everything of both families that none of its other routes takes.

@@ -112,10 +112,24 @@ fn ask_all(questions: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
+/// The addresses of `HOST:PORT`. A host that names its link, as in `[fe80::1%eth0]`, only the resolver can read.
+fn resolve(target: &str) -> io::Result<Vec<SocketAddr>> {
+    let bare = target
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("]:"));
+    match bare {
+        Some((host, port)) if host.contains('%') => {
+            let port: u16 = port.parse().map_err(io::Error::other)?;
+            Ok((host, port).to_socket_addrs()?.collect())
+        }
+        _ => Ok(target.to_socket_addrs()?.collect()),
+    }
+}
+
 fn ask(question: &str) -> io::Result<String> {
     let malformed = || io::Error::other("no question");
     let (how, target) = question.split_once(':').ok_or_else(malformed)?;
-    let addresses: Vec<SocketAddr> = target.to_socket_addrs()?.collect();
+    let addresses = resolve(target)?;
     let family = how.chars().last();
     let wanted = addresses.into_iter().find(|address| match family {
         Some('4') => address.is_ipv4(),
