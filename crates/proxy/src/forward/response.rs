@@ -3,7 +3,6 @@
 //!
 //! Must never begin a second answer. Next: `ends.rs`.
 
-
 use super::Core;
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::ResponseFacts;
