@@ -115,6 +115,14 @@ pub enum Verb {
     Demo(Demo),
     /// Print the versions of this program and of the mesh that runs.
     Version(Version),
+    /// Write man pages, one a command, into a directory.
+    Man {
+        /// Which; it is made where there is none.
+        dir: PathBuf,
+        /// In Markdown, in place of what `man` reads.
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Print a completion script.
     Completion {
         /// For which shell.
@@ -209,9 +217,21 @@ pub struct Stat {
     pub which: Which,
 }
 
+const CHECK: &str = "\
+Examples:
+  maille check               the machine, captures, control and proxies of a mesh that runs
+  maille check --pre         whether this machine can run one
+  maille check -o json       for programs: {\"checks\":[{category,name,ok,message,hint}],\"ok\":true}
+
+Exit codes: 0 all is well, 1 a check failed (each says what to do), 3 nothing answers.";
+
 /// `maille check`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = CHECK)]
 pub struct Check {
+    /// Only this machine, before anything runs on it.
+    #[arg(long, conflicts_with = "name")]
+    pub pre: bool,
     /// How to write it.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Output,

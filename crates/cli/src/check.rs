@@ -3,15 +3,24 @@
 
 use std::process::ExitCode;
 
-use crate::api::{self, Checks};
-use crate::args::{Check, Output};
+use crate::api::{self, Check, Checks};
+use crate::args::{self, Output};
 use crate::failure::Expected;
 use crate::screen::{Screen, print, print_json};
 use crate::state::Base;
+use crate::text::clean;
 
-pub(crate) async fn run(args: &Check, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
-    let checks: Checks = api::get(&state, "/v1/check").await?;
+pub(crate) async fn run(
+    args: &args::Check,
+    base: &Base,
+    screen: Screen,
+) -> anyhow::Result<ExitCode> {
+    let checks = if args.pre {
+        machine()
+    } else {
+        let state = base.state(&args.which.name)?;
+        api::get(&state, "/v1/check").await?
+    };
     match args.output {
         Output::Json => print_json(&checks)?,
         Output::Table => print(&text(&checks, screen))?,
@@ -26,13 +35,29 @@ pub(crate) async fn run(args: &Check, base: &Base, screen: Screen) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
+/// This machine, without a mesh.
+fn machine() -> Checks {
+    let checks = maille_sys::machine::look().into_iter().map(|fact| Check {
+        category: "machine".to_owned(),
+        name: fact.name.to_owned(),
+        ok: fact.ok,
+        message: Some(fact.found),
+        hint: Some(fact.hint),
+    });
+    let checks: Vec<Check> = checks.collect();
+    Checks {
+        ok: checks.iter().all(|check| check.ok),
+        checks,
+    }
+}
+
 fn text(checks: &Checks, screen: Screen) -> String {
     let mut text = String::new();
     let mut category = None;
     for check in &checks.checks {
         if category != Some(&check.category) {
             let gap = if category.is_some() { "\n" } else { "" };
-            text.push_str(&format!("{gap}{}\n", screen.bold(&check.category)));
+            text.push_str(&format!("{gap}{}\n", screen.bold(&clean(&check.category))));
             category = Some(&check.category);
         }
         let sign = if check.ok {
@@ -40,11 +65,11 @@ fn text(checks: &Checks, screen: Screen) -> String {
         } else {
             screen.red("×")
         };
-        text.push_str(&format!("{sign} {}\n", check.name));
+        text.push_str(&format!("{sign} {}\n", clean(&check.name)));
         let more = [("", &check.message), ("hint: ", &check.hint)];
         for (label, line) in more.iter().filter(|_| !check.ok) {
-            if let Some(line) = line {
-                text.push_str(&format!("    {label}{line}\n"));
+            if let Some(line) = line.as_ref().filter(|line| !line.is_empty()) {
+                text.push_str(&format!("    {label}{}\n", clean(line)));
             }
         }
     }

@@ -27,6 +27,7 @@ mod names;
 mod node;
 mod pods_of;
 mod query;
+mod reference;
 mod reload;
 mod restart;
 mod screen;
@@ -50,6 +51,7 @@ pub use crate::args::Cli;
 use crate::args::Verb;
 pub use crate::failure::Expected;
 pub use crate::screen::Screen;
+pub use crate::text::clean_lines;
 
 /// Runs one verb to its end.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -58,6 +60,24 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "maille", &mut script);
         screen::print(&String::from_utf8(script)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Verb::Man { dir, markdown } = &cli.verb {
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("failed to make {}", dir.display()))?;
+        let pages = if *markdown {
+            let pages = reference::pages().into_iter();
+            pages
+                .map(|(name, text)| (name, text.into_bytes()))
+                .collect()
+        } else {
+            reference::man()
+        };
+        for (name, page) in pages {
+            let path = dir.join(name);
+            std::fs::write(&path, page)
+                .with_context(|| format!("failed to write {}", path.display()))?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let base = state::Base::find(&cli.global)?;
@@ -87,7 +107,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Verb::Check(args) => check::run(&args, &base, screen).await,
             Verb::Demo(args) => demo::run(&args, &base, screen).await,
             Verb::Version(args) => version::run(&args, &base).await,
-            Verb::Completion { .. } => Ok(ExitCode::SUCCESS),
+            Verb::Completion { .. } | Verb::Man { .. } => Ok(ExitCode::SUCCESS),
         }
     })
 }

@@ -12,6 +12,7 @@ use maille_manifest::{Loaded, ManifestError, Object, object_json};
 
 use crate::failure::Expected;
 use crate::screen::Screen;
+use crate::text::clean_lines;
 
 /// Reads `sources`, shows warnings, and every error where there is one.
 pub(crate) fn read(sources: &[PathBuf], screen: Screen) -> Result<Vec<Object>, Expected> {
@@ -36,12 +37,14 @@ fn taken(
     match loaded {
         Ok(loaded) => {
             for warning in &loaded.warnings {
+                let warning = clean_lines(&warning.to_string());
                 screen.say(&format!("{} {warning}", screen.yellow("warning:")));
             }
             Ok(loaded.objects)
         }
         Err(errors) => {
             for error in &errors {
+                let error = clean_lines(&error.to_string());
                 screen.say(&format!("{} {error}", screen.red("error:")));
             }
             Err(Expected::Manifests {

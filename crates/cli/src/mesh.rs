@@ -20,6 +20,7 @@ use crate::manifests;
 use crate::node;
 use crate::screen::Screen;
 use crate::state::{Held, Process, State};
+use crate::text::clean;
 use crate::trouble::Trouble;
 
 /// How long the runner may take for an orderly stop.
@@ -218,8 +219,11 @@ impl Mesh {
         for pod in pods.iter().filter(silent) {
             let why = pod.message.as_deref().unwrap_or("no reason given");
             screen.say(&format!(
-                "  {}/{}: {}, {why}",
-                pod.namespace, pod.name, pod.phase
+                "  {}/{}: {}, {}",
+                clean(&pod.namespace),
+                clean(&pod.name),
+                clean(&pod.phase),
+                clean(why)
             ));
         }
         let ready = pods.iter().filter(|pod| pod.ready).count();
@@ -278,7 +282,7 @@ impl Mesh {
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
         for line in &lines[lines.len().saturating_sub(TOLD_LINES)..] {
-            screen.say(&format!("  {line}"));
+            screen.say(&format!("  {}", clean(line)));
         }
     }
 }
@@ -289,6 +293,6 @@ fn progress(pods: &Pods, wanted: usize) -> String {
     let waiting: Vec<_> = waiting.map(|pod| pod.name.as_str()).take(4).collect();
     format!(
         "{ready}/{wanted} pods ready; waiting for {}",
-        waiting.join(", ")
+        clean(&waiting.join(", "))
     )
 }

@@ -35,7 +35,7 @@ pub(crate) fn clean_to(text: &str, most: usize) -> String {
 }
 
 /// Several lines of a stranger: each harmless, the line ends kept.
-pub(crate) fn clean_lines(text: &str) -> String {
+pub fn clean_lines(text: &str) -> String {
     let lines: Vec<String> = text.lines().map(clean).collect();
     lines.join("\n")
 }

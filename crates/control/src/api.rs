@@ -260,7 +260,8 @@ fn seconds(text: &str) -> Result<u64, ApiError> {
 }
 
 async fn checks(State(api): State<Arc<Api>>) -> Json<check::Report> {
-    Json(check::report(&api))
+    let node = frames::checks(&api.node).await;
+    Json(check::report(&api, node))
 }
 
 async fn unknown(uri: Uri) -> ApiError {

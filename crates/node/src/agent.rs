@@ -69,6 +69,14 @@ impl Agent {
             let setting = ("MAILLE_ACCESS_LOG".to_owned(), access.clone());
             agent.settings.push(setting);
         }
+        let (processes, mesh, of) = (self.processes.clone(), captured.mesh.clone(), uid.clone());
+        self.tasks.spawn("rules", async move {
+            // What its rules are, for whoever asks later whether they still are. A pod does not wait for it.
+            let read = move || processes.rules().remember(&of, &mesh);
+            if tokio::task::spawn_blocking(read).await.is_err() {
+                tracing::debug!("a pod's rules were not read");
+            }
+        });
         Keeper::start(agent, uid, dir, captured).await
     }
 }

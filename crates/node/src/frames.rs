@@ -4,6 +4,7 @@
 //! | request | answers |
 //! |---|---|
 //! | `GET /v1/frames/UID?filter=TEXT&snaplen=N` | pcapng without end: one interface for each side |
+//! | `GET /v1/checks` | what is well with the machine and with captures, and what is not |
 //! | `GET /v1/state/UID` | what both sides' kernels hold: sockets, addresses, routes, neighbours, rules |
 //!
 //! A socket of its own, because it is the one thing here that shows what tenants say; nothing is needed in the pod. Few at a time, and a
@@ -103,10 +104,17 @@ async fn accept(listener: UnixListener, processes: Arc<Processes>, tasks: Tasks)
     }
 }
 
-async fn respond<B>(request: &Request<B>, processes: &Processes) -> Response<Body> {
+async fn respond<B>(request: &Request<B>, processes: &Arc<Processes>) -> Response<Body> {
     let path = request.uri().path();
     let query = request.uri().query().unwrap_or_default();
     let steps: Vec<&str> = path.split('/').skip(1).collect();
+    if steps[..] == ["v1", "checks"] {
+        let processes = processes.clone();
+        let read = tokio::task::spawn_blocking(move || crate::checks::checks(&processes)).await;
+        let checks = read.unwrap_or_default();
+        let text = serde_json::json!({"checks": checks}).to_string();
+        return answer("application/json", full(text));
+    }
     let (frames, uid) = match steps[..] {
         ["v1", "frames", uid] => (true, uid),
         ["v1", "state", uid] => (false, uid),

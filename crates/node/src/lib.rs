@@ -13,9 +13,11 @@ pub mod args;
 mod backoff;
 /// Outboard capture.
 pub mod capture;
+mod checks;
 mod cluster;
 mod daemon;
 mod dns;
+mod drift;
 mod enter;
 mod frames;
 mod host;

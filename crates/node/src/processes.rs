@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use crate::drift::Rules;
+
 /// What a process is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Role {
@@ -20,12 +22,20 @@ pub(crate) enum Role {
 
 /// The pids of everything that runs, as this process sees them.
 #[derive(Debug, Default)]
-pub(crate) struct Processes(Mutex<BTreeMap<Role, i32>>);
+pub(crate) struct Processes {
+    pids: Mutex<BTreeMap<Role, i32>>,
+    rules: Rules,
+}
 
 impl Processes {
+    /// What captured pods' rules were.
+    pub(crate) const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// It runs as `pid`, or not at all.
     pub(crate) fn note(&self, role: Role, pid: Option<i32>) {
-        let mut pids = self.0.lock();
+        let mut pids = self.pids.lock();
         match pid {
             Some(pid) => pids.insert(role, pid),
             None => pids.remove(&role),
@@ -34,12 +44,12 @@ impl Processes {
 
     /// Its pid, while it runs.
     pub(crate) fn pid(&self, role: &Role) -> Option<i32> {
-        self.0.lock().get(role).copied()
+        self.pids.lock().get(role).copied()
     }
 
     /// The containers of a pod that run.
     pub(crate) fn containers(&self, uid: &str) -> BTreeMap<String, i32> {
-        let pids = self.0.lock();
+        let pids = self.pids.lock();
         pids.iter()
             .filter_map(|(role, pid)| match role {
                 Role::Container(pod, name) if pod == uid => Some((name.clone(), *pid)),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use maille_engine::route::{Direction, Hop, Plan};
 use maille_engine::snapshot::Snapshot;
-use maille_model::{AddressOwner, Workload, WorkloadUid};
+use maille_model::{AddressOwner, ServiceId, Workload, WorkloadUid};
 
 use crate::failure::{Failure, Level};
 use crate::route::Facts;
@@ -45,7 +45,7 @@ pub(crate) struct Outcome<'a> {
 /// The edge on which an exchange counts.
 pub(crate) fn edge(recorder: &mut Recorder, snapshot: &Snapshot, outcome: &Outcome<'_>) -> EdgeId {
     let facts = outcome.facts;
-    let service = outcome.plan.and_then(Plan::service);
+    let service = service(outcome, snapshot);
     let peer = peer(outcome);
     let peer_uid = match (facts.direction, outcome.hop) {
         (Direction::Outbound, Some(hop)) => hop.uid().cloned(),
@@ -59,7 +59,7 @@ pub(crate) fn edge(recorder: &mut Recorder, snapshot: &Snapshot, outcome: &Outco
         peer_uid,
         peer_address: stranger(facts, snapshot),
         peer,
-        service: service.map(|(id, _)| id.clone()),
+        service,
         port: facts.destination.port(),
         carries: outcome.carries,
         protected: outcome.protected,
@@ -94,6 +94,20 @@ pub(crate) fn stranger(facts: &Facts, snapshot: &Snapshot) -> Option<IpAddr> {
     let unknown = facts.direction == Direction::Inbound && facts.peer.is_none();
     let inside = unknown && snapshot.mesh()?.cluster_ranges.contains(client);
     inside.then_some(client)
+}
+
+/// The service that was addressed, whether or not anybody was behind it.
+pub(crate) fn service(outcome: &Outcome<'_>, snapshot: &Snapshot) -> Option<ServiceId> {
+    if let Some((id, _)) = outcome.plan.and_then(Plan::service) {
+        return Some(id.clone());
+    }
+    let facts = outcome.facts;
+    let unplanned = facts.direction == Direction::Outbound && outcome.plan.is_none();
+    let address = unplanned.then(|| facts.destination.ip().to_canonical())?;
+    match snapshot.address(address).present()?.as_ref() {
+        AddressOwner::Service(id) => Some(id.clone()),
+        AddressOwner::Workload(_) => None,
+    }
 }
 
 /// The proven identity of the other side.

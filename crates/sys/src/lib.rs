@@ -13,6 +13,8 @@
 pub mod caps;
 /// Links, addresses, routes, policy rules and neighbours, by rtnetlink.
 pub mod link;
+/// What a machine must have.
+pub mod machine;
 /// Network namespaces held by a descriptor.
 pub mod netns;
 /// nftables rule sets, applied as one transaction.

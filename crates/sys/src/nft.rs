@@ -28,6 +28,18 @@ pub fn list(namespace: &NetNs) -> Result<String, NftError> {
     run(namespace, &["list", "ruleset"], "")
 }
 
+/// The same without counts, which change by themselves.
+pub fn stateless(namespace: &NetNs) -> Result<String, NftError> {
+    run(namespace, &["-s", "list", "ruleset"], "")
+}
+
+/// What `nft` says that it is.
+pub fn version() -> Result<String, NftError> {
+    let output = Command::new(program()).arg("--version").output();
+    let output = output.map_err(NftError::Run)?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 fn run(namespace: &NetNs, arguments: &[&str], input: &str) -> Result<String, NftError> {
     let output = namespace
         .run(|| {

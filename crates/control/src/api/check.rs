@@ -4,7 +4,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Api, is_reporting};
 use crate::hub::{Hub, World};
@@ -25,12 +25,12 @@ pub struct Report {
 }
 
 /// One check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// `control` or `proxies`.
-    pub category: &'static str,
+    /// `machine`, `capture`, `control` or `proxies`.
+    pub category: String,
     /// What is looked at.
-    pub name: &'static str,
+    pub name: String,
     /// Whether it is well.
     pub ok: bool,
     /// What was found.
@@ -39,11 +39,15 @@ pub struct Check {
     pub hint: String,
 }
 
-/// Looks at everything.
-pub(crate) fn report(api: &Api) -> Report {
+/// Looks at everything. `node`: what the node said of itself, where it answered.
+pub(crate) fn report(api: &Api, node: Option<Vec<Check>>) -> Report {
     let now = unix(api.hub.now());
     let world = api.hub.world();
-    let mut checks = control(&world, api.ca_validity, now);
+    let mut checks = node.unwrap_or_else(|| {
+        let silent = check("machine", "the node answers", false).says("it does not".to_owned());
+        vec![silent.hint("see node.log in the state directory")]
+    });
+    checks.extend(control(&world, api.ca_validity, now));
     checks.extend(proxies(&api.hub, &world, now));
     Report {
         ok: checks.iter().all(|check| check.ok),
@@ -129,10 +133,10 @@ fn proxies(hub: &Hub, world: &World, now: i64) -> Vec<Check> {
     ]
 }
 
-fn check(category: &'static str, name: &'static str, ok: bool) -> Check {
+fn check(category: &str, name: &str, ok: bool) -> Check {
     Check {
-        category,
-        name,
+        category: category.to_owned(),
+        name: name.to_owned(),
         ok,
         message: String::new(),
         hint: String::new(),

@@ -19,10 +19,13 @@ use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::check::Check;
 use super::{Api, ApiError};
 
 /// How long the node may take to begin.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of its checks.
+const CHECKS: usize = 1 << 20;
 
 /// The parameters.
 #[derive(Clone, Debug, Deserialize)]
@@ -102,6 +105,23 @@ async fn pass(
     };
     let asked = timeout(PATIENCE, ask(&api.node, &path)).await;
     asked.ok().flatten().ok_or_else(away)
+}
+
+/// What the node says of its machine and of its captures; nothing where it does not answer.
+pub(super) async fn checks(node: &Node) -> Option<Vec<Check>> {
+    #[derive(Deserialize)]
+    struct Said {
+        checks: Vec<Check>,
+    }
+    let asked = async {
+        let answer = ask(node, "/v1/checks").await?;
+        let body = axum::body::to_bytes(answer.into_body(), CHECKS)
+            .await
+            .ok()?;
+        let said: Said = serde_json::from_slice(&body).ok()?;
+        Some(said.checks)
+    };
+    timeout(PATIENCE, asked).await.ok().flatten()
 }
 
 async fn ask(node: &Node, path: &str) -> Option<Response> {

@@ -27,7 +27,7 @@ use crate::backoff::Backoff;
 use crate::capture::Captured;
 use crate::host::{Child, ProxySpec, describe, spawn_proxy};
 use crate::notify::{Notify, Said};
-use crate::processes::Role;
+use crate::processes::{Processes, Role};
 
 /// How long clients wait for a proxy that is started again before its pod stops being ready.
 const AWAY: Duration = Duration::from_secs(1);
@@ -50,6 +50,8 @@ pub(crate) struct Proxy {
     keeper: Task,
     relay: Task,
     accept: Task,
+    processes: Arc<Processes>,
+    uid: String,
 }
 
 /// Why one cannot be kept.
@@ -108,6 +110,7 @@ impl Proxy {
         self.keeper.ended().await;
         self.relay.abort();
         self.accept.abort();
+        self.processes.rules().forget(&self.uid);
     }
 }
 
@@ -154,6 +157,7 @@ impl Keeper {
         let (ready, watch) = watch::channel(false);
         let (stop, orders) = mpsc::channel(1);
         let tasks = agent.tasks.clone();
+        let (processes, of) = (agent.processes.clone(), uid.clone());
         let keeper = Self {
             agent,
             uid,
@@ -172,6 +176,8 @@ impl Keeper {
             keeper,
             relay,
             accept,
+            processes,
+            uid: of,
         })
     }
 

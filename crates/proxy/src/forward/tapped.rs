@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use maille_engine::http1::ResponseHead;
-use maille_engine::route::{Direction, Hop, Plan};
+use maille_engine::route::{Direction, Hop};
+use maille_engine::snapshot::Snapshot;
 use tokio::sync::mpsc;
 
 use super::Core;
@@ -37,15 +38,19 @@ struct Slot {
     untold: Untold,
 }
 
+/// By which snapshot, and when.
+type At<'a> = (&'a Snapshot, Instant);
+
 // === impl Tapping ===
 
 impl Tapping {
     /// The exchange is sent on, or has ended without: who wants to see it, and is told, or waits for how it is answered.
-    fn begin(&mut self, exchange: &Exchange, tapped: &mut Tapped, now: Instant) {
+    fn begin(&mut self, exchange: &Exchange, tapped: &mut Tapped, at: At<'_>) {
         if std::mem::replace(&mut tapped.begun, true) {
             return;
         }
-        let facts = Arc::new(facts_of(exchange, now));
+        let facts = Arc::new(facts_of(exchange, at));
+        let now = at.1;
         for place in 0..self.slots.len() {
             let slot = &mut self.slots[place];
             let tap = Arc::clone(&slot.tap);
@@ -64,11 +69,12 @@ impl Tapping {
     }
 
     /// It is answered, or has ended: whoever waited for that decides, and everybody who still watches is told.
-    fn moment(&mut self, exchange: &Exchange, tapped: &mut Tapped, moment: Moment, now: Instant) {
+    fn moment(&mut self, exchange: &Exchange, tapped: &mut Tapped, moment: Moment, at: At<'_>) {
         if tapped.watchers.is_empty() {
             return;
         }
-        let facts = Arc::new(facts_of(exchange, now));
+        let facts = Arc::new(facts_of(exchange, at));
+        let now = at.1;
         let mut watchers = std::mem::take(&mut tapped.watchers);
         watchers.retain_mut(|watcher| self.watch(watcher, tapped, moment, (&facts, now)));
         tapped.watchers = watchers;
@@ -236,7 +242,8 @@ impl Core {
             && !exchange.silent
             && let Some(mut tapped) = exchange.tapped.take()
         {
-            self.tapping.begin(exchange, &mut tapped, self.now);
+            self.tapping
+                .begin(exchange, &mut tapped, (&self.snapshot, self.now));
             exchange.tapped = Some(tapped);
         }
     }
@@ -246,9 +253,9 @@ impl Core {
         if let Some(exchange) = self.exchanges.get_mut(id)
             && let Some(mut tapped) = exchange.tapped.take()
         {
-            let now = self.now;
+            let at: At<'_> = (&self.snapshot, self.now);
             self.tapping
-                .moment(exchange, &mut tapped, Moment::Answer, now);
+                .moment(exchange, &mut tapped, Moment::Answer, at);
             exchange.tapped = Some(tapped);
         }
     }
@@ -256,17 +263,16 @@ impl Core {
     /// The exchange is over.
     pub(super) fn tap_ended(&mut self, exchange: &mut Exchange) {
         if let Some(mut tapped) = exchange.tapped.take() {
-            let now = self.now;
-            self.tapping.begin(exchange, &mut tapped, now);
-            self.tapping.moment(exchange, &mut tapped, Moment::End, now);
+            let at: At<'_> = (&self.snapshot, self.now);
+            self.tapping.begin(exchange, &mut tapped, at);
+            self.tapping.moment(exchange, &mut tapped, Moment::End, at);
         }
     }
 }
 
-fn facts_of(exchange: &Exchange, now: Instant) -> Facts {
+fn facts_of(exchange: &Exchange, (snapshot, now): At<'_>) -> Facts {
     let outcome = outcome_of(exchange, now);
     let known = &exchange.facts;
-    let service = outcome.plan.and_then(Plan::service);
     // Before the first byte of the other side nobody has proved anything.
     let proven = known.direction == Direction::Inbound || exchange.established || exchange.answered;
     Facts {
@@ -277,7 +283,7 @@ fn facts_of(exchange: &Exchange, now: Instant) -> Facts {
         peer_uid: outcome.hop.and_then(|hop| hop.uid().cloned()),
         peer: outcome::peer(&outcome).filter(|_| proven),
         claimed: known.claimed,
-        service: service.map(|(id, _)| id.clone()),
+        service: outcome::service(&outcome, snapshot),
         protected: exchange.protected || matches!(outcome.hop, Some(Hop::Mesh { .. })),
         spoken: match exchange.carries {
             Carries::Http => Spoken::Http1,
