@@ -38,6 +38,13 @@ fn full() -> bool {
     seconds.is_some_and(|seconds| seconds >= 60)
 }
 
+/// How many connections come and go: as many as there are compared exchanges.
+fn connections() -> usize {
+    let count = std::env::var_os("MAILLE_TEST_EXCHANGES");
+    let count = count.and_then(|text| text.to_str()?.parse().ok());
+    count.unwrap_or(5_000)
+}
+
 /// A world with its two proxies at work.
 struct Pair {
     world: World,
@@ -278,7 +285,7 @@ fn no_connection_leaves_a_descriptor() {
     let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
     let pair = Pair::start();
     let app = App::start(pair.world.app());
-    let count: usize = if full() { 1_000_000 } else { 5_000 };
+    let count = connections();
     let mut stays = dial(pair.world.outbound());
     request(&mut stays).unwrap();
     let before = pair.descriptors();

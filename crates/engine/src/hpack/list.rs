@@ -34,6 +34,11 @@ impl List {
         self.from(place).next().unwrap_or_default()
     }
 
+    /// How many bytes names and values have together.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// How many fields.
     pub fn len(&self) -> usize {
         self.ends.len()

@@ -14,6 +14,11 @@ use super::streams::Stream;
 use super::{Code, ConnectionError, Dialect};
 use crate::hpack::{List, Outcome};
 
+/// What a block may decode to beyond its own length and the table: short names of the static table.
+const REPEATED: usize = 16 * 1024;
+/// So much more of that counts as a frame without progress.
+const REPEATED_EACH: usize = 4 * 1024;
+
 impl Connection {
     pub(super) fn headers(
         &mut self,
@@ -26,6 +31,7 @@ impl Connection {
         let Ok(outcome) = self.decoder.decode(block, list) else {
             return broken(Code::COMPRESSION_ERROR, "malformed header block");
         };
+        self.charge_for(block, list)?;
         let stream = header.stream;
         let end = header.has(frame::END_STREAM);
         if looped && !self.is_idle(stream) {
@@ -39,6 +45,19 @@ impl Connection {
             Role::Server => self.request(stream, outcome, end, list, out),
             Role::Client => self.response(stream, outcome, end, list, out),
         }
+    }
+
+    /// A few bytes may stand for many, and then it is we and the next hop who work: what an application repeats out of a table, beyond all that is in
+    /// it, is charged. Between proxies a block carries what was charged already.
+    fn charge_for(&mut self, block: &[u8], list: &List) -> Result<(), ConnectionError> {
+        if self.settings.dialect == Dialect::Mesh {
+            return Ok(());
+        }
+        let own = block.len() + self.settings.header_table + REPEATED;
+        for _ in 0..list.bytes().saturating_sub(own).div_ceil(REPEATED_EACH) {
+            self.charge()?;
+        }
+        Ok(())
     }
 
     fn request(

@@ -532,3 +532,26 @@ fn what_is_half_said_is_numbered() {
         Some(true)
     );
 }
+
+/// A large field in the table may be said again with each request, but not thirty times in one.
+#[test]
+fn blocks_that_decode_to_much_are_paid_for() {
+    let field = [&b"\x40\x01x\x7f\x81\x17"[..], &[b'x'; 3072]].concat();
+    let ask = |server: &mut Side, stream: u32, again: &[u8]| {
+        let result = server.take(&raw(1, 5, stream, &[&block(&ASK), again].concat()));
+        server.link.reset(stream, Code::CANCEL, &mut server.out);
+        server.told();
+        server.written();
+        result
+    };
+    let mut server = open();
+    ask(&mut server, 3, &field).unwrap();
+    for n in 0..900 {
+        ask(&mut server, 5 + 2 * n, &[0xbe]).unwrap();
+    }
+    let bombs =
+        (0..1_000).find_map(|n| Some((n, ask(&mut server, 3_001 + 2 * n, &[0xbe; 30]).err()?)));
+    let (count, error) = bombs.unwrap();
+    assert_eq!(error.code, Code::ENHANCE_YOUR_CALM);
+    assert!((20..100).contains(&count), "{count}");
+}
