@@ -130,12 +130,35 @@ pub enum Verb {
     },
 }
 
+/// What to run, and what it may do.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Manifests {
+    /// Directories (their *.yaml, *.yml and *.json), files, or - for standard input.
+    #[arg(required_unless_present = "filename", value_name = "DIR|FILE|-")]
+    pub sources: Vec<PathBuf>,
+    /// The same, as kubectl takes it.
+    #[arg(short = 'f', long, value_name = "DIR|FILE|-")]
+    pub filename: Vec<PathBuf>,
+    /// Which program of this machine stands for an image; without it the one that is called as the image's last part.
+    #[arg(long = "image", value_name = "NAME=PROGRAM", value_parser = image)]
+    pub images: Vec<String>,
+    /// Let containers mount what is on this machine (hostPath).
+    #[arg(long)]
+    pub allow_host_path: bool,
+}
+
+impl Manifests {
+    /// Everything that is to be read.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.sources.iter().chain(&self.filename).cloned().collect()
+    }
+}
+
 /// `maille up`.
 #[derive(Debug, clap::Args)]
 pub struct Up {
-    /// Directories (their *.yaml, *.yml and *.json), files, or - for standard input.
-    #[arg(required = true, value_name = "DIR|FILE|-")]
-    pub sources: Vec<PathBuf>,
+    #[command(flatten)]
+    pub manifests: Manifests,
     #[command(flatten)]
     pub which: Which,
     /// Say what would be done, and do nothing.
@@ -272,6 +295,15 @@ pub struct Demo {
     pub output: Output,
 }
 
+/// Takes what can be said of an image, as it is.
+fn image(text: &str) -> Result<String, String> {
+    let mut images = maille_manifest::images::Images::default();
+    images
+        .add(text)
+        .map_err(|expected| format!("must be {expected}"))?;
+    Ok(text.to_owned())
+}
+
 /// Reads `90`, `90s`, `5m` or `1h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -329,7 +361,11 @@ mod tests {
         assert!(parse("maille restart deployment/web -n shop --wait").is_ok());
         assert!(parse("maille scale deploy/web --replicas 3").is_ok());
         assert!(parse("maille scale deploy/web --replicas=-1").is_err());
+        assert!(
+            parse("maille up -f a.yaml -f - --image redis=redis-server --allow-host-path").is_ok()
+        );
         assert!(parse("maille up").is_err());
+        assert!(parse("maille up a.yaml --image redis").is_err());
         assert!(parse("maille down --all --name x").is_err());
     }
 }

@@ -3,7 +3,6 @@
 //!
 //! Must never change anything: `reload.rs` does, with the same words. Read `node.rs` for who answers.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use http::Method;
@@ -12,6 +11,7 @@ use maille_manifest::changes::ObjectKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::args::Manifests;
 use crate::args::orders::Diff;
 use crate::failure::Expected;
 use crate::manifests;
@@ -47,7 +47,7 @@ pub(crate) enum Ask {
 /// `maille diff`: 1 where something differs, as kubectl.
 pub(crate) async fn run(args: &Diff, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
     let state = base.state(&args.which.name)?;
-    let objects = manifests::read(&args.sources, screen)?;
+    let objects = manifests::read(&args.manifests, screen)?;
     let changes = ask(&state, Ask::Diff, &objects).await?;
     let mut text = String::new();
     for change in &changes {
@@ -61,11 +61,11 @@ pub(crate) async fn run(args: &Diff, base: &Base, screen: Screen) -> anyhow::Res
 
 /// `maille up --dry-run`: what would be done, one line an object.
 pub(crate) async fn dry_run(
-    sources: &[PathBuf],
+    manifests: &Manifests,
     state: &State,
     screen: Screen,
 ) -> anyhow::Result<ExitCode> {
-    let objects = manifests::read(sources, screen)?;
+    let objects = manifests::read(manifests, screen)?;
     let changes = match ask(state, Ask::Diff, &objects).await {
         Ok(changes) => Some(changes),
         // Nothing runs: everything would be new.

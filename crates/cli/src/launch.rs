@@ -156,6 +156,12 @@ fn refused(error: SpawnError) -> Expected {
     }
 }
 
+/// Where containers' programs are looked for.
+pub(crate) fn containers_path() -> OsString {
+    let own = std::env::current_exe().unwrap_or_default();
+    search_path(&own)
+}
+
 /// Programs of this release come first, so that a manifest may name `maille-demo`; the places of `nft` come last.
 fn search_path(program: &Path) -> OsString {
     let here = program.parent().map(PathBuf::from);

@@ -4,19 +4,45 @@
 //! Must never let anything start when one of them is wrong. Read `up.rs` for the user.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use maille_manifest::changes::ObjectKey;
-use maille_manifest::{Loaded, ManifestError, Object, object_json};
+use maille_manifest::images::Images;
+use maille_manifest::{Loaded, ManifestError, Object, Options, Users, object_json};
 
+use crate::args::Manifests;
 use crate::failure::Expected;
+use crate::launch;
 use crate::screen::Screen;
 use crate::text::clean_lines;
 
-/// Reads `sources`, shows warnings, and every error where there is one.
-pub(crate) fn read(sources: &[PathBuf], screen: Screen) -> Result<Vec<Object>, Expected> {
-    taken(maille_manifest::load(sources), screen)
+/// Reads what `args` name, against what they and this machine allow. Shows warnings, and every error where there is one.
+pub(crate) fn read(args: &Manifests, screen: Screen) -> Result<Vec<Object>, Expected> {
+    taken(load(args), screen)
+}
+
+/// The same, and nothing shown.
+pub(crate) fn load(args: &Manifests) -> Result<Loaded, Vec<ManifestError>> {
+    maille_manifest::load_with(&args.paths(), &options(args))
+}
+
+/// What the person and this machine allow.
+fn options(args: &Manifests) -> Options {
+    let mut images = Images::default();
+    for text in &args.images {
+        // The command line was refused where it makes no sense.
+        let _ = images.add(text);
+    }
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    Options {
+        images,
+        search_path: Some(launch::containers_path()),
+        host_path: args.allow_host_path,
+        users: Users::read(&map, nix::unistd::geteuid().is_root()),
+        no_limits: Some("maille sets none".to_owned()),
+        look: true,
+    }
 }
 
 /// The same for files that are part of this program.
@@ -67,9 +93,12 @@ pub(crate) fn write(objects: &[Object], dir: &Path) -> anyhow::Result<()> {
 
 /// How many pods `objects` ask for.
 pub(crate) fn pods(objects: &[Object]) -> usize {
+    let many = |replicas: u32| usize::try_from(replicas).unwrap_or(0);
     let count = |object: &Object| match object {
-        Object::Deployment(deployment) => usize::try_from(deployment.spec.replicas).unwrap_or(0),
-        Object::Pod(_) => 1,
+        Object::Deployment(deployment) => many(deployment.spec.replicas),
+        Object::ReplicaSet(set) => many(set.spec.replicas),
+        Object::StatefulSet(set) => many(set.spec.replicas),
+        Object::Pod(_) | Object::DaemonSet(_) => 1,
         _ => 0,
     };
     objects.iter().map(count).sum()
@@ -91,13 +120,22 @@ mod tests {
         });
         let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n    - name: c\n      command: [a]\n      env: [{name: A, value: \"1\"}]\n";
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/demo/manifests");
-        let mut objects = read(&[demo], screen).unwrap();
+        let read = |path: std::path::PathBuf| {
+            let args = Manifests {
+                sources: vec![path],
+                filename: Vec::new(),
+                images: Vec::new(),
+                allow_host_path: false,
+            };
+            read(&args, screen)
+        };
+        let mut objects = read(demo).unwrap();
         objects.extend(embedded(&[("pod.yaml", pod)], screen).unwrap());
         // The demo's eleven, and this one.
         assert_eq!(pods(&objects), 12);
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("manifests");
         write(&objects, &dir).unwrap();
-        assert_eq!(changes(&read(&[dir], screen).unwrap(), &objects), []);
+        assert_eq!(changes(&read(dir).unwrap(), &objects), []);
     }
 }

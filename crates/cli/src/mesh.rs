@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use crate::api::{self, Pods};
+use crate::api::{self, Pod, Pods};
 use crate::changes::{self, Ask};
 use crate::down;
 use crate::failure::Expected;
@@ -194,7 +194,7 @@ impl Mesh {
             };
             // The runner needs a moment before it answers; until then there is nothing to show.
             if let Ok(pods) = seen {
-                let ready = pods.pods.iter().filter(|pod| pod.ready).count();
+                let ready = pods.pods.iter().filter(|pod| is_well(pod)).count();
                 screen.progress(&progress(&pods, self.pods));
                 if ready >= self.pods {
                     screen.progress("");
@@ -215,7 +215,8 @@ impl Mesh {
     /// Says which pods did not become ready, and why.
     fn late(&self, pods: Option<&Pods>, screen: Screen) -> Expected {
         let pods = pods.map_or(&[][..], |pods| &pods.pods);
-        let silent = |pod: &&api::Pod| !pod.ready && !self.trouble.was_told(&pod.uid);
+        let silent =
+            |pod: &&Pod| !is_well(pod) && !is_jobs(pod) && !self.trouble.was_told(&pod.uid);
         for pod in pods.iter().filter(silent) {
             let why = pod.message.as_deref().unwrap_or("no reason given");
             screen.say(&format!(
@@ -226,7 +227,7 @@ impl Mesh {
                 clean(why)
             ));
         }
-        let ready = pods.iter().filter(|pod| pod.ready).count();
+        let ready = pods.iter().filter(|pod| is_well(pod)).count();
         Expected::Node {
             what: format!("{ready} of {} pods became ready in time", self.pods),
         }
@@ -287,9 +288,20 @@ impl Mesh {
     }
 }
 
+/// Whether it is as it should be at the beginning. A job's pods come and go: nobody waits for them.
+fn is_well(pod: &Pod) -> bool {
+    !is_jobs(pod) && (pod.ready || pod.phase == "Succeeded")
+}
+
+fn is_jobs(pod: &Pod) -> bool {
+    let owner = pod.owner.as_ref();
+    owner.is_some_and(|owner| owner["kind"] == "Job")
+}
+
 fn progress(pods: &Pods, wanted: usize) -> String {
-    let ready = pods.pods.iter().filter(|pod| pod.ready).count();
-    let waiting = pods.pods.iter().filter(|pod| !pod.ready);
+    let ready = pods.pods.iter().filter(|pod| is_well(pod)).count();
+    let waiting = pods.pods.iter();
+    let waiting = waiting.filter(|pod| !is_well(pod) && !is_jobs(pod));
     let waiting: Vec<_> = waiting.map(|pod| pod.name.as_str()).take(4).collect();
     format!(
         "{ready}/{wanted} pods ready; waiting for {}",

@@ -4,30 +4,31 @@
 //! Must never act on a set of files of which one is wrong, and never say the same thing twice. Read `watch.rs` and `changes.rs`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use maille_manifest::ManifestError;
 
+use crate::args::Manifests;
 use crate::changes::{Ask, ask};
+use crate::manifests;
 use crate::screen::Screen;
 use crate::state::State;
 
 /// What was said already.
 #[derive(Debug)]
 pub(crate) struct Reload {
-    sources: Vec<PathBuf>,
+    manifests: Manifests,
     /// The errors that were told last; empty: all was well.
     wrong: Vec<ManifestError>,
     warned: BTreeSet<String>,
 }
 
 impl Reload {
-    /// For the manifests of `sources`, which were read and told of once.
-    pub(crate) fn new(sources: &[PathBuf]) -> Self {
-        let loaded = maille_manifest::load(sources).unwrap_or_default();
+    /// For `manifests`, which were read and told of once.
+    pub(crate) fn new(manifests: &Manifests) -> Self {
+        let loaded = manifests::load(manifests).unwrap_or_default();
         let warned = loaded.warnings.iter().map(ToString::to_string);
         Self {
-            sources: sources.to_vec(),
+            manifests: manifests.clone(),
             wrong: Vec::new(),
             warned: warned.collect(),
         }
@@ -35,7 +36,7 @@ impl Reload {
 
     /// Reads everything again and has the runner make it so.
     pub(crate) async fn again(&mut self, state: &State, screen: Screen) {
-        let loaded = match maille_manifest::load(&self.sources) {
+        let loaded = match manifests::load(&self.manifests) {
             Ok(loaded) => loaded,
             Err(errors) => return self.refuse(errors, screen),
         };

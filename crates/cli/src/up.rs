@@ -29,11 +29,11 @@ pub(crate) async fn run(args: &Up, base: &Base, screen: Screen) -> anyhow::Resul
     }
     let state = base.state(&args.which.name)?;
     if args.dry_run {
-        return changes::dry_run(&args.sources, &state, screen).await;
+        return changes::dry_run(&args.manifests, &state, screen).await;
     }
     // Before they are read, so that no change is missed.
-    let watcher = Watcher::open(&args.sources)?;
-    let objects = manifests::read(&args.sources, screen)?;
+    let watcher = Watcher::open(&args.manifests.paths())?;
+    let objects = manifests::read(&args.manifests, screen)?;
     let mut stop = StopSignals::watch()?;
     let options = Options {
         keep: args.keep,
@@ -108,7 +108,7 @@ async fn serve(
     let Some(mut watcher) = watcher else {
         return Ok(mesh.run(stop, screen).await?);
     };
-    let mut reload = Reload::new(&args.sources);
+    let mut reload = Reload::new(&args.manifests);
     let state = mesh.state().clone();
     loop {
         tokio::select! {

@@ -349,6 +349,7 @@ impl World {
                 let change = match key {
                     ObjectKey::Pod(uid) => Change::PodGone(uid),
                     ObjectKey::Service(id) => Change::ServiceGone(id),
+                    ObjectKey::Slice(id) => Change::SliceGone(id),
                 };
                 dirty.extend(self.index.apply(change));
             }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use maille_manifest::Object;
 use maille_model::{
-    AddressOwner, Endpoint, Endpoints, Name, Own, Protocol, ServiceId, WorkloadUid,
+    AddressOwner, Endpoint, Endpoints, Name, Own, Protocol, ServiceId, Workload, WorkloadUid,
 };
 
 use crate::key::Key;
@@ -21,10 +21,13 @@ pub mod address;
 pub mod pod;
 /// Services.
 pub mod service;
+/// Endpoints that are written down.
+pub mod slice;
 
 pub use address::Claimant;
 pub use pod::{Phase, Pod, PodError};
 pub use service::{Service, ServiceError, Target};
+pub use slice::{Slice, SliceError};
 
 /// The keys that may differ after a change; a superset of those that do.
 pub type Dirty = BTreeSet<Key>;
@@ -36,10 +39,14 @@ pub enum Change {
     Pod(Box<Pod>),
     /// The service is now this.
     Service(Box<Service>),
+    /// The slice is now this.
+    Slice(Box<Slice>),
     /// The pod is gone.
     PodGone(WorkloadUid),
     /// The service is gone.
     ServiceGone(ServiceId),
+    /// The slice of this namespace and name is gone.
+    SliceGone(ServiceId),
 }
 
 /// Why an object cannot be taken.
@@ -51,6 +58,9 @@ pub enum ReadError {
     /// As a service.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// As a slice.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
 }
 
 /// What exists.
@@ -58,6 +68,8 @@ pub enum ReadError {
 pub struct Index {
     pods: HashMap<WorkloadUid, Pod>,
     services: BTreeMap<Name, BTreeMap<Name, Service>>,
+    /// By their own namespace and name.
+    slices: BTreeMap<ServiceId, Slice>,
     members: BTreeMap<Name, BTreeSet<WorkloadUid>>,
     claims: address::Claims,
 }
@@ -70,10 +82,8 @@ impl Change {
         Ok(match object {
             Object::Pod(pod) => Some(Self::Pod(Box::new(Pod::read(pod)?))),
             Object::Service(service) => Some(Self::Service(Box::new(Service::read(service)?))),
-            Object::Namespace(_)
-            | Object::ServiceAccount(_)
-            | Object::Deployment(_)
-            | Object::ConfigMap(_) => None,
+            Object::EndpointSlice(slice) => Some(Self::Slice(Box::new(Slice::read(slice)?))),
+            _ => None,
         })
     }
 }
@@ -94,6 +104,11 @@ impl Index {
                 self.put_service(&id, Some(*service))
             }
             Change::ServiceGone(id) => self.put_service(&id, None),
+            Change::Slice(slice) => {
+                let id = slice.id.clone();
+                self.put_slice(&id, Some(*slice))
+            }
+            Change::SliceGone(id) => self.put_slice(&id, None),
         }
     }
 
@@ -112,6 +127,13 @@ impl Index {
         let (old, new) = (claimed(&before), claimed(&after));
         self.claims.replace(&Claimant::Pod(uid.clone()), &old, &new);
         dirty.insert(Key::Own(uid.clone()));
+        // An address that a slice names is somebody else's from now on.
+        let named = |slice: &&Slice| {
+            let mut addresses = slice.endpoints.iter().map(|(address, _)| address);
+            addresses.any(|address| old.contains(address) || new.contains(address))
+        };
+        let slices = self.slices.values().filter(named);
+        dirty.extend(slices.map(|slice| Key::Endpoints(slice.owner())));
         dirty.extend(old.into_iter().chain(new).map(Key::Address));
         for pod in before.iter().chain(&after) {
             let services = self.services_of(&pod.workload.namespace);
@@ -163,6 +185,46 @@ impl Index {
             dirty.extend(selected.map(|pod| Key::Own(pod.workload.uid.clone())));
         }
         dirty
+    }
+
+    fn put_slice(&mut self, id: &ServiceId, after: Option<Slice>) -> Dirty {
+        let before = match &after {
+            Some(slice) => self.slices.insert(id.clone(), slice.clone()),
+            None => self.slices.remove(id),
+        };
+        if before == after {
+            return Dirty::new();
+        }
+        let slices = before.iter().chain(&after);
+        slices.map(|slice| Key::Endpoints(slice.owner())).collect()
+    }
+
+    /// The endpoints of a service that are written down: pods, and whoever else is at these addresses.
+    fn written(&self, service: &Service) -> Vec<Endpoint> {
+        let id = &service.facts.id;
+        let slices = self.slices.values().filter(|slice| slice.owner() == *id);
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for slice in slices {
+            let targets = slice.targets(service);
+            for (address, ready) in &slice.endpoints {
+                let workload = match self.owner_of(*address) {
+                    Some(AddressOwner::Workload(workload)) => Some(workload),
+                    // A service behind a service would go round in circles.
+                    Some(AddressOwner::Service(_)) => None,
+                    None => slice.outsider(*address),
+                };
+                let known = |workload: &Workload| {
+                    let mut listed = endpoints.iter();
+                    listed.any(|endpoint| endpoint.workload.uid == workload.uid)
+                };
+                endpoints.extend(workload.filter(|w| !known(w)).map(|workload| Endpoint {
+                    workload,
+                    ready: *ready,
+                    targets: targets.clone(),
+                }));
+            }
+        }
+        endpoints
     }
 
     /// The pod with this uid.
@@ -222,7 +284,12 @@ impl Index {
                 targets: targets.into_iter().collect(),
             }
         });
-        Some(Endpoints(endpoints.collect()))
+        let mut endpoints: Vec<Endpoint> = endpoints.collect();
+        endpoints.extend(self.written(service));
+        // One that is both selected and written down is one.
+        endpoints.sort_by(|a, b| a.workload.uid.cmp(&b.workload.uid));
+        endpoints.dedup_by(|later, first| later.workload.uid == first.workload.uid);
+        Some(Endpoints(endpoints))
     }
 
     /// What the proxy of a workload must know about it; `None` unless it is meshed and not finished.

@@ -52,4 +52,6 @@ pub enum ObjectKey {
     Pod(WorkloadUid),
     /// A service.
     Service(ServiceId),
+    /// An EndpointSlice, by its own namespace and name.
+    Slice(ServiceId),
 }

@@ -1,16 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What no single field can say: selectors and labels, names that refer to one another, objects declared twice.
+//! What no single field can say: selectors and labels, names that refer to one another, objects declared twice, and what the
+//! machine has to allow.
 
 use std::collections::BTreeMap;
 
 use crate::error::Problem;
-use crate::objects::{Object, PodSpec, Service, TextMap, selects};
-use crate::terms;
+use crate::objects::{
+    ConfigMap, EndpointSlice, Object, PodSpec, Secret, Service, TextMap, slice::SERVICE_NAME,
+};
+use crate::options::Options;
 use crate::walk::{Report, suggest};
 use crate::yaml::Node;
 
+mod container;
+mod data;
 mod pod;
+mod refs;
 mod rollout;
+mod security;
+mod service;
+mod volume;
+mod workload;
 
 /// An object and where it was written.
 #[derive(Debug)]
@@ -27,60 +37,42 @@ pub(crate) struct Place<'a> {
     report: &'a mut Report,
 }
 
-/// Everything that others may refer to.
-#[derive(Debug, Default)]
+/// Everything that others may refer to, and what is allowed.
+#[derive(Debug)]
 pub(crate) struct Known<'a> {
+    options: &'a Options,
     namespaces: Vec<&'a str>,
     /// Namespace, name.
     accounts: Vec<(&'a str, &'a str)>,
     /// Namespace, name, data.
-    config_maps: Vec<(&'a str, &'a str, &'a TextMap)>,
+    config_maps: Vec<(&'a str, &'a str, &'a ConfigMap)>,
+    /// Namespace, name, data.
+    secrets: Vec<(&'a str, &'a str, &'a Secret)>,
     /// Namespace, labels, spec.
     pods: Vec<(&'a str, &'a TextMap, &'a PodSpec)>,
+    /// Namespace, name.
+    services: Vec<(&'a str, &'a str, &'a Service)>,
+    /// Namespace, service.
+    slices: Vec<(&'a str, &'a str, &'a EndpointSlice)>,
 }
 
 /// Checks all objects together.
-pub(crate) fn objects(sources: &[Source], report: &mut Report) {
+pub(crate) fn objects(sources: &[Source], options: &Options, report: &mut Report) {
     duplicates(sources, report);
-    let known = Known::collect(sources);
+    let known = Known::collect(sources, options);
     for source in sources {
         let mut place = Place { source, report };
         namespace(&mut place, &known);
         match &source.object {
-            Object::Deployment(deployment) => {
-                let selector = &deployment.spec.selector.match_labels;
-                let template = &deployment.spec.template;
-                if selector.is_empty() {
-                    let what = "it must select the template's labels";
-                    place.fail("spec.selector.matchLabels", Problem::Missing { what });
-                } else if !selects(selector, &template.metadata.labels) {
-                    let selector = selector
-                        .iter()
-                        .map(|(k, v)| format!("{k}={v}"))
-                        .collect::<Vec<_>>()
-                        .join(",");
-                    place.fail(
-                        "spec.selector.matchLabels",
-                        Problem::SelectorMismatch { selector },
-                    );
-                }
-                if deployment.metadata.name.as_str().len() > 47 {
-                    let value = deployment.metadata.name.to_string();
-                    let expected = "short enough: its pods' names add 16 letters, and a host name has at most 63";
-                    place.fail("metadata.name", Problem::Malformed { value, expected });
-                }
-                rollout::check(&mut place, &deployment.spec);
-                let annotations = &template.metadata.annotations;
-                pod::marks(&mut place, "spec.template.metadata", annotations);
-                pod::check(&mut place, "spec.template.spec", &template.spec, &known);
-            }
             Object::Pod(pod) => {
                 pod::marks(&mut place, "metadata", &pod.metadata.annotations);
                 pod::check(&mut place, "spec", &pod.spec, &known);
             }
-            Object::Service(service) => self::service(&mut place, service, &known),
+            Object::Service(service) => service::check(&mut place, service, &known),
+            Object::EndpointSlice(slice) => service::slice(&mut place, slice, &known),
             Object::Namespace(namespace) => label(&mut place, namespace.metadata.name.as_str()),
-            Object::ServiceAccount(_) | Object::ConfigMap(_) => {}
+            Object::ServiceAccount(_) | Object::ConfigMap(_) | Object::Secret(_) => {}
+            _ => workload::check(&mut place, &known),
         }
     }
 }
@@ -122,10 +114,8 @@ fn namespace(place: &mut Place<'_>, known: &Known<'_>) {
     let hint = suggestion
         .map(|s| format!(", did you mean {s:?}?"))
         .unwrap_or_default();
-    let path = "metadata.namespace";
-    let line = place.source.node.line_at(path);
     let reason = format!("no Namespace {namespace:?} is declared{hint} It is made all the same");
-    place.report.warn(&place.source.file, line, path, reason);
+    place.warn("metadata.namespace", reason);
 }
 
 fn label(place: &mut Place<'_>, name: &str) {
@@ -141,95 +131,17 @@ fn label(place: &mut Place<'_>, name: &str) {
     }
 }
 
-fn service(place: &mut Place<'_>, service: &Service, known: &Known<'_>) {
-    label(place, service.metadata.name.as_str());
-    for (key, problem) in terms::read(service).1 {
-        place.fail(&format!("metadata.annotations.{key}"), problem);
-    }
-    let spec = &service.spec;
-    if service.is_alias() {
-        return;
-    }
-    if spec.ports.is_empty() && !service.is_headless() {
-        place.fail(
-            "spec.ports",
-            Problem::Missing {
-                what: "give it at least one port, or clusterIP: None",
-            },
-        );
-    }
-    let pods: Vec<&PodSpec> = known
-        .pods
-        .iter()
-        .filter(|(namespace, labels, _)| {
-            *namespace == service.metadata.namespace() && selects(&spec.selector, labels)
-        })
-        .map(|(_, _, spec)| *spec)
-        .collect();
-    if pods.is_empty() {
-        let line = place.source.node.line_at("spec.selector");
-        let reason = "no pod here has these labels: the service has no endpoint".to_owned();
-        place
-            .report
-            .warn(&place.source.file, line, "spec.selector", reason);
-    }
-    for (index, port) in spec.ports.iter().enumerate() {
-        let path = format!("spec.ports[{index}]");
-        let earlier = spec.ports.get(..index).unwrap_or_default();
-        if port.name.is_empty() && spec.ports.len() > 1 {
-            place.fail(
-                &format!("{path}.name"),
-                Problem::Missing {
-                    what: "a service with several ports names each",
-                },
-            );
-        }
-        let first = earlier
-            .iter()
-            .position(|e| !port.name.is_empty() && e.name == port.name);
-        place.twice(
-            &format!("{path}.name"),
-            &port.name,
-            first.map(|i| format!("spec.ports[{i}]")),
-        );
-        let first = earlier
-            .iter()
-            .position(|e| e.port == port.port && e.protocol == port.protocol);
-        place.twice(
-            &format!("{path}.port"),
-            &port.port.to_string(),
-            first.map(|i| format!("spec.ports[{i}]")),
-        );
-        let target = port.target();
-        if !pods.is_empty()
-            && pods
-                .iter()
-                .all(|pod| pod.resolve_port(&target, port.protocol).is_none())
-        {
-            let names = pods
-                .iter()
-                .flat_map(|pod| &pod.containers)
-                .flat_map(|c| &c.ports)
-                .map(|p| p.name.as_str());
-            let name = target.to_string();
-            let suggestion = suggest(
-                &name,
-                names.filter(|candidate| *candidate != name && !candidate.is_empty()),
-            );
-            place.fail(
-                &format!("{path}.targetPort"),
-                Problem::UnknownPort { name, suggestion },
-            );
-        }
-    }
-}
-
 // === impl Place ===
 
-impl Place<'_> {
+impl<'a> Place<'a> {
     fn fail(&mut self, path: &str, problem: Problem) {
         let line = self.source.node.line_at(path);
         self.report.error(&self.source.file, line, path, problem);
+    }
+
+    fn warn(&mut self, path: &str, reason: String) {
+        let line = self.source.node.line_at(path);
+        self.report.warn(&self.source.file, line, path, reason);
     }
 
     fn twice(&mut self, path: &str, value: &str, first: Option<String>) {
@@ -244,7 +156,16 @@ impl Place<'_> {
         }
     }
 
-    fn namespace(&self) -> &str {
+    /// `false`, and an error, unless exactly one of the named parts is there.
+    fn one_of(&mut self, path: &str, there: &[bool], names: &'static str) -> bool {
+        let one = there.iter().filter(|there| **there).count() == 1;
+        if !one {
+            self.fail(path, Problem::ExactlyOne(names));
+        }
+        one
+    }
+
+    fn namespace(&self) -> &'a str {
         self.source.object.metadata().namespace()
     }
 }
@@ -252,23 +173,37 @@ impl Place<'_> {
 // === impl Known ===
 
 impl<'a> Known<'a> {
-    fn collect(sources: &'a [Source]) -> Self {
-        let mut known = Self::default();
+    fn collect(sources: &'a [Source], options: &'a Options) -> Self {
+        let mut known = Self {
+            options,
+            namespaces: Vec::new(),
+            accounts: Vec::new(),
+            config_maps: Vec::new(),
+            secrets: Vec::new(),
+            pods: Vec::new(),
+            services: Vec::new(),
+            slices: Vec::new(),
+        };
         for source in sources {
             let metadata = source.object.metadata();
             let (namespace, name) = (metadata.namespace(), metadata.name.as_str());
             match &source.object {
                 Object::Namespace(_) => known.namespaces.push(name),
                 Object::ServiceAccount(_) => known.accounts.push((namespace, name)),
-                Object::ConfigMap(map) => known.config_maps.push((namespace, name, &map.data)),
-                Object::Deployment(deployment) => {
-                    let template = &deployment.spec.template;
-                    known
-                        .pods
-                        .push((namespace, &template.metadata.labels, &template.spec));
+                Object::ConfigMap(map) => known.config_maps.push((namespace, name, map)),
+                Object::Secret(secret) => known.secrets.push((namespace, name, secret)),
+                Object::Service(service) => known.services.push((namespace, name, service)),
+                Object::EndpointSlice(slice) => {
+                    let service = metadata.labels.get(SERVICE_NAME);
+                    let service = service.map(String::as_str).unwrap_or_default();
+                    known.slices.push((namespace, service, slice));
                 }
                 Object::Pod(pod) => known.pods.push((namespace, &metadata.labels, &pod.spec)),
-                Object::Service(_) => {}
+                other => {
+                    let template = other.template().into_iter();
+                    let pods = template.map(|t| (namespace, &t.metadata.labels, &t.spec));
+                    known.pods.extend(pods);
+                }
             }
         }
         known

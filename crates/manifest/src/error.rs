@@ -4,8 +4,10 @@
 use std::fmt;
 
 /// One error: where, and what.
+///
+/// Shown on one line, without anything that a terminal would obey, and never longer than a screen.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}{}{problem}", place(.file, *.line), field(.path))]
+#[error("{}", shown(.file, *.line, .path, &.problem.to_string()))]
 pub struct ManifestError {
     /// As the person named it; `-` is standard input.
     pub file: String,
@@ -17,7 +19,7 @@ pub struct ManifestError {
     pub problem: Problem,
 }
 
-/// Something that was ignored and changes nothing that matters here.
+/// Something to know of a manifest that is taken: what was ignored, what will not work. Shown as an error is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// As the person named it.
@@ -26,7 +28,7 @@ pub struct Warning {
     pub line: u64,
     /// `spec.nodeName`
     pub path: String,
-    /// Why it may be ignored.
+    /// What, and why.
     pub reason: String,
 }
 
@@ -103,8 +105,9 @@ pub enum Problem {
         name: String,
         suggestion: Option<String>,
     },
-    #[error("ConfigMap {name:?} has no key {key:?}{}", hint(.suggestion))]
+    #[error("{kind} {name:?} has no key {key:?}{}", hint(.suggestion))]
     UnknownKey {
+        kind: &'static str,
         name: String,
         key: String,
         suggestion: Option<String>,
@@ -114,8 +117,37 @@ pub enum Problem {
         name: String,
         suggestion: Option<String>,
     },
+    #[error("Service {service:?} has no port named {name:?}{}", hint(.suggestion))]
+    UnknownServicePort {
+        service: String,
+        name: String,
+        suggestion: Option<String>,
+    },
     #[error("must have exactly one of {0}")]
     ExactlyOne(&'static str),
+    #[error("must have at most one of {0}")]
+    AtMostOne(&'static str),
+    #[error(
+        "{value:?} has more than {longest} letters: its pods' names add {room}, and a host name has at most 63"
+    )]
+    TooLong {
+        value: String,
+        longest: usize,
+        room: &'static str,
+    },
+    #[error(
+        "image {image:?} stands for the program {program:?}, which this machine does not have: \
+         say which one is meant (--image {image}=PROGRAM), or give the container a command"
+    )]
+    NoProgram { image: String, program: String },
+    #[error("mounts {path:?} of this machine: allow it with --allow-host-path")]
+    Consent { path: String },
+    #[error("{path:?} {why}")]
+    HostPath { path: String, why: String },
+    #[error("this is for kustomize: build it first (kubectl kustomize {directory} | maille up -)")]
+    Kustomize { directory: String },
+    #[error("this is a chart of Helm: render it first (helm template {directory} | maille up -)")]
+    Helm { directory: String },
     #[error("address {address} is already {owner}'s")]
     AddressTaken { address: String, owner: String },
     #[error("{address} is not {family}, which spec.ipFamilies[{index}] asks for")]
@@ -145,14 +177,35 @@ pub enum Problem {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}{}ignored: {}",
-            place(&self.file, self.line),
-            field(&self.path),
-            self.reason
-        )
+        f.write_str(&shown(&self.file, self.line, &self.path, &self.reason))
     }
+}
+
+fn shown(file: &str, line: u64, path: &str, text: &str) -> String {
+    /// Letters of a file's name, of a field's path, and of what is said about it.
+    const MOST: [usize; 3] = [300, 300, 1000];
+    let [file_most, path_most, text_most] = MOST;
+    let file = place(&printable(file, file_most), line);
+    let path = field(&printable(path, path_most));
+    format!("{file}{path}{}", printable(text, text_most))
+}
+
+/// `text` as it may go to a terminal: no control characters, nothing that turns the direction of writing, at most `most` letters.
+pub fn printable(text: &str, most: usize) -> String {
+    let mut shown = String::with_capacity(text.len().min(4 * most));
+    for (number, letter) in text.chars().enumerate() {
+        if number == most {
+            shown.push('…');
+            break;
+        }
+        let turns = matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+        if letter.is_control() || turns {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
 }
 
 fn place(file: &str, line: u64) -> String {

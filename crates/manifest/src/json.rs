@@ -4,7 +4,10 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::objects::{ConfigMap, Deployment, Namespace, Object, Pod, Service, ServiceAccount};
+use crate::objects::{
+    ConfigMap, CronJob, DaemonSet, Deployment, EndpointSlice, Job, Namespace, Object, Pod,
+    ReplicaSet, Secret, Service, ServiceAccount, StatefulSet, each,
+};
 
 /// An object with a kind of its own.
 pub trait Resource: Serialize + DeserializeOwned {
@@ -65,14 +68,7 @@ pub fn to_json<T: Resource>(object: &T) -> Vec<u8> {
 
 /// Any object, as [`to_json`] writes its kind.
 pub fn object_json(object: &Object) -> Vec<u8> {
-    match object {
-        Object::Namespace(object) => to_json(object),
-        Object::ServiceAccount(object) => to_json(object),
-        Object::Deployment(object) => to_json(object.as_ref()),
-        Object::Pod(object) => to_json(object.as_ref()),
-        Object::Service(object) => to_json(object),
-        Object::ConfigMap(object) => to_json(object),
-    }
+    each!(object, object => to_json(object))
 }
 
 /// Reads one object.
@@ -109,6 +105,40 @@ resources! {
     Pod "v1",
     Service "v1",
     ConfigMap "v1",
+    Secret "v1",
+    ReplicaSet "apps/v1",
+    StatefulSet "apps/v1",
+    DaemonSet "apps/v1",
+    Job "batch/v1",
+    CronJob "batch/v1",
+    EndpointSlice "discovery.k8s.io/v1",
+}
+
+impl<T: Resource> Resource for Box<T> {
+    const API_VERSION: &'static str = T::API_VERSION;
+    const KIND: &'static str = T::KIND;
+}
+
+// === impl Object ===
+
+impl Object {
+    /// The Kubernetes kind.
+    pub fn kind(&self) -> &'static str {
+        each!(self, object => kind_of(object))
+    }
+
+    /// The version of the API that it is written for.
+    pub fn api_version(&self) -> &'static str {
+        each!(self, object => version_of(object))
+    }
+}
+
+fn kind_of<T: Resource>(_: &T) -> &'static str {
+    T::KIND
+}
+
+fn version_of<T: Resource>(_: &T) -> &'static str {
+    T::API_VERSION
 }
 
 #[cfg(test)]
@@ -134,13 +164,7 @@ mod tests {
     fn what_is_written_says_what_it_is() {
         let pod = Pod {
             metadata: ObjectMeta::new(Some("shop".parse().unwrap()), "a".parse().unwrap()),
-            spec: PodSpec {
-                host_network: false,
-                containers: Vec::new(),
-                service_account_name: None,
-                termination_grace_period_seconds: None,
-                volumes: Vec::new(),
-            },
+            spec: PodSpec::default(),
             status: PodStatus {
                 pod_ips: vec![PodIp {
                     ip: "::1".parse().unwrap(),

@@ -16,23 +16,34 @@ mod check;
 mod error;
 mod families;
 mod fields;
+/// Which program of the machine stands for an image.
+pub mod images;
 mod json;
 mod load;
 /// Annotations and labels of our own.
 pub mod marks;
 /// The objects themselves.
 pub mod objects;
+mod options;
+mod read;
+mod reference;
+/// When a CronJob is due.
+pub mod schedule;
 /// How a Service wants to be called.
 pub mod terms;
+/// As whom a container runs.
+pub mod users;
 /// `$(VAR)` in commands and environments.
 pub mod vars;
 mod walk;
 mod yaml;
 
-pub use error::{ManifestError, Problem, Warning};
+pub use error::{ManifestError, Problem, Warning, printable};
 pub use json::{FromJsonError, Resource, from_json, object_json, to_json};
-pub use load::{Loaded, load, load_text};
+pub use load::{Loaded, load, load_text, load_text_with, load_with};
 pub use objects::{
     ConfigMap, Deployment, Namespace, Object, ObjectMeta, Pod, PodTemplate, Service, ServiceAccount,
 };
+pub use options::{Options, Users};
+pub use reference::reference;
 pub use walk::suggest;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Files to objects: read, split, walk (`walk.rs`), complete with defaults, then check what spans fields and objects (`check.rs`).
+//! Files to objects: read (`read.rs`), split, walk (`walk.rs`), complete with defaults, then check what spans fields and objects
+//! (`check.rs`).
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use maille_model::Name;
 
@@ -11,7 +11,10 @@ use crate::check::{self, Source};
 use crate::error::{ManifestError, Problem, Warning};
 use crate::families;
 use crate::fields::{KINDS, KindRule};
-use crate::objects::{ClusterIp, IntOrText, Object, Service, ServiceType};
+use crate::images::can_run;
+use crate::objects::{ClusterIp, Container, IntOrText, Object, Service, ServiceType};
+use crate::options::Options;
+use crate::read::{File, read};
 use crate::walk::{Report, Walk, suggest};
 use crate::yaml::{self, Data, Node};
 
@@ -27,8 +30,8 @@ pub struct Loaded {
 /// Reads files, directories (their `.yaml`, `.yml` and `.json` files, sorted by name, not those below) and `-` (standard input).
 ///
 /// Everything or nothing: one error, and there are no objects. At most 100 errors are given. The cluster's own service is refused:
-/// a person's manifests may not declare it.
-pub fn load(paths: &[PathBuf]) -> Result<Loaded, Vec<ManifestError>> {
+/// a person's manifests may not declare it. What `options` do not allow is refused.
+pub fn load_with(paths: &[PathBuf], options: &Options) -> Result<Loaded, Vec<ManifestError>> {
     let mut report = Report::default();
     let mut files = Vec::new();
     for path in paths {
@@ -38,17 +41,27 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, Vec<ManifestError>> {
     for source in &sources {
         not_the_clusters(source, &mut report);
     }
-    finish(sources, report)
+    finish(sources, options, report)
+}
+
+/// The same, where everything was allowed before.
+pub fn load(paths: &[PathBuf]) -> Result<Loaded, Vec<ManifestError>> {
+    load_with(paths, &Options::trusted())
 }
 
 /// The same from memory: name and text of each file. The cluster's own service is taken, for those who read it beside the others.
 pub fn load_text(files: &[(String, String)]) -> Result<Loaded, Vec<ManifestError>> {
-    let mut report = Report::default();
-    let sources = parse(files, &mut report);
-    finish(sources, report)
+    load_text_with(files, &Options::trusted())
 }
 
-fn parse(files: &[(String, String)], report: &mut Report) -> Vec<Source> {
+/// The same, against `options`.
+pub fn load_text_with(files: &[File], options: &Options) -> Result<Loaded, Vec<ManifestError>> {
+    let mut report = Report::default();
+    let sources = parse(files, &mut report);
+    finish(sources, options, report)
+}
+
+fn parse(files: &[File], report: &mut Report) -> Vec<Source> {
     let mut sources = Vec::new();
     for (file, text) in files {
         match yaml::documents(text) {
@@ -82,9 +95,13 @@ fn not_the_clusters(source: &Source, report: &mut Report) {
     }
 }
 
-fn finish(mut sources: Vec<Source>, mut report: Report) -> Result<Loaded, Vec<ManifestError>> {
-    complete(&mut sources, &mut report);
-    check::objects(&sources, &mut report);
+fn finish(
+    mut sources: Vec<Source>,
+    options: &Options,
+    mut report: Report,
+) -> Result<Loaded, Vec<ManifestError>> {
+    complete(&mut sources, options, &mut report);
+    check::objects(&sources, options, &mut report);
     if report.errors.is_empty() {
         Ok(Loaded {
             objects: sources.into_iter().map(|source| source.object).collect(),
@@ -93,74 +110,6 @@ fn finish(mut sources: Vec<Source>, mut report: Report) -> Result<Loaded, Vec<Ma
     } else {
         Err(report.errors)
     }
-}
-
-fn read(path: &Path, files: &mut Vec<(String, String)>, report: &mut Report) {
-    let name = path.display().to_string();
-    if name == "-" {
-        let text = text(std::io::stdin().lock());
-        return take(name, text, files, report);
-    }
-    if !path.is_dir() {
-        let text = std::fs::File::open(path).map_err(failed).and_then(text);
-        return take(name, text, files, report);
-    }
-    match list(path) {
-        Ok(found) if found.is_empty() => report.error(&name, 0, "", Problem::NoFiles),
-        Ok(found) => {
-            for path in found {
-                let text = std::fs::File::open(&path).map_err(failed).and_then(text);
-                take(path.display().to_string(), text, files, report);
-            }
-        }
-        Err(error) => report.error(&name, 0, "", failed(error)),
-    }
-}
-
-fn list(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        let known = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"));
-        if known && path.is_file() {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-fn take(
-    name: String,
-    text: Result<String, Problem>,
-    files: &mut Vec<(String, String)>,
-    report: &mut Report,
-) {
-    match text {
-        Ok(text) => files.push((name, text)),
-        Err(problem) => report.error(&name, 0, "", problem),
-    }
-}
-
-fn text(reader: impl Read) -> Result<String, Problem> {
-    let mut bytes = Vec::new();
-    let limit = yaml::MAX_BYTES as u64 + 1;
-    reader.take(limit).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() > yaml::MAX_BYTES {
-        return Err(Problem::TooLarge(yaml::MAX_BYTES));
-    }
-    String::from_utf8(bytes).map_err(|error| Problem::Syntax(error.utf8_error().to_string()))
-}
-
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "it is the argument of map_err"
-)]
-fn failed(error: std::io::Error) -> Problem {
-    Problem::Read(error.to_string())
 }
 
 /// One document: an object, or a `List` of some.
@@ -241,9 +190,12 @@ fn single(file: &str, node: Node, sources: &mut Vec<Source>, report: &mut Report
                 }
             }
         }
-        KindRule::Warn(reason) => {
-            report.warn(file, node.line, "", format!("kind {kind}: {reason}"))
-        }
+        KindRule::Warn(reason) => report.warn(
+            file,
+            node.line,
+            "",
+            format!("ignored: kind {kind}: {reason}"),
+        ),
         KindRule::Refuse(reason) => {
             report.error(
                 file,
@@ -306,19 +258,30 @@ fn object(kind: &str, value: serde_json::Value) -> Result<Object, serde_json::Er
         "Deployment" => Object::Deployment(Box::new(serde_json::from_value(value)?)),
         "Pod" => Object::Pod(Box::new(serde_json::from_value(value)?)),
         "Service" => Object::Service(serde_json::from_value(value)?),
+        "Secret" => Object::Secret(serde_json::from_value(value)?),
+        "ReplicaSet" => Object::ReplicaSet(serde_json::from_value(value)?),
+        "StatefulSet" => Object::StatefulSet(serde_json::from_value(value)?),
+        "DaemonSet" => Object::DaemonSet(serde_json::from_value(value)?),
+        "Job" => Object::Job(serde_json::from_value(value)?),
+        "CronJob" => Object::CronJob(serde_json::from_value(value)?),
+        "EndpointSlice" => Object::EndpointSlice(serde_json::from_value(value)?),
         _ => Object::ConfigMap(serde_json::from_value(value)?),
     })
 }
 
 /// The defaults that an API server would fill in.
-fn complete(sources: &mut [Source], report: &mut Report) {
+fn complete(sources: &mut [Source], options: &Options, report: &mut Report) {
     for source in sources.iter_mut() {
+        pods(source, options, report);
         let global = matches!(source.object, Object::Namespace(_));
         let metadata = source.object.metadata_mut();
         if global {
             metadata.namespace = None;
         } else if metadata.namespace.is_none() {
             metadata.namespace = default_name();
+        }
+        if let Object::Secret(secret) = &mut source.object {
+            secret.fold();
         }
         if let Object::Service(service) = &mut source.object {
             for (path, problem) in families::complete(service) {
@@ -360,6 +323,75 @@ fn complete(sources: &mut [Source], report: &mut Report) {
         let path = "spec.clusterIP";
         report.error(&source.file, source.node.line_at(path), path, problem);
     }
+}
+
+/// Old names, and the programs that stand for images.
+fn pods(source: &mut Source, options: &Options, report: &mut Report) {
+    let path = match &source.object {
+        Object::Pod(_) => "spec",
+        Object::CronJob(_) => "spec.jobTemplate.spec.template.spec",
+        _ => "spec.template.spec",
+    };
+    let (file, node) = (&source.file, &source.node);
+    let Some(spec) = source.object.pod_spec_mut() else {
+        return;
+    };
+    let old = spec.service_account.take();
+    if spec.service_account_name.is_none() {
+        spec.service_account_name = old;
+    }
+    for (list, containers) in [
+        ("initContainers", &mut spec.init_containers),
+        ("containers", &mut spec.containers),
+    ] {
+        for (index, container) in containers.iter_mut().enumerate() {
+            let at = format!("{path}.{list}[{index}]");
+            if let Some((field, problem)) = program(container, options) {
+                let at = format!("{at}.{field}");
+                report.error(file, node.line_at(&at), &at, problem);
+            } else if let Some(reason) = missing(container, options) {
+                let at = format!("{at}.command");
+                report.warn(file, node.line_at(&at), &at, reason);
+            }
+        }
+    }
+}
+
+/// Gives a container without a command the one that its image stands for. `Some`: there is none, by the field that should say it.
+fn program(container: &mut Container, options: &Options) -> Option<(&'static str, Problem)> {
+    if !container.command.is_empty() {
+        return None;
+    }
+    let (Some(image), Some(path)) = (&container.image, &options.search_path) else {
+        let what = "say which program of this machine to run";
+        return Some(("command", Problem::Missing { what }));
+    };
+    let mut words = options.images.command(image).into_iter();
+    let program = words.next().unwrap_or_default();
+    if !can_run(&program, path) {
+        let image = image.chars().take(200).collect();
+        return Some(("image", Problem::NoProgram { image, program }));
+    }
+    if container.args.is_empty() {
+        container.args = words.collect();
+    }
+    container.command = vec![program];
+    None
+}
+
+/// Why the command of a container will not be found, where that is certain enough to say: it may still come from a volume.
+fn missing(container: &Container, options: &Options) -> Option<String> {
+    let path = options.search_path.as_ref()?;
+    let program = container.command.first()?;
+    let elsewhere = program.contains('/')
+        || program.contains('$')
+        || container.env.iter().any(|variable| variable.name == "PATH");
+    if elsewhere || can_run(program, path) {
+        return None;
+    }
+    Some(format!(
+        "there is no program {program:?} on this machine: the container cannot be started"
+    ))
 }
 
 fn default_name() -> Option<Name> {

@@ -11,20 +11,52 @@ use std::net::IpAddr;
 use maille_model::Name;
 use serde::{Deserialize, Serialize};
 
-/// Pods, templates, containers, probes, volumes and the status that a runner writes.
+/// Containers, their environment, their rights.
+pub mod container;
+/// ConfigMaps and Secrets.
+pub mod data;
+/// Pods, templates and the status that a runner writes.
 pub mod pod;
+/// Probes and hooks.
+pub mod probe;
+/// Amounts of CPU and memory.
+pub mod quantity;
 /// How a Deployment replaces its pods.
 pub mod rollout;
 /// Services and their ports.
 pub mod service;
+/// Where services without a selector lead.
+pub mod slice;
+/// Volumes and their mounts.
+pub mod volume;
+/// What makes pods.
+pub mod workloads;
 
-pub use pod::{
-    Condition, ConfigMapItem, ConfigMapKeyRef, ConfigMapRef, ConfigMapVolume, Container,
-    ContainerPort, EmptyDir, EnvFrom, EnvVar, EnvVarSource, FieldRef, HttpGet, HttpHeader, Pod,
-    PodIp, PodSpec, PodStatus, PodTemplate, Probe, TcpSocket, TemplateMeta, Volume, VolumeMount,
+pub use container::{
+    Capabilities, Container, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldRef, KeyRef,
+    ResourceFieldRef, Resources, Security, SourceRef,
 };
+pub use data::{ConfigMap, Secret, from_base64};
+pub use pod::{
+    Condition, ContainerState, ContainerStatus, DnsConfig, DnsOption, HostAlias, Pod, PodIp,
+    PodSecurity, PodSpec, PodStatus, PodTemplate, RestartPolicy, Started, Sysctl, TemplateMeta,
+    Terminated, Waiting,
+};
+pub use probe::{
+    ExecAction, GrpcAction, Hook, HttpGet, HttpHeader, Lifecycle, Probe, SleepAction, TcpSocket,
+};
+pub use quantity::Quantity;
 pub use rollout::{Amount, Bounds, RollingUpdate, Strategy, StrategyType};
 pub use service::{IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceSpec, ServiceType};
+pub use slice::{EndpointSlice, SliceConditions, SliceEndpoint, SlicePort};
+pub use volume::{
+    ConfigMapVolume, DownwardItem, DownwardVolume, EmptyDir, HostPath, KeyToPath, ProjectedKeys,
+    ProjectedVolume, Projection, SecretVolume, Volume, VolumeMount,
+};
+pub use workloads::{
+    CompletionMode, Concurrency, CronJob, CronJobSpec, DaemonSet, DaemonSetSpec, Job, JobSpec,
+    JobTemplate, Ordinals, PodManagement, ReplicaSet, ReplicaSetSpec, StatefulSet, StatefulSetSpec,
+};
 
 /// Labels and annotations, and the data of a ConfigMap.
 pub type TextMap = BTreeMap<String, String>;
@@ -44,6 +76,20 @@ pub enum Object {
     Service(Service),
     /// Settings.
     ConfigMap(ConfigMap),
+    /// Settings that are nobody else's business.
+    Secret(Secret),
+    /// Pods that are all the same.
+    ReplicaSet(Box<ReplicaSet>),
+    /// Pods with a number each, which keep their names.
+    StatefulSet(Box<StatefulSet>),
+    /// One pod.
+    DaemonSet(Box<DaemonSet>),
+    /// Pods that are to end well, so often.
+    Job(Box<Job>),
+    /// Jobs at given times.
+    CronJob(Box<CronJob>),
+    /// Where a service without a selector leads.
+    EndpointSlice(EndpointSlice),
 }
 
 /// A namespace.
@@ -58,16 +104,6 @@ pub struct Namespace {
 pub struct ServiceAccount {
     /// Name and namespace.
     pub metadata: ObjectMeta,
-}
-
-/// Settings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigMap {
-    /// Name and namespace.
-    pub metadata: ObjectMeta,
-    /// Key to text.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub data: TextMap,
 }
 
 /// Pods that are made again when they are gone.
@@ -191,40 +227,71 @@ pub enum ClusterIp {
 
 // === impl Object ===
 
-impl Object {
-    /// The Kubernetes kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Namespace(_) => "Namespace",
-            Self::ServiceAccount(_) => "ServiceAccount",
-            Self::Deployment(_) => "Deployment",
-            Self::Pod(_) => "Pod",
-            Self::Service(_) => "Service",
-            Self::ConfigMap(_) => "ConfigMap",
+/// One arm a kind, each doing the same with the object.
+macro_rules! each {
+    ($of:expr, $object:ident => $do:expr) => {
+        match $of {
+            Object::Namespace($object) => $do,
+            Object::ServiceAccount($object) => $do,
+            Object::Deployment($object) => $do,
+            Object::Pod($object) => $do,
+            Object::Service($object) => $do,
+            Object::ConfigMap($object) => $do,
+            Object::Secret($object) => $do,
+            Object::ReplicaSet($object) => $do,
+            Object::StatefulSet($object) => $do,
+            Object::DaemonSet($object) => $do,
+            Object::Job($object) => $do,
+            Object::CronJob($object) => $do,
+            Object::EndpointSlice($object) => $do,
         }
-    }
+    };
+}
 
+pub(crate) use each;
+
+impl Object {
     /// Who it is.
     pub fn metadata(&self) -> &ObjectMeta {
-        match self {
-            Self::Namespace(object) => &object.metadata,
-            Self::ServiceAccount(object) => &object.metadata,
-            Self::Deployment(object) => &object.metadata,
-            Self::Pod(object) => &object.metadata,
-            Self::Service(object) => &object.metadata,
-            Self::ConfigMap(object) => &object.metadata,
-        }
+        each!(self, object => &object.metadata)
     }
 
     /// The same, to be changed.
     pub fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        each!(self, object => &mut object.metadata)
+    }
+
+    /// What its pods look like; `None` for what makes none.
+    pub fn template(&self) -> Option<&PodTemplate> {
         match self {
-            Self::Namespace(object) => &mut object.metadata,
-            Self::ServiceAccount(object) => &mut object.metadata,
-            Self::Deployment(object) => &mut object.metadata,
-            Self::Pod(object) => &mut object.metadata,
-            Self::Service(object) => &mut object.metadata,
-            Self::ConfigMap(object) => &mut object.metadata,
+            Self::Deployment(object) => Some(&object.spec.template),
+            Self::ReplicaSet(object) => Some(&object.spec.template),
+            Self::StatefulSet(object) => Some(&object.spec.template),
+            Self::DaemonSet(object) => Some(&object.spec.template),
+            Self::Job(object) => Some(&object.spec.template),
+            Self::CronJob(object) => Some(&object.spec.job_template.spec.template),
+            _ => None,
+        }
+    }
+
+    /// The spec of its pods, or of itself.
+    pub fn pod_spec(&self) -> Option<&PodSpec> {
+        match self {
+            Self::Pod(pod) => Some(&pod.spec),
+            other => other.template().map(|template| &template.spec),
+        }
+    }
+
+    pub(crate) fn pod_spec_mut(&mut self) -> Option<&mut PodSpec> {
+        match self {
+            Self::Pod(object) => Some(&mut object.spec),
+            Self::Deployment(object) => Some(&mut object.spec.template.spec),
+            Self::ReplicaSet(object) => Some(&mut object.spec.template.spec),
+            Self::StatefulSet(object) => Some(&mut object.spec.template.spec),
+            Self::DaemonSet(object) => Some(&mut object.spec.template.spec),
+            Self::Job(object) => Some(&mut object.spec.template.spec),
+            Self::CronJob(object) => Some(&mut object.spec.job_template.spec.template.spec),
+            _ => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{ManifestError, Problem, Warning};
 use crate::fields::{Field, Rule, Type};
-use crate::objects::Amount;
+use crate::objects::{Amount, Quantity};
 use crate::yaml::{Data, Entry, Node};
 
 /// No more errors than this are given: the rest is noise.
@@ -110,8 +110,12 @@ impl<'a> Walk<'a> {
         match &field.rule {
             Rule::Take(kind) => Some(self.value(&entry.value, kind)),
             Rule::Warn(reason) => {
-                self.report
-                    .warn(self.file, entry.line, &self.path, (*reason).to_owned());
+                self.report.warn(
+                    self.file,
+                    entry.line,
+                    &self.path,
+                    format!("ignored: {reason}"),
+                );
                 None
             }
             Rule::Refuse(reason) => {
@@ -159,6 +163,7 @@ impl<'a> Walk<'a> {
             (Type::Amount, Data::Text(text)) if Amount::percent(text).is_some() => {
                 Value::from(text.as_str())
             }
+            (Type::Quantity, _) => self.quantity(node),
             (Type::Object(fields), _) => self.object(node, fields),
             (Type::List(item), Data::List(items)) => {
                 let mut list = Vec::new();
@@ -201,6 +206,18 @@ impl<'a> Walk<'a> {
             }
             _ => self.mistyped(node, &format!("a number from {low} to {high}")),
         }
+    }
+
+    fn quantity(&mut self, node: &Node) -> Value {
+        let text = match &node.data {
+            Data::Int(_) | Data::Float(_) | Data::Text(_) => scalar(node),
+            _ => return self.mistyped(node, "an amount, as in 500m or 64Mi"),
+        };
+        if Quantity::parse(&text).is_none() {
+            let (value, expected) = (text.clone(), "an amount, as in 500m or 64Mi");
+            self.fail(node.line, Problem::Malformed { value, expected });
+        }
+        Value::from(text)
     }
 
     fn mistyped(&mut self, node: &Node, expected: &str) -> Value {

@@ -239,9 +239,14 @@ impl Api {
                     "namespace": pod.metadata.namespace(),
                     "name": pod.metadata.name.as_str(),
                     "uid": uid,
+                    "owner": pod.metadata.owner_references.first().map(|owner| {
+                        json!({"kind": owner.kind, "name": owner.name})
+                    }),
                     "ready": pod.is_ready(),
                     "phase": pod.status.phase,
                     "message": pod.status.message,
+                    "statuses": pod.status.container_statuses,
+                    "init_statuses": pod.status.init_container_statuses,
                     "capture": pod.metadata.annotations.get(CAPTURE),
                     "ips": pod.addresses().map(|ip| ip.to_string()).collect::<Vec<_>>(),
                     "proxy_pid": self.processes.pid(&Role::Proxy(uid.clone())),

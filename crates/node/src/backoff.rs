@@ -16,8 +16,19 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// A container: at once, then 1 s, 2 s, ... 60 s; forgotten after a run of a minute.
+    /// A container, as Kubernetes has it: at once, then 10 s, 20 s, ... 5 min; forgotten after a run of ten minutes.
     pub(crate) const fn container() -> Self {
+        Self {
+            first: Duration::from_secs(10),
+            most: Duration::from_secs(300),
+            good: Duration::from_secs(600),
+            free: 1,
+            bad: 0,
+        }
+    }
+
+    /// A pod that cannot be set up: at once, then 1 s, 2 s, ... 60 s.
+    pub(crate) const fn pod() -> Self {
         Self {
             first: Duration::from_secs(1),
             most: Duration::from_secs(60),
@@ -62,11 +73,11 @@ mod tests {
         let waits: Vec<u64> = (0..9)
             .map(|_| backoff.after(Duration::ZERO).as_secs())
             .collect();
-        assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(backoff.after(Duration::from_secs(61)), Duration::ZERO);
-        assert_eq!(backoff.after(Duration::ZERO), Duration::from_secs(1));
+        assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!(backoff.after(Duration::from_secs(601)), Duration::ZERO);
+        assert_eq!(backoff.after(Duration::ZERO), Duration::from_secs(10));
         for _ in 0..1000 {
-            assert!(backoff.after(Duration::ZERO) <= Duration::from_secs(60));
+            assert!(backoff.after(Duration::ZERO) <= Duration::from_secs(300));
         }
     }
 }

@@ -11,11 +11,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maille_manifest::marks::INJECT;
-use maille_manifest::objects::{ConfigMap, Namespace, Object, Pod, Service, Transport, selects};
+use maille_manifest::objects::{
+    EndpointSlice, Namespace, Object, Pod, Service, Transport, selects,
+};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::data::Data;
 use crate::dns::{Names, ServiceNames};
+use crate::machine::Machine;
 
 /// Shared by all tasks.
 #[derive(Debug)]
@@ -25,11 +29,12 @@ pub(crate) struct Cluster {
     changed: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     namespaces: BTreeMap<String, Namespace>,
     services: Vec<Service>,
-    maps: Arc<BTreeMap<(String, String), ConfigMap>>,
+    slices: Vec<EndpointSlice>,
+    data: Arc<Data>,
     pods: BTreeMap<String, Pod>,
 }
 
@@ -46,18 +51,26 @@ pub(crate) enum Capture {
 
 impl Cluster {
     /// Nothing yet.
-    pub(crate) fn new(state_dir: &Path) -> Self {
+    pub(crate) fn new(state_dir: &Path, machine: Machine) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                namespaces: BTreeMap::new(),
+                services: Vec::new(),
+                slices: Vec::new(),
+                data: Arc::new(Data::of([], machine)),
+                pods: BTreeMap::new(),
+            }),
             changed: watch::Sender::new(0),
         }
     }
 
     /// From now on there are these objects, and no others. Pods that run are another matter.
-    pub(crate) fn declare<'a>(&self, objects: impl IntoIterator<Item = &'a Object>) {
+    pub(crate) fn declare<'a>(&self, objects: impl IntoIterator<Item = &'a Object> + Clone) {
         let (mut namespaces, mut services) = (BTreeMap::new(), Vec::new());
-        let mut maps = BTreeMap::new();
+        let mut slices = Vec::new();
+        let machine = self.data().machine;
+        let data = Arc::new(Data::of(objects.clone(), machine));
         for object in objects {
             let metadata = object.metadata();
             let name = metadata.name.to_string();
@@ -66,17 +79,16 @@ impl Cluster {
                     namespaces.insert(name, namespace.clone());
                 }
                 Object::Service(service) => services.push(service.clone()),
-                Object::ConfigMap(map) => {
-                    maps.insert((metadata.namespace().to_owned(), name), map.clone());
-                }
-                Object::ServiceAccount(_) | Object::Deployment(_) | Object::Pod(_) => {}
+                Object::EndpointSlice(slice) => slices.push(slice.clone()),
+                _ => {}
             }
         }
         {
             let mut state = self.state.lock();
             state.namespaces = namespaces;
             state.services = services;
-            state.maps = Arc::new(maps);
+            state.slices = slices;
+            state.data = data;
         }
         self.changed.send_modify(|version| *version += 1);
     }
@@ -86,9 +98,14 @@ impl Cluster {
         self.changed.subscribe()
     }
 
-    /// Every ConfigMap, by namespace and name.
-    pub(crate) fn maps(&self) -> Arc<BTreeMap<(String, String), ConfigMap>> {
-        self.state.lock().maps.clone()
+    /// Every ConfigMap and Secret.
+    pub(crate) fn data(&self) -> Arc<Data> {
+        self.state.lock().data.clone()
+    }
+
+    /// Where services without a selector lead.
+    pub(crate) fn slices(&self) -> Vec<EndpointSlice> {
+        self.state.lock().slices.clone()
     }
 
     /// Every service.
@@ -179,7 +196,7 @@ impl Cluster {
         for namespace in state.namespaces.keys() {
             names.services.entry(namespace.clone()).or_default();
         }
-        for pod in state.pods.values() {
+        for pod in state.pods.values().filter(|pod| !pod.is_finished()) {
             let namespace = pod.metadata.namespace().to_owned();
             names
                 .pods
@@ -189,16 +206,9 @@ impl Cluster {
         }
         for service in &state.services {
             let metadata = &service.metadata;
-            let addresses: Vec<IpAddr> = if service.is_headless() {
-                state
-                    .pods
-                    .values()
-                    .filter(|pod| pod.is_ready() && behind(service, pod))
-                    .flat_map(Pod::addresses)
-                    .filter(|ip| service.has_family_of(*ip))
-                    .collect()
-            } else {
-                service.addresses().collect()
+            let (addresses, hosts) = match service.is_headless() {
+                true => state.headless(service),
+                false => (service.addresses().collect(), BTreeMap::new()),
             };
             let ports = service
                 .spec
@@ -221,6 +231,7 @@ impl Cluster {
                     metadata.name.to_string(),
                     ServiceNames {
                         addresses,
+                        hosts,
                         headless: service.is_headless(),
                         alias: service
                             .spec
@@ -232,6 +243,37 @@ impl Cluster {
                 );
         }
         names
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// The addresses that a headless service's name means, and those that have a name of their own below it.
+    fn headless(&self, service: &Service) -> (Vec<IpAddr>, BTreeMap<String, Vec<IpAddr>>) {
+        let name = service.metadata.name.as_str();
+        let mut all: Vec<(IpAddr, Option<&str>)> = Vec::new();
+        let unready = service.spec.publish_not_ready_addresses;
+        let pods = self.pods.values().filter(|pod| !pod.is_finished());
+        for pod in pods.filter(|pod| (unready || pod.is_ready()) && behind(service, pod)) {
+            let below = pod.spec.subdomain.as_deref() == Some(name);
+            let host = pod.spec.hostname.as_deref().filter(|_| below);
+            all.extend(pod.addresses().map(|ip| (ip, host)));
+        }
+        let slices = self.slices.iter().filter(|slice| {
+            slice.metadata.namespace == service.metadata.namespace && slice.service() == Some(name)
+        });
+        for slice in slices {
+            all.extend(slice.ready());
+        }
+        all.retain(|(ip, _)| service.has_family_of(*ip));
+        let mut hosts: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+        for (ip, host) in &all {
+            if let Some(host) = host {
+                hosts.entry((*host).to_owned()).or_default().push(*ip);
+            }
+        }
+        (all.into_iter().map(|(ip, _)| ip).collect(), hosts)
     }
 }
 

@@ -8,11 +8,12 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use maille_sys::caps::CapSet;
+pub(crate) use maille_sys::caps::CapSet;
 use maille_sys::link::{self, Net, Route};
 pub(crate) use maille_sys::netns::NetNs;
 use maille_sys::spawn::{Bind, Spawn, SpawnError};
-pub(crate) use maille_sys::spawn::{Child, Exit};
+pub(crate) use maille_sys::spawn::{Child, Exit, Handle, User};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::capture::Captured;
 
@@ -48,6 +49,25 @@ pub(crate) struct Spec {
     pub(crate) mounts: Vec<Mount>,
     /// Not to be seen.
     pub(crate) hide: PathBuf,
+    pub(crate) rights: Rights,
+}
+
+/// As whom a process runs, and with which rights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rights {
+    /// `None`: as whoever runs this.
+    pub(crate) user: Option<User>,
+    pub(crate) capabilities: CapSet,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) read_only_root: bool,
+}
+
+/// What another process in a container is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Inside {
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: String,
+    pub(crate) rights: Rights,
 }
 
 /// A proxy to start.
@@ -100,8 +120,11 @@ impl Sandbox {
             .args(&spec.args)
             .cwd(&spec.cwd)
             .pod(&self.net, &self.hostname)
-            .hide(&spec.hide)
-            .capabilities(CapSet::CONTAINER);
+            .hide(&spec.hide);
+        if spec.rights.read_only_root {
+            spawn = spawn.read_only_root();
+        }
+        spawn = limited(spawn, &spec.rights, true);
         for (name, value) in &spec.env {
             spawn = spawn.env(name, value);
         }
@@ -113,6 +136,37 @@ impl Sandbox {
             });
         }
         logging(spawn, spec.log)?.start()
+    }
+}
+
+/// Starts `command` where `process` is, which must be a container's. On the main thread, for the same reason.
+pub(crate) fn spawn_inside(
+    process: &Handle,
+    inside: &Inside,
+    command: &[String],
+    log: File,
+) -> Result<Child, SpawnError> {
+    let program = command.first().map(String::as_str).unwrap_or_default();
+    let mut spawn = Spawn::new(program)
+        .args(command.iter().skip(1))
+        .cwd(&inside.cwd)
+        .inside(process.clone());
+    for (name, value) in &inside.env {
+        spawn = spawn.env(name, value);
+    }
+    // One whose user is only a name has it from the namespace that it enters.
+    let alias = inside.rights.user.as_ref().is_some_and(|user| user.alias);
+    logging(limited(spawn, &inside.rights, !alias), log)?.start()
+}
+
+fn limited(spawn: Spawn, rights: &Rights, with_user: bool) -> Spawn {
+    let mut spawn = spawn.capabilities(rights.capabilities);
+    if rights.no_new_privileges {
+        spawn = spawn.no_new_privileges();
+    }
+    match &rights.user {
+        Some(user) if with_user => spawn.user(user.clone()),
+        _ => spawn,
     }
 }
 
@@ -175,6 +229,36 @@ pub(crate) fn describe(exit: &io::Result<Exit>) -> String {
         },
         Err(error) => format!("lost: {error}"),
     }
+}
+
+/// The same as a shell says it.
+pub(crate) fn code(exit: &io::Result<Exit>) -> i32 {
+    match exit {
+        Ok(Exit::Code(code)) => *code,
+        Ok(Exit::Signal(number)) => 128 + number,
+        Err(_) => 255,
+    }
+}
+
+/// A file system of memory at `at`, no larger than `bytes`, for everybody here; it stays until [`unmount`] or this namespace's end.
+pub(crate) fn mount_memory(at: &std::path::Path, bytes: Option<u64>) -> io::Result<()> {
+    let mut options = "mode=0777".to_owned();
+    if let Some(bytes) = bytes {
+        options.push_str(&format!(",size={bytes}"));
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    Ok(mount(
+        Some("memory"),
+        at,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )?)
+}
+
+/// Undoes [`mount_memory`], also while somebody uses it.
+pub(crate) fn unmount(at: &std::path::Path) -> io::Result<()> {
+    Ok(umount2(at, MntFlags::MNT_DETACH)?)
 }
 
 /// Puts a mesh namespace between the wire and `pod`: whole, or not at all and an error.

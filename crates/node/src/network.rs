@@ -118,7 +118,7 @@ pub(crate) async fn follow(cluster: Arc<Cluster>, names: crate::dns::Shared, clo
     loop {
         changes.mark_unchanged();
         *names.write() = Arc::new(cluster.names());
-        let rules = rules::render(&cluster.services(), &cluster.pods());
+        let rules = rules::render(&cluster.services(), &cluster.slices(), &cluster.pods());
         if rules != applied {
             match host::apply(rules.clone()).await {
                 Ok(()) => applied = rules,

@@ -24,6 +24,7 @@ use crate::api::{self, Api};
 use crate::args::Args;
 use crate::cluster::{Cluster, tell};
 use crate::daemon::{Daemon, Plan};
+use crate::machine::Machine;
 use crate::network::{self, Network};
 use crate::objects::Objects;
 use crate::processes::{Processes, Role};
@@ -91,7 +92,7 @@ async fn start(
         .context("the state directory cannot be written")?;
     kube_dns::declare(&args.state, &mut objects)?;
     let processes = Arc::new(Processes::default());
-    let cluster = Arc::new(Cluster::new(&args.state));
+    let cluster = Arc::new(Cluster::new(&args.state, Machine::read()));
     cluster.declare(&objects);
     let network = Network::prepare()
         .await
@@ -138,6 +139,7 @@ async fn start(
         agent,
         state_dir: args.state.clone(),
         path: format!("{path}:{}", bin_dir.display()),
+        alias: has_one_user(),
         tasks: tasks.clone(),
         clock,
         without,
@@ -176,6 +178,13 @@ fn manifests(state_dir: &Path) -> anyhow::Result<Vec<Object>> {
         )
     })?;
     Ok(loaded.objects)
+}
+
+/// Whether this process's user namespace has one user only, as an ordinary user's has.
+fn has_one_user() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let mut numbers = map.split_whitespace();
+    numbers.nth(2) == Some("1") && numbers.next().is_none()
 }
 
 /// Where the other programs are.

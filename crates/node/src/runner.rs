@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pods: which there should be, and the handles of those that there are. One machine, no scheduling.
 //!
-//! What there should be is told by [`Pods::apply`], object by object; each object that makes pods has a task of its own, `set.rs` or
-//! `single.rs`, which starts and ends them. Read `runner/pod.rs` for the life of one.
+//! What there should be is told by [`Pods::apply`], object by object; each object that makes pods has a task of its own, `set.rs`,
+//! `numbered.rs` (StatefulSets), `job.rs`, `cron.rs` or `single.rs`, which starts and ends them. Read `runner/pod.rs` for the life of
+//! one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use maille_chassis::tasks::Tasks;
 use maille_chassis::without::Without;
 use maille_manifest::changes::Change;
 use maille_manifest::marks::CAPTURE;
-use maille_manifest::objects::{Object, Pod};
+use maille_manifest::objects::{CronJob, Job, Object, Pod, StatefulSet};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -23,19 +24,28 @@ use crate::cluster::{Capture, Cluster};
 use crate::network::Network;
 use crate::processes::Processes;
 
+mod action;
 mod container;
+mod cron;
 mod env;
+mod fields;
 mod files;
+mod grpc;
+mod job;
 pub(crate) mod names;
+mod numbered;
 mod pod;
 mod probe;
+mod rights;
 mod rollout;
 mod set;
 mod single;
 mod status;
+mod volumes;
 
 use pod::Life;
 use set::Set;
+use status::Outcome;
 pub(crate) use status::timestamp;
 
 /// What every pod's life needs.
@@ -49,6 +59,8 @@ pub(crate) struct Surroundings {
     pub(crate) state_dir: std::path::PathBuf,
     /// The search path of containers.
     pub(crate) path: String,
+    /// Whether there is one user only, so that the numbers of others can be no more than names.
+    pub(crate) alias: bool,
     pub(crate) tasks: Tasks,
     pub(crate) clock: Clock,
     /// Protections that a test left out.
@@ -81,6 +93,8 @@ struct Handles {
     /// By namespace and name.
     pods: BTreeMap<(String, String), Handle>,
     keepers: BTreeMap<OwnerKey, Keeper>,
+    /// How jobs ended, or not yet.
+    jobs: BTreeMap<OwnerKey, Option<Outcome>>,
     /// How many were started.
     born: u64,
     closed: bool,
@@ -94,15 +108,76 @@ pub(crate) struct OwnerKey {
     pub(crate) name: String,
 }
 
-/// The task that keeps an owner's pods, by what it is told; `None`: no pod at all.
+/// How the task that keeps an owner's pods is told what to keep; `None`: no pod at all.
+type Goal<T> = watch::Sender<Option<Arc<T>>>;
+
+/// The task that keeps an owner's pods.
 #[derive(Debug)]
 enum Keeper {
-    Set(watch::Sender<Option<Arc<Set>>>),
-    Single(watch::Sender<Option<Arc<Pod>>>),
+    Set(Goal<Set>),
+    Single(Goal<Pod>),
+    Numbered(Goal<StatefulSet>),
+    Job(Goal<Job>),
+    Cron(Goal<CronJob>),
+}
+
+/// What a task keeps pods by.
+trait Kept: PartialEq + Send + Sync + 'static {
+    /// What the task is called.
+    const TASK: &'static str;
+
+    /// Its own kind of keeper.
+    fn wrap(goal: Goal<Self>) -> Keeper;
+
+    /// The goal of its own kind of keeper.
+    fn goal(keeper: &Keeper) -> Option<&Goal<Self>>;
+
+    /// Keeps what the goal says until it says nothing and the last pod is gone.
+    fn keep(
+        pods: Arc<Pods>,
+        key: OwnerKey,
+        goal: watch::Receiver<Option<Arc<Self>>>,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
+
+macro_rules! kept {
+    ($($kind:ty, $keeper:ident, $module:ident;)*) => {
+        $(impl Kept for $kind {
+            const TASK: &'static str = stringify!($module);
+
+            fn wrap(goal: Goal<Self>) -> Keeper {
+                Keeper::$keeper(goal)
+            }
+
+            fn goal(keeper: &Keeper) -> Option<&Goal<Self>> {
+                match keeper {
+                    Keeper::$keeper(goal) => Some(goal),
+                    _ => None,
+                }
+            }
+
+            fn keep(
+                pods: Arc<Pods>,
+                key: OwnerKey,
+                goal: watch::Receiver<Option<Arc<Self>>>,
+            ) -> impl Future<Output = ()> + Send + 'static {
+                $module::keep(pods, key, goal)
+            }
+        })*
+    };
+}
+
+kept! {
+    Set, Set, set;
+    Pod, Single, single;
+    StatefulSet, Numbered, numbered;
+    Job, Job, job;
+    CronJob, Cron, cron;
 }
 
 #[derive(Clone, Debug)]
 struct Handle {
+    name: String,
     uid: String,
     owner: OwnerKey,
     /// Of the template that it was made of.
@@ -112,6 +187,8 @@ struct Handle {
     stop: Arc<watch::Sender<Stop>>,
     /// Since when, by the clock's start.
     ready: watch::Receiver<Option<Duration>>,
+    /// How it ended, once it has for good.
+    outcome: watch::Receiver<Option<Outcome>>,
     /// Its sender is dropped when the pod is gone.
     gone: watch::Receiver<()>,
     /// Since when somebody wants it gone.
@@ -122,6 +199,7 @@ struct Handle {
 #[derive(Debug)]
 pub(crate) struct Readiness {
     since: watch::Sender<Option<Duration>>,
+    outcome: watch::Sender<Option<Outcome>>,
     changed: Arc<watch::Sender<u64>>,
 }
 
@@ -144,15 +222,29 @@ impl Pods {
                 namespace: change.key.namespace.clone(),
                 name: change.key.name.clone(),
             };
-            match (change.before, change.after) {
-                (_, Some(Object::Deployment(deployment))) => {
-                    self.keep_set(key, Some(Arc::new(Set::of(deployment))));
+            // Another kind of the same name is another key: before and after are of one kind.
+            match (change.after.or(change.before), change.after.is_some()) {
+                (Some(Object::Deployment(object)), there) => {
+                    self.keep(key, there.then(|| Arc::new(Set::of(object))));
                 }
-                (Some(Object::Deployment(_)), None) => self.keep_set(key, None),
-                (_, Some(Object::Pod(pod))) => {
-                    self.keep_single(key, Some(Arc::new((**pod).clone())));
+                (Some(Object::ReplicaSet(object)), there) => {
+                    self.keep(key, there.then(|| Arc::new(Set::of_replicas(object))));
                 }
-                (Some(Object::Pod(_)), None) => self.keep_single(key, None),
+                (Some(Object::DaemonSet(object)), there) => {
+                    self.keep(key, there.then(|| Arc::new(Set::of_daemon(object))));
+                }
+                (Some(Object::StatefulSet(object)), there) => {
+                    self.keep(key, there.then(|| Arc::new((**object).clone())));
+                }
+                (Some(Object::Job(object)), there) => {
+                    self.keep(key, there.then(|| Arc::new((**object).clone())));
+                }
+                (Some(Object::CronJob(object)), there) => {
+                    self.keep(key, there.then(|| Arc::new((**object).clone())));
+                }
+                (Some(Object::Pod(object)), there) => {
+                    self.keep(key, there.then(|| Arc::new((**object).clone())));
+                }
                 _ => {}
             }
         }
@@ -171,7 +263,7 @@ impl Pods {
             handle.owner.clone()
         };
         if owner.kind == "Pod" {
-            self.keep_single(owner, None);
+            self.keep::<Pod>(owner, None);
         }
         self.bump();
         true
@@ -186,7 +278,7 @@ impl Pods {
         };
         let set = match self.handles.lock().keepers.get(&key)? {
             Keeper::Set(goal) => goal.borrow().clone()?,
-            Keeper::Single(_) => return None,
+            _ => return None,
         };
         Some(set.status(&self.owned(&key), self.around.clock.elapsed()))
     }
@@ -209,46 +301,45 @@ impl Pods {
         .await;
     }
 
-    fn keep_set(self: &Arc<Self>, key: OwnerKey, set: Option<Arc<Set>>) {
+    /// From now on `goal` is what there is to be of `key`'s pods.
+    fn keep<T: Kept>(self: &Arc<Self>, key: OwnerKey, goal: Option<Arc<T>>) {
         let mut handles = self.handles.lock();
-        match handles.keepers.get(&key) {
-            Some(Keeper::Set(goal)) => drop(goal.send_replace(set)),
-            _ if set.is_none() || handles.closed => {}
-            _ => {
-                let (goal, told) = watch::channel(set);
-                handles.keepers.insert(key.clone(), Keeper::Set(goal));
-                let task = set::keep(self.clone(), key, told);
-                self.around.tasks.spawn("set", task);
-            }
-        }
-    }
-
-    fn keep_single(self: &Arc<Self>, key: OwnerKey, pod: Option<Arc<Pod>>) {
-        let mut handles = self.handles.lock();
-        match handles.keepers.get(&key) {
-            Some(Keeper::Single(goal)) => drop(goal.send_replace(pod)),
-            _ if pod.is_none() || handles.closed => {}
-            _ => {
-                let (goal, told) = watch::channel(pod);
-                handles.keepers.insert(key.clone(), Keeper::Single(goal));
-                let task = single::keep(self.clone(), key, told);
-                self.around.tasks.spawn("single pod", task);
+        let known = handles.keepers.get(&key).and_then(T::goal);
+        match known {
+            Some(known) => drop(known.send_replace(goal)),
+            None if goal.is_none() || handles.closed => {}
+            None => {
+                let (goal, told) = watch::channel(goal);
+                handles.keepers.insert(key.clone(), T::wrap(goal));
+                let task = T::keep(self.clone(), key, told);
+                self.around.tasks.spawn(T::TASK, task);
             }
         }
     }
 
     /// Forgets the task of `key`, which is about to end; `false`: it has been given something to do meanwhile.
-    fn release(&self, key: &OwnerKey) -> bool {
+    fn release<T: Kept>(&self, key: &OwnerKey) -> bool {
         let mut handles = self.handles.lock();
-        let idle = match handles.keepers.get(key) {
-            Some(Keeper::Set(goal)) => goal.borrow().is_none(),
-            Some(Keeper::Single(goal)) => goal.borrow().is_none(),
-            None => true,
-        };
+        let goal = handles.keepers.get(key).and_then(T::goal);
+        let idle = goal.is_none_or(|goal| goal.borrow().is_none());
         if idle {
             handles.keepers.remove(key);
+            handles.jobs.remove(key);
         }
         idle
+    }
+
+    /// Notes how a job ended, or that it has not.
+    fn note_job(&self, key: &OwnerKey, outcome: Option<Outcome>) {
+        let before = self.handles.lock().jobs.insert(key.clone(), outcome);
+        if before != Some(outcome) {
+            self.bump();
+        }
+    }
+
+    /// How a job ended, if it has.
+    fn job(&self, key: &OwnerKey) -> Option<Outcome> {
+        self.handles.lock().jobs.get(key).copied().flatten()
     }
 
     /// Tells of every change of what handles say.
@@ -303,6 +394,7 @@ impl Pods {
         );
         let (stop, orders) = watch::channel(Stop::No);
         let (since, ready) = watch::channel(None);
+        let (outcome_sender, outcome) = watch::channel(None);
         let (gone_sender, gone) = watch::channel(());
         {
             let mut handles = self.handles.lock();
@@ -311,12 +403,14 @@ impl Pods {
             }
             handles.born += 1;
             let handle = Handle {
+                name: key.1.clone(),
                 uid,
                 owner,
                 hash,
                 born: handles.born,
                 stop: Arc::new(stop),
                 ready,
+                outcome,
                 gone,
                 condemned: None,
             };
@@ -324,7 +418,11 @@ impl Pods {
         }
         self.bump();
         let changed = self.changed.clone();
-        let ready = Readiness { since, changed };
+        let ready = Readiness {
+            since,
+            outcome: outcome_sender,
+            changed,
+        };
         let life = Life::new(self.around.clone(), pod, capture, orders, ready);
         let own = self.clone();
         self.around.tasks.spawn("pod", async move {
@@ -339,8 +437,11 @@ impl Pods {
 // === impl Readiness ===
 
 impl Readiness {
-    /// It is ready, or not.
-    pub(crate) fn tell(&self, ready: bool, now: Duration) {
+    /// It is ready, or not, or has ended for good.
+    pub(crate) fn tell(&self, ready: bool, outcome: Option<Outcome>, now: Duration) {
+        let ended = self
+            .outcome
+            .send_if_modified(|known| std::mem::replace(known, outcome) != outcome);
         let changed = self.since.send_if_modified(|since| {
             let changed = since.is_some() != ready;
             if changed {
@@ -348,7 +449,7 @@ impl Readiness {
             }
             changed
         });
-        if changed {
+        if changed || ended {
             self.changed.send_modify(|version| *version += 1);
         }
     }

@@ -49,6 +49,23 @@ impl CapSet {
     /// What a proxy in a mesh namespace needs: transparent sockets and marks.
     pub const PROXY: Self = Self(NET_ADMIN.0 | NET_RAW.0);
 
+    /// The set of the one capability that is called `name`, without `CAP_`. Knows those that are named here only.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "CHOWN" => CHOWN,
+            "DAC_OVERRIDE" => DAC_OVERRIDE,
+            "FOWNER" => FOWNER,
+            "KILL" => KILL,
+            "SETGID" => SETGID,
+            "SETUID" => SETUID,
+            "NET_BIND_SERVICE" => NET_BIND_SERVICE,
+            "NET_ADMIN" => NET_ADMIN,
+            "NET_RAW" => NET_RAW,
+            "SETFCAP" => SETFCAP,
+            _ => return None,
+        })
+    }
+
     /// Both.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {

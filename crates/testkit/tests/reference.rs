@@ -36,7 +36,6 @@ fn flags(command: &clap::Command) -> String {
 
 #[test]
 fn the_reference_is_of_these_declarations() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/settings.md");
     let control = maille_control::settings::Settings::command();
     let text = format!(
         "{BEFORE}\n## maille-proxy: environment\n\n{}\n## maille-node: environment\n\n{}\n\
@@ -46,8 +45,43 @@ fn the_reference_is_of_these_declarations() {
         reference(&maille_control::settings::ENVIRONMENT),
         flags(&control),
     );
+    holds("settings.md", &text);
+}
+
+const MANIFESTS: &str = "# Manifests
+
+Made from the tables that `maille up` reads manifests by; `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-testkit --test reference` writes it
+anew. What is in no table is refused as unknown. *Ignored* is what changes nothing on one machine, and is said as a warning; *refused* is what
+would change the meaning if it were ignored, and nothing is started then.
+
+## Images
+
+No image is pulled: a container is a process of this machine, with the machine's programs. A container with a `command` runs it, whatever its
+image. One without runs the program that its image stands for: what `--image NAME=PROGRAM [ARGUMENT...]` says of the image's whole name, of its
+name without tag and digest, or of its last part, whichever is nearest; otherwise the program that is called as the last part of the name
+(`registry.example/library/nginx:1.29` is `nginx`). The container's `args` replace the arguments, as they replace an image's own.
+
+## What a container sees
+
+The machine's files, with volumes, `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname` of its own in their places. A place for a volume, or
+a `workingDir`, that does not exist is made for this container alone. `/proc` is its own; the directory of the run is hidden.
+
+";
+
+#[test]
+fn the_manifests_reference_is_of_these_tables() {
+    holds(
+        "manifests.md",
+        &format!("{MANIFESTS}{}", maille_manifest::reference()),
+    );
+}
+
+/// Whether the file has this text, or it is to be written.
+fn holds(name: &str, text: &str) {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference");
+    let path = docs.join(name);
     if std::env::var_os("MAILLE_WRITE_REFERENCE").is_some() {
-        std::fs::write(&path, &text).unwrap();
+        std::fs::write(&path, text).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{name}");
 }

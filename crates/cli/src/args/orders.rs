@@ -2,10 +2,9 @@
 //! The command lines of the verbs that change or enter what runs. Must never act.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Which, duration};
+use super::{Manifests, Which, duration};
 
 const GET: &str = "\
 Examples:
@@ -168,9 +167,8 @@ pub struct PortForward {
 #[derive(Debug, clap::Args)]
 #[command(after_help = DIFF)]
 pub struct Diff {
-    /// Directories (their *.yaml, *.yml and *.json), files, or - for standard input.
-    #[arg(required = true, value_name = "DIR|FILE|-")]
-    pub sources: Vec<PathBuf>,
+    #[command(flatten)]
+    pub manifests: Manifests,
     #[command(flatten)]
     pub which: Which,
 }

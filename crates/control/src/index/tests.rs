@@ -331,3 +331,56 @@ fn zones_and_terms_come_from_labels_and_annotations() {
     assert_eq!(terms.zones, maille_model::terms::Zones::PreferClose);
     assert_eq!(terms.retry, maille_model::terms::Retry::DEFAULT);
 }
+
+#[test]
+fn endpoints_that_are_written_down_are_pods_or_outsiders() {
+    let slice = |addresses: &str| {
+        let json = format!(
+            r#"{{"metadata":{{"name":"s-1","namespace":"shop","labels":{{"kubernetes.io/service-name":"out"}}}},
+                "addressType":"IPv4","endpoints":[{addresses}],"ports":[{{"name":"http","port":9000}}]}}"#
+        );
+        let object = Object::EndpointSlice(from_json(json.as_bytes()).unwrap());
+        Change::read(&object).unwrap().unwrap()
+    };
+    let out = r#"{"metadata":{"name":"out","namespace":"shop"},"spec":{"clusterIPs":["10.96.0.2"],"ports":[{"name":"http","port":80}]}}"#;
+    let two =
+        r#"{"addresses":["192.0.2.7"]},{"addresses":["10.244.0.2"],"conditions":{"ready":false}}"#;
+    let mut index = index([service(out), slice(two)]);
+    let id: ServiceId = "shop/out".parse().unwrap();
+    let told = |index: &Index| -> Vec<(String, bool, Membership, Option<u16>)> {
+        let endpoints = index.endpoints(&id).unwrap().0;
+        let one = |endpoint: &Endpoint| {
+            let workload = &endpoint.workload;
+            let name = workload.name.to_string();
+            (
+                name,
+                endpoint.ready,
+                workload.membership,
+                endpoint.target(80),
+            )
+        };
+        endpoints.iter().map(one).collect()
+    };
+    let outsider = |name: &str, ready| {
+        let name = name.to_owned();
+        (name, ready, Membership::Unmeshed, Some(9000))
+    };
+    assert_eq!(
+        told(&index),
+        [
+            outsider("ip-10-244-0-2", false),
+            outsider("ip-192-0-2-7", true)
+        ]
+    );
+    // An address becomes a pod's, and with it everything that is known of the pod.
+    let dirty = index.apply(web("a", "outboard", &running("10.244.0.2")));
+    assert!(dirty.contains(&Key::Endpoints(id.clone())), "{dirty:?}");
+    let mut found = told(&index);
+    found.sort_by_key(|(name, ..)| name.clone());
+    let pod = ("web-a".to_owned(), false, Membership::Meshed, Some(9000));
+    assert_eq!(found, [outsider("ip-192-0-2-7", true), pod]);
+    let gone: ServiceId = "shop/s-1".parse().unwrap();
+    let dirty = index.apply(Change::SliceGone(gone));
+    assert!(dirty.contains(&Key::Endpoints(id.clone())));
+    assert_eq!(told(&index), []);
+}

@@ -11,7 +11,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use maille_manifest::{Object, Pod, Service, from_json, load_text};
+use maille_manifest::{Object, Pod, from_json, load_text};
 use maille_model::{ServiceId, WorkloadUid};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
@@ -30,7 +30,7 @@ const POD_FILE: &str = "pod.json";
 pub struct Tree {
     root: PathBuf,
     pods: BTreeSet<WorkloadUid>,
-    services: BTreeMap<ServiceId, Service>,
+    objects: BTreeMap<ObjectKey, Object>,
     /// Text of each manifest when it made sense last.
     good: BTreeMap<String, String>,
     broken: BTreeSet<Origin>,
@@ -87,7 +87,7 @@ impl Tree {
         Self {
             root: root.to_owned(),
             pods: BTreeSet::new(),
-            services: BTreeMap::new(),
+            objects: BTreeMap::new(),
             good: BTreeMap::new(),
             broken: BTreeSet::new(),
         }
@@ -140,9 +140,9 @@ impl Tree {
             loaded = load(&current);
         }
         match loaded {
-            Ok(services) => {
+            Ok(objects) => {
                 self.good = current;
-                self.tell_services(services, events);
+                self.tell_objects(objects, events);
             }
             Err(errors) => reasons.extend(errors),
         }
@@ -174,29 +174,28 @@ impl Tree {
         Ok(texts)
     }
 
-    fn tell_services(&mut self, services: Vec<Service>, events: &mut Vec<Event>) {
+    fn tell_objects(&mut self, objects: Vec<Object>, events: &mut Vec<Event>) {
         let mut now = BTreeMap::new();
-        for service in services {
-            if let Some(namespace) = service.metadata.namespace.clone() {
-                let name = service.metadata.name.clone();
-                now.insert(ServiceId { namespace, name }, service);
+        for object in objects {
+            if let Some(key) = key(&object) {
+                now.insert(key, object);
             }
         }
-        for id in self.services.keys().filter(|id| !now.contains_key(id)) {
+        for key in self.objects.keys().filter(|key| !now.contains_key(key)) {
             events.push(Event::Delete {
                 origin: Origin::from("manifests"),
-                key: ObjectKey::Service(id.clone()),
+                key: key.clone(),
             });
         }
-        for (id, service) in &now {
-            if self.services.get(id) != Some(service) {
+        for (key, object) in &now {
+            if self.objects.get(key) != Some(object) {
                 events.push(Event::Apply {
                     origin: Origin::from("manifests"),
-                    object: Box::new(Object::Service(service.clone())),
+                    object: Box::new(object.clone()),
                 });
             }
         }
-        self.services = now;
+        self.objects = now;
     }
 
     /// The pods that have a directory. Tells of those that are gone, not of those that are there.
@@ -408,21 +407,28 @@ fn pod_origin(uid: &WorkloadUid) -> Origin {
     Origin::from(format!("pods/{uid}/{POD_FILE}"))
 }
 
-/// The services of all manifests, or for each file that makes no sense the first reason.
-fn load(texts: &BTreeMap<String, String>) -> Result<Vec<Service>, BTreeMap<String, String>> {
+/// What control reads of manifests: services and their slices.
+fn key(object: &Object) -> Option<ObjectKey> {
+    let metadata = object.metadata();
+    let id = ServiceId {
+        namespace: metadata.namespace.clone()?,
+        name: metadata.name.clone(),
+    };
+    match object {
+        Object::Service(_) => Some(ObjectKey::Service(id)),
+        Object::EndpointSlice(_) => Some(ObjectKey::Slice(id)),
+        _ => None,
+    }
+}
+
+/// The objects of all manifests, or for each file that makes no sense the first reason.
+fn load(texts: &BTreeMap<String, String>) -> Result<Vec<Object>, BTreeMap<String, String>> {
     if texts.is_empty() {
         return Ok(Vec::new());
     }
     let files: Vec<(String, String)> = texts.clone().into_iter().collect();
     match load_text(&files) {
-        Ok(loaded) => Ok(loaded
-            .objects
-            .into_iter()
-            .filter_map(|object| match object {
-                Object::Service(service) => Some(service),
-                _ => None,
-            })
-            .collect()),
+        Ok(loaded) => Ok(loaded.objects),
         Err(errors) => {
             let mut reasons = BTreeMap::new();
             for error in errors {

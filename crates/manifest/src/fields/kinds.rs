@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is supported, kind by kind.
 
-use super::{CONFIG_MAP, DEPLOYMENT, Field, NAMESPACE, POD, SERVICE, SERVICE_ACCOUNT};
+use super::Field;
+use super::data::{CONFIG_MAP, NAMESPACE, SECRET, SERVICE_ACCOUNT};
+use super::pod::POD;
+use super::service::{ENDPOINT_SLICE, SERVICE};
+use super::workloads::{CRON_JOB, DAEMON_SET, DEPLOYMENT, JOB, REPLICA_SET, STATEFUL_SET};
 
 /// What becomes of a kind.
 #[derive(Debug)]
@@ -19,7 +23,9 @@ use KindRule::{Refuse, Take, Warn};
 const CLUSTER_ONLY: KindRule = Warn("only an API server acts on it");
 const POLICY: KindRule = Refuse("ignoring a policy would let traffic through that it forbids");
 const ROUTING: KindRule = Refuse("ignoring it would send traffic elsewhere");
-const ONLY_DEPLOYMENTS: KindRule = Refuse("pods are made by Deployments, or written as Pods");
+
+const NO_STORAGE: KindRule =
+    Refuse("there is no storage to claim; an emptyDir in place of the claim does for a trial");
 
 /// apiVersion, kind, rule. The first entry of a kind is the one that is suggested.
 pub(crate) const KINDS: &[(&str, &str, KindRule)] = &[
@@ -29,29 +35,21 @@ pub(crate) const KINDS: &[(&str, &str, KindRule)] = &[
     ("v1", "Pod", Take(POD)),
     ("v1", "Service", Take(SERVICE)),
     ("v1", "ConfigMap", Take(CONFIG_MAP)),
+    ("v1", "Secret", Take(SECRET)),
+    ("apps/v1", "ReplicaSet", Take(REPLICA_SET)),
+    ("apps/v1", "StatefulSet", Take(STATEFUL_SET)),
+    ("apps/v1", "DaemonSet", Take(DAEMON_SET)),
+    ("batch/v1", "Job", Take(JOB)),
+    ("batch/v1", "CronJob", Take(CRON_JOB)),
+    ("discovery.k8s.io/v1", "EndpointSlice", Take(ENDPOINT_SLICE)),
+    ("v1", "Endpoints", Refuse("write an EndpointSlice")),
     (
         "v1",
-        "Secret",
-        Refuse("Secrets are not read; use a ConfigMap"),
+        "ReplicationController",
+        Refuse("write a ReplicaSet, or a Deployment"),
     ),
-    ("apps/v1", "StatefulSet", ONLY_DEPLOYMENTS),
-    ("apps/v1", "DaemonSet", ONLY_DEPLOYMENTS),
-    ("apps/v1", "ReplicaSet", ONLY_DEPLOYMENTS),
-    ("v1", "ReplicationController", ONLY_DEPLOYMENTS),
-    ("batch/v1", "Job", ONLY_DEPLOYMENTS),
-    ("batch/v1", "CronJob", ONLY_DEPLOYMENTS),
-    (
-        "v1",
-        "PersistentVolume",
-        Refuse("volumes are configMap and emptyDir only"),
-    ),
-    (
-        "v1",
-        "PersistentVolumeClaim",
-        Refuse("volumes are configMap and emptyDir only"),
-    ),
-    ("v1", "Endpoints", ROUTING),
-    ("discovery.k8s.io/v1", "EndpointSlice", ROUTING),
+    ("v1", "PersistentVolume", NO_STORAGE),
+    ("v1", "PersistentVolumeClaim", NO_STORAGE),
     ("networking.k8s.io/v1", "NetworkPolicy", POLICY),
     (
         "networking.k8s.io/v1",

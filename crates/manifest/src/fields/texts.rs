@@ -151,6 +151,132 @@ pub(crate) const LABEL_VALUE: Check = Check {
     expected: "a label's value: at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
 };
 
+pub(crate) const BASE64: Check = Check {
+    holds: |text| crate::objects::from_base64(text).is_some(),
+    expected: "base64 (`printf %s TEXT | base64`; or put the text in stringData)",
+};
+
+pub(crate) const ADDRESS: Check = Check {
+    holds: |text| text.parse::<IpAddr>().is_ok(),
+    expected: "an IP address",
+};
+
+pub(crate) const ADDRESS_TYPE: Check = Check {
+    holds: |text| matches!(text, "IPv4" | "IPv6"),
+    expected: "IPv4 or IPv6: a service without a selector leads to addresses",
+};
+
+pub(crate) const PORT_NAME_OR_NONE: Check = Check {
+    holds: |text| text.is_empty() || is_label(text),
+    expected: "a port's name, or an empty text",
+};
+
+pub(crate) const NAME_OR_NONE: Check = Check {
+    holds: |text| text.is_empty() || (NAME.holds)(text),
+    expected: "the name of a Service",
+};
+
+pub(crate) const COMPLETION_MODE: Check = Check {
+    holds: |text| matches!(text, "NonIndexed" | "Indexed"),
+    expected: "NonIndexed or Indexed",
+};
+
+pub(crate) const CONCURRENCY: Check = Check {
+    holds: |text| matches!(text, "Allow" | "Forbid" | "Replace"),
+    expected: "Allow, Forbid or Replace",
+};
+
+pub(crate) const POD_MANAGEMENT: Check = Check {
+    holds: |text| matches!(text, "OrderedReady" | "Parallel"),
+    expected: "OrderedReady or Parallel",
+};
+
+pub(crate) const SCHEDULE: Check = Check {
+    holds: crate::schedule::is_schedule,
+    expected: "a schedule: minute, hour, day of the month, month, day of the week, as in \"*/5 * * * *\"; or @hourly, @daily, @weekly, @monthly, @yearly",
+};
+
+pub(crate) const TIME_ZONE: Check = Check {
+    holds: crate::schedule::is_time_zone,
+    expected: "a time zone, as in Europe/Berlin",
+};
+
+pub(crate) const HOST_PATH_TYPE: Check = Check {
+    holds: |text| {
+        matches!(
+            text,
+            "" | "Directory"
+                | "DirectoryOrCreate"
+                | "File"
+                | "FileOrCreate"
+                | "Socket"
+                | "CharDevice"
+                | "BlockDevice"
+        )
+    },
+    expected: "Directory, DirectoryOrCreate, File, FileOrCreate, Socket, CharDevice or BlockDevice",
+};
+
+pub(crate) const MEDIUM: Check = Check {
+    holds: |text| matches!(text, "" | "Memory"),
+    expected: "Memory, or an empty text",
+};
+
+pub(crate) const CAPABILITY: Check = Check {
+    holds: |text| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    },
+    expected: "a capability without CAP_, as in NET_BIND_SERVICE, or ALL",
+};
+
+pub(crate) const ENV_PREFIX: Check = Check {
+    holds: |text| text.is_empty() || (ENV_NAME.holds)(text),
+    expected: "the beginning of a variable's name: printable ASCII without '='",
+};
+
+pub(crate) const RESTART_POLICY: Check = Check {
+    holds: |text| matches!(text, "Always" | "OnFailure" | "Never"),
+    expected: "Always, OnFailure or Never",
+};
+
+pub(crate) const RESTART_ALWAYS: Check = Check {
+    holds: |text| text == "Always",
+    expected: "Always, the only policy of a container; the pod's restartPolicy is for all others",
+};
+
+pub(crate) const DNS_POLICY: Check = Check {
+    holds: |text| {
+        matches!(
+            text,
+            "ClusterFirst" | "ClusterFirstWithHostNet" | "Default" | "None"
+        )
+    },
+    expected: "ClusterFirst, ClusterFirstWithHostNet, Default or None",
+};
+
+pub(crate) const WORD: Check = Check {
+    holds: |text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b':'),
+    expected: "one word of ASCII without ':'",
+};
+
+pub(crate) const SYSCTL: Check = Check {
+    holds: |text| {
+        let parts = text.split(['.', '/']);
+        text.len() <= 253
+            && parts.clone().count() > 1
+            && parts.into_iter().all(|part| {
+                !part.is_empty()
+                    && part
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
+            })
+    },
+    expected: "a setting of the kernel, as in net.core.somaxconn",
+};
+
 fn is_label(text: &str) -> bool {
     text.len() <= 63 && !text.contains('.') && text.parse::<maille_model::Name>().is_ok()
 }

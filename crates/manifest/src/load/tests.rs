@@ -91,7 +91,7 @@ fn container_errors() -> Vec<(String, String)> {
         (
             container("env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]"),
             format!(
-                "app.yaml:15: {path}.env[0].valueFrom.secretKeyRef: is not supported: Secrets are not read; use a ConfigMap"
+                "app.yaml:15: {path}.env[0].valueFrom.secretKeyRef.name: there is no Secret \"s\" here"
             ),
         ),
         (
@@ -105,19 +105,19 @@ fn container_errors() -> Vec<(String, String)> {
             format!(
                 "app.yaml:15: {path}.env[0].valueFrom.fieldRef.fieldPath: \"spec.nope\" is not a field that a variable may have: \
                  metadata.name, metadata.namespace, metadata.uid, metadata.labels['KEY'], metadata.annotations['KEY'], \
-                 spec.nodeName, spec.serviceAccountName, status.hostIP, status.podIP, status.podIPs"
+                 spec.nodeName, spec.serviceAccountName, status.hostIP, status.hostIPs, status.podIP, status.podIPs"
             ),
         ),
         (
             container("readinessProbe: {httpGet: {port: htp}, tcpSocket: {port: 1}}"),
             format!(
-                "app.yaml:15: {path}.readinessProbe: must have exactly one of httpGet, tcpSocket"
+                "app.yaml:15: {path}.readinessProbe: must have exactly one of httpGet, tcpSocket, grpc, exec"
             ),
         ),
         (
-            container("readinessProbe: {exec: {command: [x]}}"),
+            container("readinessProbe: {exec: {command: []}}"),
             format!(
-                "app.yaml:15: {path}.readinessProbe.exec: is not supported: probes are httpGet and tcpSocket"
+                "app.yaml:15: {path}.readinessProbe.exec.command: missing: say which program to run"
             ),
         ),
         (
@@ -135,15 +135,15 @@ fn container_errors() -> Vec<(String, String)> {
             ),
         ),
         (
-            container("lifecycle: {}"),
+            container("lifecycle: {preStop: {tcpSocket: {port: 1}}}"),
             format!(
-                "app.yaml:15: {path}.lifecycle: is not supported: its commands would not be run"
+                "app.yaml:15: {path}.lifecycle.preStop.tcpSocket: is not supported: Kubernetes runs no such hook; use exec or httpGet"
             ),
         ),
         (
             deployment("").replace("          command: [web]\n", ""),
             format!(
-                "app.yaml:13: {path}.command: missing: images are not run: say which program of this machine to run"
+                "app.yaml:13: {path}.command: missing: say which program of this machine to run"
             ),
         ),
     ]
@@ -179,8 +179,8 @@ fn object_errors() -> Vec<(String, String)> {
             "app.yaml:2: kind: unknown kind \"Deploymnet\" of \"apps/v1\", did you mean \"Deployment\"?".to_owned(),
         ),
         (
-            deployment("").replace("kind: Deployment", "kind: StatefulSet"),
-            "app.yaml:2: kind: kind StatefulSet is not supported: pods are made by Deployments, or written as Pods".to_owned(),
+            deployment("").replace("kind: Deployment", "kind: ReplicationController").replace("apps/v1", "v1"),
+            "app.yaml:2: kind: kind ReplicationController is not supported: write a ReplicaSet, or a Deployment".to_owned(),
         ),
         (
             deployment("      serviceAccountName: web\n"),
@@ -188,12 +188,12 @@ fn object_errors() -> Vec<(String, String)> {
         ),
         (
             deployment("      restartPolicy: Never\n"),
-            "app.yaml:15: spec.template.spec.restartPolicy: \"Never\" is not supported: containers are always started again".to_owned(),
+            "app.yaml:15: spec.template.spec.restartPolicy: \"Never\" is not Always: these pods are to run for ever; a Job's pods end".to_owned(),
         ),
         (
             deployment("      hostPID: true\n"),
-            "app.yaml:15: spec.template.spec.hostPID: \"true\" is not supported: a pod has a process table and shared memory of \
-             its own"
+            "app.yaml:15: spec.template.spec.hostPID: \"true\" is not supported: each container has a process table and shared memory \
+             of its own"
                 .to_owned(),
         ),
         (
@@ -319,15 +319,14 @@ fn every_error_of_every_file_is_given_up_to_a_bound() {
 
 #[test]
 fn what_is_ignored_is_said() {
-    let text = deployment(
-        "          resources: {limits: {cpu: 1}}\n          imagePullPolicy: Always\n      nodeName: a\n",
-    );
+    let text =
+        deployment("          stdin: true\n          imagePullPolicy: Always\n      nodeName: a\n");
     let loaded = load_text(&[("app.yaml".to_owned(), text)]).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
         [
-            "app.yaml:15: spec.template.spec.containers[0].resources: ignored: resources are not limited on one machine",
+            "app.yaml:15: spec.template.spec.containers[0].stdin: ignored: containers have no terminal and no input",
             "app.yaml:16: spec.template.spec.containers[0].imagePullPolicy: ignored: no image is pulled: containers are processes of this machine",
             "app.yaml:17: spec.template.spec.nodeName: ignored: there is one machine to choose",
         ]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IntOrText, ObjectMeta, TextMap, Transport};
+use super::{Container, IntOrText, ObjectMeta, TextMap, Transport, Volume};
 
 /// One pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,17 +42,54 @@ pub struct TemplateMeta {
 }
 
 /// What to run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
     /// At least one.
     pub containers: Vec<Container>,
+    /// Run before them, one after the other; those that are always started again go on beside them (KEP-753).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_containers: Vec<Container>,
+    /// Whether containers that ended are started again. Absent: `Always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+    /// Seconds after which it is ended and has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_deadline_seconds: Option<u32>,
+    /// Its host name. Absent: its own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The headless service below which it has a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdomain: Option<String>,
+    /// Whether its host name is its name in DNS.
+    #[serde(
+        rename = "setHostnameAsFQDN",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub set_hostname_as_fqdn: bool,
+    /// Lines of its `/etc/hosts`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_aliases: Vec<HostAlias>,
+    /// How names are looked up. Absent: `ClusterFirst`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_policy: Option<String>,
+    /// What is added to its `/etc/resolv.conf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_config: Option<DnsConfig>,
+    /// As whom its containers run, where they do not say it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<PodSecurity>,
     /// It has the node's network in place of its own, and therefore no proxy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_network: bool,
     /// Absent: `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account_name: Option<String>,
+    /// The old name of the same. After [`crate::load`] it is never present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
     /// From SIGTERM to SIGKILL. Absent: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_grace_period_seconds: Option<u32>,
@@ -61,238 +98,83 @@ pub struct PodSpec {
     pub volumes: Vec<Volume>,
 }
 
-/// One process of a pod.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Container {
-    /// Unique in the pod.
-    pub name: String,
-    /// Not used by `maille up`, which runs `command` on the host's file system.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
-    /// The program and its first arguments.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub command: Vec<String>,
-    /// More arguments.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub args: Vec<String>,
-    /// Where it starts. Absent: `/`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub working_dir: Option<String>,
-    /// What it says that it listens on.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<ContainerPort>,
-    /// Its environment.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub env: Vec<EnvVar>,
-    /// Whole ConfigMaps into its environment; `env` wins.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub env_from: Vec<EnvFrom>,
-    /// Where volumes appear.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub volume_mounts: Vec<VolumeMount>,
-    /// When it may be sent work. Absent: as soon as it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub readiness_probe: Option<Probe>,
-    /// When it is to be started again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub liveness_probe: Option<Probe>,
+/// When containers that ended are started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    /// Whatever they ended with.
+    #[default]
+    Always,
+    /// Unless they ended well.
+    OnFailure,
+    /// Never.
+    Never,
 }
 
-/// A port of a container.
+/// A line of `/etc/hosts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerPort {
-    /// What Services and probes may call it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// 1 to 65535.
-    pub container_port: u16,
-    /// TCP or UDP.
+pub struct HostAlias {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its names.
     #[serde(default)]
-    pub protocol: Transport,
+    pub hostnames: Vec<String>,
 }
 
-/// One variable.
+/// What is added to `/etc/resolv.conf`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsConfig {
+    /// Servers that are asked after the cluster's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nameservers: Vec<IpAddr>,
+    /// Domains in which short names are looked up last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub searches: Vec<String>,
+    /// Options; one of the same name as the cluster's wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<DnsOption>,
+}
+
+/// One option of `resolv.conf(5)`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EnvVar {
-    /// Its name.
+pub struct DnsOption {
+    /// `ndots`, say.
     pub name: String,
-    /// Its value, with `$(VAR)` of those before it.
+    /// After a colon, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// Where its value comes from instead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value_from: Option<EnvVarSource>,
 }
 
-/// Where a variable's value comes from: exactly one of these.
+/// As whom the containers of a pod run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct EnvVarSource {
-    /// A key of a ConfigMap.
+pub struct PodSecurity {
+    /// Their user. Absent: whoever runs the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_key_ref: Option<ConfigMapKeyRef>,
-    /// A field of the pod.
+    pub run_as_user: Option<u32>,
+    /// Their group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field_ref: Option<FieldRef>,
-}
-
-/// A key of a ConfigMap.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigMapKeyRef {
-    /// The ConfigMap, in the pod's namespace.
-    pub name: String,
-    /// Its key.
-    pub key: String,
-    /// Absent key or ConfigMap: no variable instead of an error.
-    #[serde(default)]
-    pub optional: bool,
-}
-
-/// A field of the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FieldRef {
-    /// `metadata.name`, `metadata.namespace`, `metadata.uid`, `status.podIP`, `status.podIPs`, `spec.serviceAccountName`, ...
-    pub field_path: String,
-}
-
-/// Every key of a ConfigMap as a variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EnvFrom {
-    /// Put before each name.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub prefix: String,
-    /// The ConfigMap.
+    pub run_as_group: Option<u32>,
+    /// Whether they must not be root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_ref: Option<ConfigMapRef>,
-}
-
-/// A ConfigMap by name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigMapRef {
-    /// In the pod's namespace.
-    pub name: String,
-    /// Absent: nothing instead of an error.
-    #[serde(default)]
-    pub optional: bool,
-}
-
-/// Where a volume appears.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VolumeMount {
-    /// Which volume.
-    pub name: String,
-    /// An absolute path.
-    pub mount_path: String,
-    /// Whether writing is refused.
-    #[serde(default)]
-    pub read_only: bool,
-}
-
-/// A volume: exactly one source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Volume {
-    /// What mounts call it.
-    pub name: String,
-    /// Files from a ConfigMap.
+    pub run_as_non_root: Option<bool>,
+    /// The group that owns volumes and that every container is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map: Option<ConfigMapVolume>,
-    /// A directory that lives as long as the pod.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub empty_dir: Option<EmptyDir>,
-}
-
-/// Files from a ConfigMap.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConfigMapVolume {
-    /// The ConfigMap.
-    pub name: String,
-    /// Which keys, as which files. Empty: all, by their own names.
+    pub fs_group: Option<u32>,
+    /// More groups that every container is in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub items: Vec<ConfigMapItem>,
-    /// Absent: an empty directory instead of an error.
-    #[serde(default)]
-    pub optional: bool,
-    /// The files' permission bits. Absent: 0644.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub default_mode: Option<u32>,
-}
-
-/// One key as one file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigMapItem {
-    /// The ConfigMap's key.
-    pub key: String,
-    /// A relative path without `..`.
-    pub path: String,
-}
-
-/// A directory that lives as long as the pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EmptyDir {}
-
-/// How to ask a container whether it is well: exactly one of the two actions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Probe {
-    /// An HTTP request; 200 to 399 is well.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http_get: Option<HttpGet>,
-    /// A TCP connection.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tcp_socket: Option<TcpSocket>,
-    /// Seconds before the first try.
-    #[serde(default)]
-    pub initial_delay_seconds: u32,
-    /// Seconds between tries.
-    #[serde(default = "ten")]
-    pub period_seconds: u32,
-    /// Seconds that a try may take.
-    #[serde(default = "one")]
-    pub timeout_seconds: u32,
-    /// Tries in a row that make it well.
-    #[serde(default = "one")]
-    pub success_threshold: u32,
-    /// Tries in a row that make it unwell.
-    #[serde(default = "three")]
-    pub failure_threshold: u32,
-}
-
-/// An HTTP request to the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpGet {
-    /// Absent: `/`.
-    #[serde(default = "root")]
-    pub path: String,
-    /// By number or name.
-    pub port: IntOrText,
-    /// Fields of the request.
+    pub supplemental_groups: Vec<u32>,
+    /// Settings of the kernel in the pod's network namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub http_headers: Vec<HttpHeader>,
+    pub sysctls: Vec<Sysctl>,
 }
 
-/// One field of a probe's request.
+/// A setting of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HttpHeader {
-    /// Its name.
+pub struct Sysctl {
+    /// `net.ipv4.tcp_syncookies`, say.
     pub name: String,
     /// Its value.
     pub value: String,
-}
-
-/// A TCP connection to the pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TcpSocket {
-    /// By number or name.
-    pub port: IntOrText,
 }
 
 /// How a pod is.
@@ -314,6 +196,15 @@ pub struct PodStatus {
     /// `Ready` and others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// RFC 3339, when it was first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<String>,
+    /// How each container is, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub container_statuses: Vec<ContainerStatus>,
+    /// The same of init containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub init_container_statuses: Vec<ContainerStatus>,
 }
 
 /// One address of a pod.
@@ -339,6 +230,75 @@ pub struct Condition {
     pub message: String,
 }
 
+/// How one container is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerStatus {
+    /// Which one.
+    pub name: String,
+    /// Whether it may be sent work; of an init container, whether it has done its part.
+    #[serde(default)]
+    pub ready: bool,
+    /// Whether it runs and its startup probe, if it has one, has succeeded.
+    #[serde(default)]
+    pub started: bool,
+    /// How often it was started again.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// What it does.
+    #[serde(default)]
+    pub state: ContainerState,
+}
+
+/// What a container does: exactly one of these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// It is yet to be started, or to be started again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// It runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<Started>,
+    /// It ended for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminated: Option<Terminated>,
+}
+
+/// Why a container does not run yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// One word: `PodInitializing`, `ContainerCreating`, `CrashLoopBackOff`, `CreateContainerError`.
+    #[serde(default)]
+    pub reason: String,
+    /// For people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Since when a container runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Started {
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terminated {
+    /// As a shell says it: 128 and the signal's number, where a signal ended it.
+    #[serde(default)]
+    pub exit_code: i32,
+    /// One word: `Completed`, `Error`.
+    #[serde(default)]
+    pub reason: String,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
+}
+
 // === impl Pod ===
 
 impl Pod {
@@ -353,6 +313,21 @@ impl Pod {
         conditions
             .iter()
             .any(|c| c.kind == "Ready" && c.status == "True")
+    }
+
+    /// Whether it ended for good.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Its host name, without a domain.
+    pub fn host_name(&self) -> &str {
+        let name = self.metadata.name.as_str();
+        let whole = self.spec.hostname.as_deref().unwrap_or(name);
+        // sethostname(2) takes no more than 64 bytes, DNS 63.
+        whole
+            .get(..63)
+            .map_or(whole, |start| start.trim_end_matches(['-', '.']))
     }
 
     /// Every address, the primary one first.
@@ -380,6 +355,16 @@ impl PodSpec {
         self.service_account_name.as_deref().unwrap_or("default")
     }
 
+    /// When containers that ended are started again.
+    pub fn restarts(&self) -> RestartPolicy {
+        self.restart_policy.unwrap_or_default()
+    }
+
+    /// Every container, those first that are started first.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
     /// Seconds from SIGTERM to SIGKILL.
     pub fn grace_seconds(&self) -> u32 {
         self.termination_grace_period_seconds.unwrap_or(30)
@@ -392,25 +377,10 @@ impl PodSpec {
             IntOrText::Name(name) => self
                 .containers
                 .iter()
+                .chain(self.init_containers.iter().filter(|init| init.is_sidecar()))
                 .flat_map(|container| &container.ports)
                 .find(|port| port.name == *name && port.protocol == transport)
                 .map(|port| port.container_port),
         }
     }
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn three() -> u32 {
-    3
-}
-
-fn ten() -> u32 {
-    10
-}
-
-fn root() -> String {
-    "/".to_owned()
 }

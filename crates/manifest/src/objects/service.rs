@@ -46,6 +46,9 @@ pub struct ServiceSpec {
     /// Its ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<ServicePort>,
+    /// Whether the name of a headless service means its pods before they are ready.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub publish_not_ready_addresses: bool,
     /// Where its endpoints should be (KEP-4444, KEP-3015).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_distribution: Option<String>,

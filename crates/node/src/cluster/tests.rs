@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 
+const MACHINE: Machine = Machine {
+    cores: 2,
+    memory: 1 << 30,
+};
+
 const APP: &str = "
 apiVersion: v1
 kind: Namespace
@@ -47,7 +52,7 @@ fn pod(namespace: &str, labels: &str, annotations: &str) -> Pod {
 
 fn cluster(dir: &Path) -> Cluster {
     let loaded = maille_manifest::load_text(&[("app.yaml".to_owned(), APP.to_owned())]).unwrap();
-    let cluster = Cluster::new(dir);
+    let cluster = Cluster::new(dir, MACHINE);
     cluster.declare(&loaded.objects);
     cluster
 }

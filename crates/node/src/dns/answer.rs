@@ -35,6 +35,8 @@ pub(crate) struct Names {
 pub(crate) struct ServiceNames {
     /// Its cluster addresses, or its ready pods' when it is headless; of its own families only.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Those of `addresses` that have a name of their own below it.
+    pub(crate) hosts: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) headless: bool,
     /// It is another name for this one, and has nothing else.
     pub(crate) alias: Option<String>,
@@ -243,6 +245,10 @@ fn in_namespace(
                 Some(_) => Found::Records(Vec::new()),
             }
         }
+        [host] if service.hosts.contains_key(*host) => {
+            let own = service.hosts.get(*host);
+            addresses(own.map(Vec::as_slice).unwrap_or_default(), kind)
+        }
         [dashed] if service.headless => {
             let matching: Vec<IpAddr> = service
                 .addresses
@@ -262,11 +268,20 @@ fn in_namespace(
 
 fn srv(service: &ServiceNames, name: &str, port: u16) -> Vec<RData> {
     let targets: Vec<String> = if service.headless {
-        service
+        let own = |ip: &IpAddr| {
+            let mut hosts = service.hosts.iter();
+            let host = hosts.find(|(_, ips)| ips.contains(ip));
+            host.map_or_else(|| dashes(*ip), |(host, _)| host.clone())
+        };
+        let mut all: Vec<String> = service
             .addresses
             .iter()
-            .map(|ip| format!("{}.{name}", dashes(*ip)))
-            .collect()
+            .map(|ip| format!("{}.{name}", own(ip)))
+            .collect();
+        // One host with addresses of two families is one target.
+        all.sort();
+        all.dedup();
+        all
     } else {
         vec![name.to_owned()]
     };

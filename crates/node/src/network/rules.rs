@@ -8,19 +8,19 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use maille_manifest::objects::{Pod, Service, Transport, selects};
+use maille_manifest::objects::{EndpointSlice, Pod, Service, Transport, selects};
 
 /// A client of one service is sent to at most so many of its pods.
 const MAX_ENDPOINTS: usize = 256;
 
 /// The text for `nft -f`.
-pub(crate) fn render(services: &[Service], pods: &[Pod]) -> String {
+pub(crate) fn render(services: &[Service], slices: &[EndpointSlice], pods: &[Pod]) -> String {
     let mut rules = String::new();
     let mut behind = [BTreeSet::new(), BTreeSet::new()];
     for service in services {
         for address in service.addresses() {
             for port in &service.spec.ports {
-                let endpoints = endpoints(service, port, address, pods);
+                let endpoints = endpoints(service, port, address, (slices, pods));
                 if endpoints.is_empty() {
                     continue;
                 }
@@ -93,8 +93,17 @@ fn endpoints(
     service: &Service,
     port: &maille_manifest::objects::ServicePort,
     address: IpAddr,
-    pods: &[Pod],
+    (slices, pods): (&[EndpointSlice], &[Pod]),
 ) -> Vec<(IpAddr, u16)> {
+    let written = slices
+        .iter()
+        .filter(|slice| {
+            slice.metadata.namespace == service.metadata.namespace
+                && slice.service() == Some(service.metadata.name.as_str())
+        })
+        .filter_map(|slice| Some((slice, slice.port(&port.name, port.protocol)?)))
+        .flat_map(|(slice, target)| slice.ready().map(move |(ip, _)| (ip, target)))
+        .filter(|(ip, _)| ip.is_ipv4() == address.is_ipv4());
     let behind = |pod: &&Pod| {
         pod.metadata.namespace == service.metadata.namespace
             && selects(&service.spec.selector, &pod.metadata.labels)
@@ -110,6 +119,7 @@ fn endpoints(
                 .find(|ip| ip.is_ipv4() == address.is_ipv4())?;
             Some((ip, target))
         })
+        .chain(written)
         .take(MAX_ENDPOINTS)
         .collect()
 }

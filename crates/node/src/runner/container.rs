@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One container: started, probed, started again when it ends, stopped.
+//! One container: started, probed, started again when it ends and its policy says so, stopped.
 //!
-//! It decides nothing about its pod; it tells `pod.rs` how it is.
+//! It decides nothing about its pod; it tells `pod.rs` how it is. Read `action.rs` for probes and hooks, `status.rs` for what is told.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use maille_manifest::objects::{Container, Pod, Probe, Transport};
+use maille_manifest::objects::{Container, Pod, RestartPolicy};
 use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::probe::{ProbeError, Verdict, attempt};
-use super::status::ContainerState;
-use super::{Stop, Surroundings, env, files};
+use super::action::{Action, ActionError, Subject};
+use super::probe::{Prober, Purpose};
+use super::status::{ContainerPhase, ContainerState};
+use super::{Stop, Surroundings, env, files, rights};
 use crate::backoff::Backoff;
-use crate::host::{Child, Sandbox, Spec, describe};
+use crate::host::{Child, Exit, Inside, Sandbox, Spec, code, describe};
 use crate::logs::{self, last_line};
 use crate::processes::Role;
 
-/// Tries follow one another at most this slowly until the first one succeeds: `periodSeconds` is for something that runs, and
-/// everybody waits for something that starts.
-const EAGER: Duration = Duration::from_millis(250);
+/// A hook has no time of its own; one that hangs must not do so for ever.
+const HOOK: Duration = Duration::from_secs(600);
+/// What is left of a grace when the hook before SIGTERM has used it up, as Kubernetes has it.
+const LEAST: Duration = Duration::from_secs(2);
 
 /// One container's life.
 #[derive(Debug)]
@@ -31,10 +32,15 @@ pub(super) struct Running {
     pub(super) around: Arc<Surroundings>,
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) pod: Arc<Pod>,
+    pub(super) container: Container,
+    /// Its place among all containers of the pod, those of init first.
     pub(super) index: usize,
+    /// Whether it is started again.
+    pub(super) policy: RestartPolicy,
     pub(super) tell: mpsc::Sender<(usize, ContainerState)>,
     /// `Some`: stop.
     pub(super) stop: watch::Receiver<Option<Farewell>>,
+    pub(super) restarts: u32,
 }
 
 /// How a container is to be stopped.
@@ -42,54 +48,73 @@ pub(super) struct Running {
 pub(super) struct Farewell {
     /// Why.
     pub(super) stop: Stop,
-    /// From SIGTERM to SIGKILL.
+    /// From the order to SIGKILL.
     pub(super) grace: Duration,
 }
 
 /// Why a run ended.
 enum End {
-    /// By itself, or by a signal.
-    Exited(String),
-    /// Its liveness probe failed.
-    Unwell(String),
+    /// By itself, by a signal, or because it was unwell: with this code, for this reason.
+    Exited(i32, String),
     /// It was to stop; it is gone.
     Stopped,
 }
 
+/// What one run of the process has.
+struct Run {
+    child: Child,
+    subject: Subject,
+    startup: Prober,
+    readiness: Prober,
+    liveness: Prober,
+    since: SystemTime,
+    started: bool,
+    ready: bool,
+}
+
 impl Running {
-    /// Runs until it is to stop.
+    /// Runs until it is to stop, or has ended for good.
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::container();
         loop {
             let began = self.around.clock.elapsed();
-            let why = match self.start() {
+            let (code, mut message) = match self.start() {
                 Ok(child) => {
                     self.note(Some(child.pid()));
-                    let end = self.live(child).await;
+                    let end = Box::pin(self.live(child)).await;
                     self.note(None);
                     match end {
                         End::Stopped => return,
-                        End::Exited(how) => how,
-                        End::Unwell(why) => format!("killed, its liveness probe failed: {why}"),
+                        End::Exited(code, why) => (code, why),
                     }
                 }
-                Err(error) => format!("cannot be started: {error:#}"),
+                Err(error) => (128, format!("cannot be started: {error:#}")),
             };
-            let wait = backoff.after(self.around.clock.elapsed().saturating_sub(began));
-            let mut message = why;
-            if let Some(line) = last_line(&self.log()) {
+            if code != 0
+                && let Some(line) = last_line(&self.log())
+            {
                 message.push_str(&format!("; its last line: {line}"));
             }
-            if !wait.is_zero() {
-                message.push_str(&format!("; started again in {} s", wait.as_secs()));
+            let again = match self.policy {
+                RestartPolicy::Always => true,
+                RestartPolicy::OnFailure => code != 0,
+                RestartPolicy::Never => false,
+            };
+            tracing::info!(pod = %self.pod.metadata.name, container = self.container.name, message, again, "container ended");
+            if !again {
+                let at = self.around.clock.wall();
+                let phase = ContainerPhase::Ended { code, at };
+                return self.say(phase, false, message).await;
             }
-            tracing::warn!(pod = %self.pod.metadata.name, container = self.container().name, message, "container ended");
-            self.say(ContainerState {
-                running: false,
-                ready: false,
-                message,
-            })
-            .await;
+            let wait = backoff.after(self.around.clock.elapsed().saturating_sub(began));
+            self.restarts = self.restarts.saturating_add(1);
+            let mut reason = "ContainerCreating";
+            if !wait.is_zero() {
+                reason = "CrashLoopBackOff";
+                message = format!("{reason}: {message}; started again in {} s", wait.as_secs());
+            }
+            let phase = ContainerPhase::Waiting(reason);
+            self.say(phase, false, message).await;
             let stop = self.stop.wait_for(Option::is_some);
             if timeout(wait, stop).await.is_ok() {
                 return;
@@ -97,92 +122,208 @@ impl Running {
         }
     }
 
-    fn container(&self) -> &Container {
-        // The index is that of this pod's container list, which never changes.
-        &self.pod.spec.containers[self.index]
+    fn dir(&self) -> PathBuf {
+        self.around.cluster.pod_dir(&self.pod.metadata.uid)
     }
 
     fn log(&self) -> PathBuf {
-        let dir = self.around.cluster.pod_dir(&self.pod.metadata.uid);
-        dir.join(format!("{}.log", self.container().name))
+        self.dir().join(format!("{}.log", self.container.name))
     }
 
     fn start(&self) -> anyhow::Result<Child> {
-        let container = self.container();
-        let launch = env::launch(
-            container,
-            &self.pod,
-            &self.around.cluster.maps(),
-            &self.around.path,
-        )?;
-        let dir = self.around.cluster.pod_dir(&self.pod.metadata.uid);
+        let launch = self.launch()?;
         let log = logs::begin(&self.log())?;
+        let mounts = files::mounts(&self.dir(), &self.pod, &self.container, &launch.env)?;
         let child = self.sandbox.spawn(Spec {
             program: launch.program,
             args: launch.args,
             env: launch.env,
-            cwd: container
-                .working_dir
-                .clone()
-                .unwrap_or_else(|| "/".to_owned()),
+            cwd: self.cwd(),
             log,
-            mounts: files::mounts(&dir, &self.pod, container),
+            mounts,
             hide: self.around.state_dir.clone(),
+            rights: rights::of(&self.pod.spec, &self.container, self.around.alias),
         })?;
         Ok(child)
     }
 
+    fn launch(&self) -> Result<env::Launch, env::LaunchError> {
+        env::launch(
+            &self.container,
+            &self.pod,
+            &self.around.cluster.data(),
+            &self.around.path,
+        )
+    }
+
+    fn cwd(&self) -> String {
+        let dir = self.container.working_dir.clone();
+        dir.unwrap_or_else(|| "/".to_owned())
+    }
+
+    /// Whom probes and hooks ask.
+    fn subject(&self, child: &Child) -> anyhow::Result<Subject> {
+        let launch = self.launch()?;
+        Ok(Subject {
+            pod: (*self.pod).clone(),
+            address: self.pod.addresses().next(),
+            process: child.handle()?,
+            inside: Inside {
+                env: launch.env,
+                cwd: self.cwd(),
+                rights: rights::of(&self.pod.spec, &self.container, self.around.alias),
+            },
+            output: self.dir().join(format!("{}.exec", self.container.name)),
+        })
+    }
+
     /// From start to end of one process.
     async fn live(&mut self, mut child: Child) -> End {
-        let container = self.container().clone();
-        let address = self.pod.addresses().next();
-        let mut ready = container.readiness_probe.is_none();
-        let waiting = "not ready yet".to_owned();
-        let message = if ready { String::new() } else { waiting };
-        self.say(ContainerState {
-            running: true,
-            ready,
-            message,
-        })
-        .await;
-        let mut readiness = Prober::new(
-            &self.around,
-            &self.pod,
-            container.readiness_probe.as_ref(),
-            address,
-            false,
-        );
-        let mut liveness = Prober::new(
-            &self.around,
-            &self.pod,
-            container.liveness_probe.as_ref(),
-            address,
-            true,
-        );
+        let subject = match self.subject(&child) {
+            Ok(subject) => subject,
+            Err(error) => {
+                stop(&mut child, Duration::ZERO).await;
+                return End::Exited(128, format!("cannot be watched: {error:#}"));
+            }
+        };
+        let clock = self.around.clock;
+        let own = &self.container;
+        let mut run = Run {
+            child,
+            subject,
+            startup: Prober::new(clock, own.startup_probe.as_ref(), Purpose::Startup),
+            // Both begin anew once it has started.
+            readiness: Prober::new(clock, None, Purpose::Readiness),
+            liveness: Prober::new(clock, None, Purpose::Liveness),
+            since: clock.wall(),
+            started: false,
+            ready: false,
+        };
+        self.say_running(&run, "starting".to_owned()).await;
+        if let Some(end) = self.post_start(&mut run).await {
+            return end;
+        }
+        if !run.startup.exists() {
+            self.begin(&mut run).await;
+        }
         let mut stopping = self.stop.clone();
         loop {
             tokio::select! {
-                exit = child.exited() => return End::Exited(describe(&exit)),
+                exit = run.child.exited() => return ended(&exit),
                 farewell = told(&mut stopping) => {
-                    finish(&mut child, farewell).await;
+                    self.finish(&mut run, farewell).await;
                     return End::Stopped;
                 }
-                (verdict, result) = readiness.next() => {
-                    let message = result.err().map(|error| self.explain(&error)).unwrap_or_default();
-                    ready = verdict.unwrap_or(ready);
-                    self.say(ContainerState { running: true, ready, message }).await;
+                (verdict, result) = run.startup.next(clock, &run.subject), if !run.started => {
+                    if verdict == Some(true) {
+                        self.begin(&mut run).await;
+                    } else if run.startup.is_hopeless(clock) {
+                        let grace = run.startup.grace();
+                        return self.unwell(&mut run, "startup", (grace, result)).await;
+                    } else {
+                        let message = self.explain(result);
+                        self.say_running(&run, message).await;
+                    }
                 }
-                (verdict, result) = liveness.next() => {
+                (verdict, result) = run.readiness.next(clock, &run.subject), if run.started => {
+                    run.ready = verdict.unwrap_or(run.ready);
+                    let message = self.explain(result);
+                    self.say_running(&run, message).await;
+                }
+                (verdict, result) = run.liveness.next(clock, &run.subject), if run.started => {
                     if verdict == Some(false) {
-                        stop(&mut child, Duration::from_secs(u64::from(self.pod.spec.grace_seconds()))).await;
-                        return End::Unwell(result.err().map(|error| error.to_string()).unwrap_or_default());
+                        let grace = run.liveness.grace();
+                        return self.unwell(&mut run, "liveness", (grace, result)).await;
                     }
                 }
             }
         }
     }
 
-    fn explain(&self, error: &ProbeError) -> String {
+    /// It has started: from now on the other probes ask.
+    async fn begin(&self, run: &mut Run) {
+        let clock = self.around.clock;
+        let (ready, live) = (
+            self.container.readiness_probe.as_ref(),
+            self.container.liveness_probe.as_ref(),
+        );
+        run.readiness = Prober::new(clock, ready, Purpose::Readiness);
+        run.liveness = Prober::new(clock, live, Purpose::Liveness);
+        run.started = true;
+        run.ready = ready.is_none();
+        let message = if run.ready { "" } else { "not ready yet" };
+        self.say_running(run, message.to_owned()).await;
+    }
+
+    /// The first hook, if there is one. `Some`: nothing more is to be done with this run.
+    async fn post_start(&self, run: &mut Run) -> Option<End> {
+        let hook = self.container.lifecycle.as_ref()?.post_start.as_ref()?;
+        let action = Action::of_hook(hook);
+        let mut stopping = self.stop.clone();
+        let failed = tokio::select! {
+            exit = run.child.exited() => return Some(ended(&exit)),
+            farewell = told(&mut stopping) => {
+                self.finish(run, farewell).await;
+                return Some(End::Stopped);
+            }
+            done = action.run(&run.subject, HOOK) => done.err()?,
+        };
+        stop(&mut run.child, self.grace()).await;
+        let why = format!("killed, its postStart hook failed: {failed}");
+        Some(End::Exited(137, why))
+    }
+
+    /// Ends a run whose probe failed.
+    async fn unwell(
+        &self,
+        run: &mut Run,
+        which: &str,
+        (grace, result): (Option<Duration>, Result<(), ActionError>),
+    ) -> End {
+        let stop = Stop::Deleted;
+        let grace = grace.unwrap_or_else(|| self.grace());
+        self.finish(run, Farewell { stop, grace }).await;
+        let why = result.err().map(|error| error.to_string());
+        let why = why.unwrap_or_default();
+        End::Exited(137, format!("killed, its {which} probe failed: {why}"))
+    }
+
+    /// Ends the process: the hook, SIGTERM, grace, SIGKILL. When everything ends nobody is left to be waited for: a hook that only
+    /// sleeps is left out, and a process without a handler for SIGTERM is killed at once, as being pid 1 it would ignore the signal
+    /// (`pid_namespaces(7)`).
+    async fn finish(&self, run: &mut Run, farewell: Farewell) {
+        let began = self.around.clock.elapsed();
+        let shutdown = farewell.stop == Stop::Shutdown;
+        let lifecycle = self.container.lifecycle.as_ref();
+        let hook = lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+        let action = hook.map(Action::of_hook);
+        let action = action.filter(|action| !(shutdown && matches!(action, Action::Sleep(_))));
+        let mut left = farewell.grace;
+        if let Some(action) = action {
+            tokio::select! {
+                _ = run.child.exited() => return,
+                done = action.run(&run.subject, farewell.grace) => if let Err(error) = done {
+                    tracing::warn!(pod = %self.pod.metadata.name, container = self.container.name, %error, "its preStop hook failed");
+                }
+            }
+            let used = self.around.clock.elapsed().saturating_sub(began);
+            let least = if shutdown { Duration::ZERO } else { LEAST };
+            left = left.saturating_sub(used).max(least.min(left));
+        }
+        if shutdown && !handles_sigterm(run.child.pid()) {
+            left = Duration::ZERO;
+        }
+        stop(&mut run.child, left).await;
+    }
+
+    fn grace(&self) -> Duration {
+        Duration::from_secs(u64::from(self.pod.spec.grace_seconds()))
+    }
+
+    fn explain(&self, result: Result<(), ActionError>) -> String {
+        let Err(error) = result else {
+            return String::new();
+        };
         let mut message = error.to_string();
         if let Some(line) = last_line(&self.log()) {
             message.push_str(&format!("; its last line: {line}"));
@@ -190,15 +331,33 @@ impl Running {
         message
     }
 
-    async fn say(&self, state: ContainerState) {
+    async fn say_running(&self, run: &Run, message: String) {
+        let phase = ContainerPhase::Running {
+            since: run.since,
+            started: run.started,
+        };
+        self.say(phase, run.ready, message).await;
+    }
+
+    async fn say(&self, phase: ContainerPhase, ready: bool, message: String) {
+        let state = ContainerState {
+            phase,
+            ready,
+            message,
+            restarts: self.restarts,
+        };
         // The pod is gone: nobody needs to know.
         let _ = self.tell.send((self.index, state)).await;
     }
 
     fn note(&self, pid: Option<i32>) {
-        let role = Role::Container(self.pod.metadata.uid.clone(), self.container().name.clone());
+        let role = Role::Container(self.pod.metadata.uid.clone(), self.container.name.clone());
         self.around.processes.note(role, pid);
     }
+}
+
+fn ended(exit: &std::io::Result<Exit>) -> End {
+    End::Exited(code(exit), describe(exit))
 }
 
 /// Waits for the order to stop, and gives it.
@@ -210,15 +369,6 @@ async fn told(stop: &mut watch::Receiver<Option<Farewell>>) -> Farewell {
         grace: Duration::ZERO,
     };
     order.ok().and_then(|farewell| *farewell).unwrap_or(alone)
-}
-
-/// Ends the process. When everything ends, one without a handler for SIGTERM is killed at once: being pid 1 it would ignore the
-/// signal (`pid_namespaces(7)`), and nobody is left whom its grace could serve.
-async fn finish(child: &mut Child, farewell: Farewell) {
-    if farewell.stop == Stop::Shutdown && !handles_sigterm(child.pid()) {
-        return stop(child, Duration::ZERO).await;
-    }
-    stop(child, farewell.grace).await;
 }
 
 /// Whether the process catches SIGTERM, from `SigCgt` of `proc_pid_status(5)`; yes, where that cannot be read.
@@ -238,70 +388,5 @@ async fn stop(child: &mut Child, grace: Duration) {
     if timeout(grace, child.exited()).await.is_err() {
         child.signal(Signal::SIGKILL);
         let _ = child.exited().await;
-    }
-}
-
-/// Makes one probe's tries in time. Without a probe it never has a result.
-struct Prober<'a> {
-    around: &'a Surroundings,
-    probe: Option<&'a Probe>,
-    target: Option<(IpAddr, Result<u16, String>)>,
-    verdict: Option<Verdict>,
-    due: tokio::time::Instant,
-    succeeded: bool,
-}
-
-impl<'a> Prober<'a> {
-    fn new(
-        around: &'a Surroundings,
-        pod: &Pod,
-        probe: Option<&'a Probe>,
-        address: Option<IpAddr>,
-        well: bool,
-    ) -> Self {
-        let target = probe.zip(address).and_then(|(probe, address)| {
-            let port = probe
-                .http_get
-                .as_ref()
-                .map(|get| &get.port)
-                .or_else(|| probe.tcp_socket.as_ref().map(|socket| &socket.port))?;
-            let number = pod
-                .spec
-                .resolve_port(port, Transport::Tcp)
-                .ok_or_else(|| port.to_string());
-            Some((address, number))
-        });
-        let delay = probe.map_or(0, |probe| probe.initial_delay_seconds);
-        Self {
-            around,
-            probe,
-            target,
-            verdict: probe.map(|probe| Verdict::new(probe, well)),
-            due: around.clock.now() + Duration::from_secs(u64::from(delay)),
-            succeeded: well,
-        }
-    }
-
-    /// The next try's result, and the verdict where it changed. Cancel-safe: a try that was cut off is made again.
-    async fn next(&mut self) -> (Option<bool>, Result<(), ProbeError>) {
-        let (Some(probe), Some((address, port)), Some(verdict)) =
-            (self.probe, &self.target, &mut self.verdict)
-        else {
-            return std::future::pending().await;
-        };
-        self.around.clock.until(self.due).await;
-        let result = match port {
-            Ok(port) => attempt(probe, *address, *port).await,
-            Err(name) => Err(ProbeError::NoPort { name: name.clone() }),
-        };
-        self.succeeded |= result.is_ok();
-        let period = Duration::from_secs(u64::from(probe.period_seconds));
-        let period = if self.succeeded {
-            period
-        } else {
-            period.min(EAGER)
-        };
-        self.due = self.around.clock.now() + period;
-        (verdict.count(result.is_ok()), result)
     }
 }

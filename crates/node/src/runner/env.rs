@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A container's environment and command line from its manifest, its pod and the ConfigMaps. Pure.
+//! A container's environment and command line from its manifest, its pod, the ConfigMaps and Secrets. Pure.
 //!
 //! Order as in Kubernetes: `envFrom`, then `env`, later ones winning; `$(VAR)` sees what came before, commands see everything.
 
-use std::collections::BTreeMap;
-
-use maille_manifest::objects::{ConfigMap, Container, EnvVarSource, Pod};
+use maille_manifest::objects::{Container, EnvVarSource, Pod};
 use maille_manifest::vars::expand;
+
+use super::fields::{field, resource};
+use crate::data::{Data, Kind, MissingData};
 
 /// What a process is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,12 +21,12 @@ pub(crate) struct Launch {
 /// Why a container cannot be started as written. Rare: `maille_manifest::load` has checked all that files can say.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LaunchError {
-    #[error("container {container}: command is empty, and images are not run here")]
+    #[error("container {container}: there is no command")]
     Command { container: String },
-    #[error("ConfigMap {name} does not exist")]
-    ConfigMap { name: String },
-    #[error("ConfigMap {name} has no key {key}")]
-    Key { name: String, key: String },
+    #[error(transparent)]
+    Data(#[from] MissingData),
+    #[error("variable {variable} cannot hold {what}: it is no text")]
+    Bytes { variable: String, what: String },
     #[error("no field {path} for variable {variable}")]
     Field { variable: String, path: String },
 }
@@ -37,36 +38,33 @@ struct Env(Vec<(String, String)>);
 pub(crate) fn launch(
     container: &Container,
     pod: &Pod,
-    maps: &BTreeMap<(String, String), ConfigMap>,
+    data: &Data,
     path: &str,
 ) -> Result<Launch, LaunchError> {
     let mut env = Env::default();
     env.set("PATH", path.to_owned());
-    env.set("HOSTNAME", pod.metadata.name.to_string());
-    let map = |name: &str, optional: bool| -> Result<Option<&ConfigMap>, LaunchError> {
-        let found = maps.get(&(pod.metadata.namespace().to_owned(), name.to_owned()));
-        if found.is_none() && !optional {
-            return Err(LaunchError::ConfigMap {
-                name: name.to_owned(),
-            });
-        }
-        Ok(found)
-    };
+    env.set("HOSTNAME", pod.host_name().to_owned());
+    let namespace = pod.metadata.namespace();
     for from in &container.env_from {
-        let Some(reference) = &from.config_map_ref else {
-            continue;
-        };
-        let Some(found) = map(&reference.name, reference.optional)? else {
-            continue;
-        };
-        for (key, value) in &found.data {
-            env.set(&format!("{}{key}", from.prefix), value.clone());
+        let references = [
+            (Kind::ConfigMap, &from.config_map_ref),
+            (Kind::Secret, &from.secret_ref),
+        ];
+        for (kind, reference) in references {
+            let Some(reference) = reference else { continue };
+            let all = data.all(kind, namespace, &reference.name, reference.optional)?;
+            for (key, bytes) in all {
+                // Bytes that are no text were not meant to be a variable.
+                if let Some(text) = text(bytes) {
+                    env.set(&format!("{}{key}", from.prefix), text);
+                }
+            }
         }
     }
     for variable in &container.env {
         match (&variable.value, &variable.value_from) {
             (_, Some(source)) => {
-                let value = from_source(&variable.name, source, pod, &map)?;
+                let value = from_source(&variable.name, source, (pod, container), data)?;
                 if let Some(value) = value {
                     env.set(&variable.name, value);
                 }
@@ -99,29 +97,48 @@ pub(crate) fn launch(
     })
 }
 
-fn from_source<'m>(
+fn from_source(
     variable: &str,
     source: &EnvVarSource,
-    pod: &Pod,
-    map: &impl Fn(&str, bool) -> Result<Option<&'m ConfigMap>, LaunchError>,
+    (pod, container): (&Pod, &Container),
+    data: &Data,
 ) -> Result<Option<String>, LaunchError> {
-    if let Some(reference) = &source.config_map_key_ref {
-        let value =
-            map(&reference.name, reference.optional)?.and_then(|map| map.data.get(&reference.key));
-        return match value {
-            None if !reference.optional => Err(LaunchError::Key {
-                name: reference.name.clone(),
-                key: reference.key.clone(),
-            }),
-            value => Ok(value.cloned()),
+    let keyed = [
+        (Kind::ConfigMap, &source.config_map_key_ref),
+        (Kind::Secret, &source.secret_key_ref),
+    ];
+    for (kind, reference) in keyed {
+        let Some(reference) = reference else { continue };
+        let wanted = (reference.name.as_str(), reference.key.as_str());
+        let bytes = data.one(kind, pod.metadata.namespace(), wanted, reference.optional)?;
+        let what = || {
+            format!(
+                "key {} of {} {}",
+                reference.key,
+                kind.name(),
+                reference.name
+            )
         };
+        let no_text = || LaunchError::Bytes {
+            variable: variable.to_owned(),
+            what: what(),
+        };
+        return bytes
+            .map(|bytes| text(bytes).ok_or_else(no_text))
+            .transpose();
     }
-    let path = source
-        .field_ref
-        .as_ref()
-        .map(|reference| reference.field_path.as_str())
-        .unwrap_or_default();
-    match field(path, pod) {
+    let (path, value) = match (&source.field_ref, &source.resource_field_ref) {
+        (Some(reference), _) => {
+            let path = reference.field_path.as_str();
+            (path, field(path, pod))
+        }
+        (None, Some(reference)) => {
+            let value = resource(reference, pod, Some(container), data.machine);
+            (reference.resource.as_str(), value)
+        }
+        (None, None) => ("", None),
+    };
+    match value {
         Some(value) => Ok(Some(value)),
         None => Err(LaunchError::Field {
             variable: variable.to_owned(),
@@ -130,43 +147,10 @@ fn from_source<'m>(
     }
 }
 
-/// A field of the pod, as text; an address that it does not have is empty, as is an absent label.
-fn field(path: &str, pod: &Pod) -> Option<String> {
-    let keyed = |prefix: &str| {
-        path.strip_prefix(prefix)
-            .and_then(|rest| rest.strip_suffix("']"))
-    };
-    if let Some(key) = keyed("metadata.labels['") {
-        return Some(pod.metadata.labels.get(key).cloned().unwrap_or_default());
-    }
-    if let Some(key) = keyed("metadata.annotations['") {
-        return Some(
-            pod.metadata
-                .annotations
-                .get(key)
-                .cloned()
-                .unwrap_or_default(),
-        );
-    }
-    Some(match path {
-        "metadata.name" => pod.metadata.name.to_string(),
-        "metadata.namespace" => pod.metadata.namespace().to_owned(),
-        "metadata.uid" => pod.metadata.uid.clone(),
-        "spec.nodeName" => "maille".to_owned(),
-        "spec.serviceAccountName" => pod.service_account().to_owned(),
-        "status.hostIP" => crate::host::NODE_V4.to_string(),
-        "status.podIP" => pod
-            .addresses()
-            .next()
-            .map(|ip| ip.to_string())
-            .unwrap_or_default(),
-        "status.podIPs" => pod
-            .addresses()
-            .map(|ip| ip.to_string())
-            .collect::<Vec<_>>()
-            .join(","),
-        _ => return None,
-    })
+fn text(bytes: Vec<u8>) -> Option<String> {
+    String::from_utf8(bytes)
+        .ok()
+        .filter(|text| !text.contains('\0'))
 }
 
 // === impl Env ===

@@ -26,6 +26,11 @@ pub(crate) fn pod(deployment: &str, hash: &str, random: u64) -> String {
     format!("{deployment}-{hash}-{}", letters(random, 5))
 }
 
+/// A pod's name from its owner's and randomness.
+pub(crate) fn short(owner: &str, random: u64) -> String {
+    format!("{owner}-{}", letters(random, 5))
+}
+
 fn letters(mut number: u64, count: usize) -> String {
     let mut text = String::with_capacity(count);
     for _ in 0..count {

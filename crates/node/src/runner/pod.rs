@@ -2,19 +2,22 @@
 //! The life of one pod: network, capture, proxy, containers; and the same backwards.
 //!
 //! A pod meant for the mesh has its containers started only when its namespace is captured and its proxy is ready: there is no
-//! moment in which it could talk past it. What fails is undone, said in the status, and tried again, ever more slowly.
+//! moment in which it could talk past it. What fails is undone, said in the status, and tried again, ever more slowly. A pod whose
+//! containers have ended for good gives everything back but its place among the pods, until somebody takes that away.
+//! Read `container.rs` for one container, `status.rs` for what follows from all.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Task;
-use maille_manifest::objects::Pod;
+use maille_manifest::objects::{Pod, RestartPolicy};
 use tokio::sync::{mpsc, watch};
 
 use super::container::{Farewell, Running};
-use super::status::{self, ContainerState, Parts};
-use super::{Readiness, Stop, Surroundings, files};
+use super::status::{self, ContainerState, Cut, Parts, Role};
+use super::{Readiness, Stop, Surroundings, files, volumes};
 use crate::agent::Proxy;
 use crate::backoff::Backoff;
 use crate::capture::Captured;
@@ -44,12 +47,31 @@ pub(super) struct Life {
 /// What a pod has while it runs, in the order in which it ends.
 #[derive(Debug, Default)]
 struct Possessions {
-    containers: Vec<Task>,
-    stop_containers: Option<watch::Sender<Option<Farewell>>>,
+    /// In the order in which they were started.
+    containers: Vec<Contained>,
     proxy: Option<Proxy>,
     sandbox: Option<Arc<Sandbox>>,
     network: Option<Attached>,
 }
+
+/// A container's task, and how it is told to end.
+#[derive(Debug)]
+struct Contained {
+    role: Role,
+    task: Task,
+    stop: watch::Sender<Option<Farewell>>,
+}
+
+/// Why a pod is served no more.
+enum Served {
+    /// It is to end.
+    Ordered(Stop),
+    /// It has ended by itself, for good.
+    Finished,
+}
+
+/// Containers tell how they are: which one, and how.
+type Tell = mpsc::Sender<(usize, ContainerState)>;
 
 impl Life {
     pub(super) fn new(
@@ -71,13 +93,21 @@ impl Life {
 
     /// From nothing to nothing.
     pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::container();
+        let mut backoff = Backoff::pod();
+        self.parts.since = Some(self.around.clock.wall());
         loop {
             let mut has = Possessions::default();
             let (tell, mut heard) = mpsc::channel(16);
             let began = self.around.clock.elapsed();
-            let Err(error) = self.begin(&mut has, tell).await else {
-                let stop = self.serve(&mut has, &mut heard).await;
+            let Err(error) = self.begin(&mut has).await else {
+                let served = self.serve(&mut has, tell, &mut heard).await;
+                let stop = match served {
+                    Served::Ordered(stop) => stop,
+                    Served::Finished => {
+                        self.finish(&mut has, &mut heard).await;
+                        ordered(&mut self.orders).await
+                    }
+                };
                 // From here on nobody listens to containers that end.
                 heard.close();
                 return self.end(has, stop).await;
@@ -85,6 +115,7 @@ impl Life {
             let wait = backoff.after(self.around.clock.elapsed().saturating_sub(began));
             self.parts = Parts {
                 failed: format!("{error:#}; tried again in {} s", wait.as_secs()),
+                since: self.parts.since,
                 ..Parts::default()
             };
             tracing::error!(pod = %self.pod.metadata.name, error = %format_args!("{error:#}"), ?wait, "pod cannot be set up");
@@ -102,11 +133,7 @@ impl Life {
         self.around.cluster.pod_dir(&self.pod.metadata.uid)
     }
 
-    async fn begin(
-        &mut self,
-        has: &mut Possessions,
-        tell: mpsc::Sender<(usize, ContainerState)>,
-    ) -> anyhow::Result<()> {
+    async fn begin(&mut self, has: &mut Possessions) -> anyhow::Result<()> {
         use anyhow::Context as _;
         let dir = self.dir();
         std::fs::create_dir_all(&dir).context("its directory cannot be made")?;
@@ -117,8 +144,13 @@ impl Life {
         let captured = self.begin_network(has).await?;
         self.publish();
         files::write(&dir, &self.pod).context("its files cannot be written")?;
-        files::volumes(&dir, &self.pod, &self.around.cluster.maps())
-            .context("its volumes cannot be made")?;
+        volumes::make(
+            &dir,
+            &self.pod,
+            &self.around.cluster.data(),
+            !self.around.alias,
+        )
+        .context("its volumes cannot be made")?;
         self.parts.failed.clear();
         if let (Some(agent), Some(captured)) = (&self.around.agent, captured) {
             let proxy = agent
@@ -139,7 +171,8 @@ impl Life {
             }
             self.parts.proxy_ready = Some(true);
         }
-        self.start_containers(has, &tell);
+        self.parts.expect(&self.pod.spec);
+        self.publish();
         Ok(())
     }
 
@@ -149,14 +182,15 @@ impl Life {
         has: &mut Possessions,
     ) -> anyhow::Result<Option<Arc<Captured>>> {
         use anyhow::Context as _;
-        let name = self.pod.metadata.name.as_str();
+        let name = files::hostname(&self.pod);
         if self.pod.spec.host_network {
-            let sandbox = Sandbox::of_node(name).context("the node's network cannot be had")?;
+            let sandbox = Sandbox::of_node(&name).context("the node's network cannot be had")?;
             self.parts.addresses = NODE.to_vec();
             has.sandbox = Some(Arc::new(sandbox));
             return Ok(None);
         }
-        let sandbox = Sandbox::create(name).context("its namespaces cannot be made")?;
+        let sandbox = Sandbox::create(&name).context("its namespaces cannot be made")?;
+        self.settings(&sandbox)?;
         let network = self
             .around
             .network
@@ -176,58 +210,128 @@ impl Life {
         }
     }
 
-    fn start_containers(
-        &mut self,
-        has: &mut Possessions,
-        tell: &mpsc::Sender<(usize, ContainerState)>,
-    ) {
-        let (stop, orders) = watch::channel(None);
+    /// The kernel's settings that the manifest asks for, and one that every container runtime makes: low ports are nobody's privilege.
+    fn settings(&self, sandbox: &Sandbox) -> anyhow::Result<()> {
+        use anyhow::Context as _;
+        let security = self.pod.spec.security_context.clone().unwrap_or_default();
+        let said = security.sysctls.into_iter();
+        let low = (
+            "net.ipv4.ip_unprivileged_port_start".to_owned(),
+            "0".to_owned(),
+        );
+        let all = std::iter::once(low).chain(said.map(|one| (one.name, one.value)));
+        for (name, value) in all {
+            let path = name.replace('.', "/");
+            let set = sandbox.net().sysctl(&path, &value);
+            set.with_context(|| format!("{name} cannot be set to {value:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the containers that may be started now: one of init after the other, then all that the pod is for.
+    fn start_containers(&mut self, has: &mut Possessions, tell: &Tell) {
         let Some(sandbox) = &has.sandbox else { return };
         let pod = Arc::new(self.pod.clone());
-        for (index, container) in self.pod.spec.containers.iter().enumerate() {
-            let message = "not started".to_owned();
-            let state = ContainerState {
-                message,
-                ..ContainerState::default()
+        let all: Vec<_> = self.pod.spec.all_containers().cloned().collect();
+        while let Some(container) = all.get(has.containers.len()) {
+            let index = has.containers.len();
+            let before = self.parts.containers.get(..index).unwrap_or_default();
+            let Some(part) = self.parts.containers.get(index) else {
+                return;
             };
-            self.parts.containers.push((container.name.clone(), state));
+            if !before.iter().all(status::Part::lets_next) {
+                return;
+            }
+            let role = part.role;
+            let policy = match (role, self.pod.spec.restarts()) {
+                (Role::Sidecar, _) => RestartPolicy::Always,
+                (Role::Init, RestartPolicy::Always) => RestartPolicy::OnFailure,
+                (_, policy) => policy,
+            };
+            let (stop, orders) = watch::channel(None);
             let running = Running {
                 around: self.around.clone(),
                 sandbox: sandbox.clone(),
                 pod: pod.clone(),
+                container: container.clone(),
                 index,
+                policy,
                 tell: tell.clone(),
-                stop: orders.clone(),
+                stop: orders,
+                restarts: 0,
             };
-            has.containers
-                .push(self.around.tasks.spawn("container", running.run()));
+            let task = self.around.tasks.spawn("container", running.run());
+            has.containers.push(Contained { role, task, stop });
         }
-        has.stop_containers = Some(stop);
     }
 
-    /// Until it is to end.
+    /// Until it is to end, or has ended by itself.
     async fn serve(
         &mut self,
         has: &mut Possessions,
+        tell: Tell,
         heard: &mut mpsc::Receiver<(usize, ContainerState)>,
-    ) -> Stop {
+    ) -> Served {
         let mut proxy = has.proxy.as_ref().map(Proxy::ready);
         let mut orders = self.orders.clone();
+        let deadline = self.pod.spec.active_deadline_seconds;
+        let late = self.around.clock.now() + Duration::from_secs(u64::from(deadline.unwrap_or(0)));
         loop {
+            self.start_containers(has, &tell);
             tokio::select! {
-                order = ordered(&mut orders) => return order,
+                order = ordered(&mut orders) => return Served::Ordered(order),
                 Some((index, state)) = heard.recv() => {
-                    if let Some((_, known)) = self.parts.containers.get_mut(index) {
-                        *known = state;
+                    if let Some(part) = self.parts.containers.get_mut(index) {
+                        part.state = state;
                     }
                 }
                 ready = changed(&mut proxy) => {
                     self.parts.proxy_ready = Some(ready);
                     self.parts.proxy_message = self.explain_proxy();
                 }
+                () = self.around.clock.until(late), if deadline.is_some() => {
+                    self.parts.cut = deadline.map(Cut::Deadline);
+                }
+            }
+            if self.parts.outcome().is_some() {
+                return Served::Finished;
             }
             self.publish();
         }
+    }
+
+    /// Ends what still runs of a pod that has ended for good, and gives everything back.
+    async fn finish(
+        &mut self,
+        has: &mut Possessions,
+        heard: &mut mpsc::Receiver<(usize, ContainerState)>,
+    ) {
+        let farewell = Farewell {
+            stop: Stop::Deleted,
+            grace: self.grace(),
+        };
+        // Those that end now have nothing to say that matters; but the last words of those that ended before are heard.
+        let containers = std::mem::take(&mut has.containers);
+        let stopped = stop_containers(containers, farewell, self.around.clock);
+        tokio::pin!(stopped);
+        loop {
+            tokio::select! {
+                () = &mut stopped => break,
+                Some((index, state)) = heard.recv() => {
+                    if let Some(part) = self.parts.containers.get_mut(index) {
+                        part.state = state;
+                    }
+                }
+            }
+        }
+        self.give_back(std::mem::take(has)).await;
+        self.publish();
+        let ended = self.parts.outcome();
+        tracing::info!(pod = %self.pod.metadata.name, ?ended, "pod has ended");
+    }
+
+    fn grace(&self) -> Duration {
+        Duration::from_secs(u64::from(self.pod.spec.grace_seconds()))
     }
 
     /// Not ready, then the application, then the proxy, then the network.
@@ -235,22 +339,19 @@ impl Life {
         self.parts.stopping = true;
         self.pod.metadata.deletion_timestamp = Some(status::timestamp(self.around.clock.wall()));
         self.publish();
-        let mut grace = Duration::from_secs(u64::from(self.pod.spec.grace_seconds()));
-        if self.around.without.drain {
+        let mut grace = self.grace();
+        if self.around.without.drain || has.containers.is_empty() {
             grace = Duration::ZERO;
         } else if stop == Stop::Deleted {
             let shutdown = self.orders.wait_for(|order| *order == Stop::Shutdown);
             // Either is right: clients have moved, or there will be none.
             let _ = tokio::time::timeout(PROPAGATION, shutdown).await;
-        } else {
+        }
+        if *self.orders.borrow() == Stop::Shutdown {
             grace = grace.min(SHUTDOWN_GRACE);
         }
-        if let Some(sender) = &has.stop_containers {
-            sender.send_replace(Some(Farewell { stop, grace }));
-        }
-        for container in std::mem::take(&mut has.containers) {
-            container.ended().await;
-        }
+        let containers = std::mem::take(&mut has.containers);
+        stop_containers(containers, Farewell { stop, grace }, self.around.clock).await;
         self.give_back(has).await;
         if let Err(error) = self.around.cluster.remove(&self.pod.metadata.uid) {
             tracing::warn!(pod = %self.pod.metadata.name, %error, "its directory cannot be removed");
@@ -263,6 +364,7 @@ impl Life {
             proxy.stop().await;
         }
         drop(has.sandbox);
+        volumes::unmake(&self.dir(), &self.pod);
         if let Some(network) = has.network {
             self.around.network.detach(network).await;
         }
@@ -279,8 +381,28 @@ impl Life {
         if let Err(error) = self.around.cluster.publish(&self.pod) {
             tracing::error!(pod = %self.pod.metadata.name, %error, "its status cannot be written");
         }
+        let outcome = self.parts.outcome();
         self.ready
-            .tell(self.pod.is_ready(), self.around.clock.elapsed());
+            .tell(self.pod.is_ready(), outcome, self.around.clock.elapsed());
+    }
+}
+
+/// Ends containers: what the pod is for first, all at once; then sidecars, the last one first, within what is left of the grace.
+async fn stop_containers(all: Vec<Contained>, farewell: Farewell, clock: Clock) {
+    let (sidecars, mains): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|one| one.role == Role::Sidecar);
+    let began = clock.elapsed();
+    let groups = std::iter::once(mains).chain(sidecars.into_iter().rev().map(|one| vec![one]));
+    for group in groups {
+        let mut farewell = farewell;
+        farewell.grace += began;
+        farewell.grace = farewell.grace.saturating_sub(clock.elapsed());
+        for one in &group {
+            one.stop.send_replace(Some(farewell));
+        }
+        for one in group {
+            one.task.ended().await;
+        }
     }
 }
 

@@ -1,15 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Probes: when a result changes the verdict (pure), and how one try is made (HTTP/1.1 or a TCP connection, from the node's namespace).
+//! Probes: when a result changes the verdict (pure), and when the next try is due. Read `action.rs` for how a try is made.
 
-use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use maille_manifest::objects::{HttpGet, Probe};
-use tokio::net::TcpStream;
-use tokio::time::{Duration, timeout};
+use maille_chassis::clock::Clock;
+use maille_manifest::objects::Probe;
+
+use super::action::{Action, ActionError, Subject};
+
+/// Tries follow one another at most this slowly until the first one succeeds: `periodSeconds` is for something that runs, and
+/// everybody waits for something that starts.
+const EAGER: Duration = Duration::from_millis(250);
+/// The same of programs, which cost more.
+const EAGER_EXEC: Duration = Duration::from_secs(1);
+
+/// What a probe is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Not well until it succeeds; given up when `failureThreshold` periods have passed.
+    Startup,
+    /// Not well until it succeeds.
+    Readiness,
+    /// Well until it fails.
+    Liveness,
+}
 
 /// Counts tries until the verdict changes.
 #[derive(Clone, Debug)]
@@ -19,35 +33,6 @@ pub(crate) struct Verdict {
     success_threshold: u32,
     failure_threshold: u32,
     well: bool,
-}
-
-/// Why a try failed, for people.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ProbeError {
-    #[error("no answer from {address} within {seconds} s")]
-    Slow { address: SocketAddr, seconds: u32 },
-    #[error("{address}: {source}")]
-    Connect {
-        address: SocketAddr,
-        source: std::io::Error,
-    },
-    #[error("{address}: no HTTP: {source}")]
-    Http {
-        address: SocketAddr,
-        source: hyper::Error,
-    },
-    #[error("{address} closed the connection without an answer")]
-    Closed { address: SocketAddr },
-    #[error("the probe's path or fields are not HTTP: {source}")]
-    Request { source: http::Error },
-    #[error("{address}{path} answered {status}")]
-    Status {
-        address: SocketAddr,
-        path: String,
-        status: u16,
-    },
-    #[error("no port named {name}")]
-    NoPort { name: String },
 }
 
 // === impl Verdict ===
@@ -84,69 +69,72 @@ impl Verdict {
     }
 }
 
-/// One try at the pod with `address`. `port` is already a number.
-pub(crate) async fn attempt(probe: &Probe, address: IpAddr, port: u16) -> Result<(), ProbeError> {
-    let address = SocketAddr::new(address, port);
-    let seconds = probe.timeout_seconds;
-    timeout(
-        Duration::from_secs(u64::from(seconds)),
-        once(probe, address),
-    )
-    .await
-    .unwrap_or(Err(ProbeError::Slow { address, seconds }))
+/// Makes one probe's tries in time. Without a probe it never has a result.
+#[derive(Debug)]
+pub(super) struct Prober {
+    probe: Option<(Probe, Action)>,
+    verdict: Option<Verdict>,
+    due: tokio::time::Instant,
+    /// When a startup probe is given up.
+    end: Option<tokio::time::Instant>,
+    /// It is slow, as the manifest says, from the first success on; before, only where somebody must not be disturbed.
+    slow: bool,
 }
 
-async fn once(probe: &Probe, address: SocketAddr) -> Result<(), ProbeError> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|source| ProbeError::Connect { address, source })?;
-    match &probe.http_get {
-        None => Ok(()),
-        Some(get) => ask(get, address, stream).await,
-    }
-}
-
-async fn ask(get: &HttpGet, address: SocketAddr, stream: TcpStream) -> Result<(), ProbeError> {
-    let mut request = http::Request::get(get.path.as_str());
-    if !get
-        .http_headers
-        .iter()
-        .any(|field| field.name.eq_ignore_ascii_case("host"))
-    {
-        request = request.header("host", address.to_string());
-    }
-    request = request
-        .header("user-agent", "maille-probe")
-        .header("connection", "close");
-    for field in &get.http_headers {
-        request = request.header(&field.name, &field.value);
-    }
-    let request = request
-        .body(Empty::<Bytes>::new())
-        .map_err(|source| ProbeError::Request { source })?;
-    let http = |source: hyper::Error| match source.is_canceled() || source.is_incomplete_message() {
-        true => ProbeError::Closed { address },
-        false => ProbeError::Http { address, source },
-    };
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-    let exchange = sender.send_request(request);
-    tokio::pin!(connection, exchange);
-    let response = tokio::select! {
-        response = &mut exchange => response.map_err(http)?,
-        ended = &mut connection => {
-            ended.map_err(http)?;
-            exchange.await.map_err(http)?
+impl Prober {
+    pub(super) fn new(clock: Clock, probe: Option<&Probe>, purpose: Purpose) -> Self {
+        let well = purpose == Purpose::Liveness;
+        let seconds = |number: u32| Duration::from_secs(u64::from(number));
+        let due = clock.now() + seconds(probe.map_or(0, |probe| probe.initial_delay_seconds));
+        let end = probe.filter(|_| purpose == Purpose::Startup);
+        Self {
+            verdict: probe.map(|probe| Verdict::new(probe, well)),
+            probe: probe.map(|probe| (probe.clone(), Action::of_probe(probe))),
+            due,
+            end: end.map(|probe| due + seconds(probe.period_seconds) * probe.failure_threshold),
+            slow: well,
         }
-    };
-    let status = response.status().as_u16();
-    if (200..400).contains(&status) {
-        return Ok(());
     }
-    Err(ProbeError::Status {
-        address,
-        path: get.path.clone(),
-        status,
-    })
+
+    /// Whether there is anything to try.
+    pub(super) const fn exists(&self) -> bool {
+        self.probe.is_some()
+    }
+
+    /// From SIGTERM to SIGKILL where its failure ends the container; `None`: as the pod says.
+    pub(super) fn grace(&self) -> Option<Duration> {
+        let (probe, _) = self.probe.as_ref()?;
+        let seconds = probe.termination_grace_period_seconds?;
+        Some(Duration::from_secs(u64::from(seconds)))
+    }
+
+    /// Whether it was tried for as long as may be.
+    pub(super) fn is_hopeless(&self, clock: Clock) -> bool {
+        self.end.is_some_and(|end| clock.now() >= end)
+    }
+
+    /// The next try's result, and the verdict where it changed. Cancel-safe: a try that was cut off is made again.
+    pub(super) async fn next(
+        &mut self,
+        clock: Clock,
+        subject: &Subject,
+    ) -> (Option<bool>, Result<(), ActionError>) {
+        let (Some((probe, action)), Some(verdict)) = (&self.probe, &mut self.verdict) else {
+            return std::future::pending().await;
+        };
+        clock.until(self.due).await;
+        let within = Duration::from_secs(u64::from(probe.timeout_seconds));
+        let result = action.run(subject, within).await;
+        self.slow |= result.is_ok();
+        let period = Duration::from_secs(u64::from(probe.period_seconds));
+        let eager = match action {
+            Action::Exec(_) => EAGER_EXEC,
+            _ => EAGER,
+        };
+        let period = if self.slow { period } else { period.min(eager) };
+        self.due = clock.now() + period;
+        (verdict.count(result.is_ok()), result)
+    }
 }
 
 #[cfg(test)]
@@ -170,7 +158,6 @@ mod tests {
         assert_eq!(v.count(false), None);
         assert_eq!(v.count(true), None);
         assert_eq!(v.count(true), Some(true));
-        assert_eq!(v.count(false), None);
         assert_eq!(v.count(false), None);
         assert_eq!(v.count(true), None);
         assert_eq!(v.count(false), None);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maille_manifest::objects::{
-    Deployment, ObjectMeta, OwnerReference, Pod, PodStatus, PodTemplate, StrategyType,
+    Bounds, DaemonSet, Deployment, ObjectMeta, OwnerReference, Pod, PodStatus, PodTemplate,
+    ReplicaSet, Strategy, StrategyType,
 };
 use maille_model::Name;
 use tokio::sync::watch;
@@ -22,7 +23,7 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 pub(super) const SUCCESSOR: Duration = Duration::from_secs(20);
 
 /// What is to be kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Set {
     api_version: &'static str,
     kind: &'static str,
@@ -32,6 +33,8 @@ pub(crate) struct Set {
     goal: Goal,
     /// How long a pod must have been ready to count.
     min_ready: Duration,
+    /// Whether the names of its pods tell their template.
+    hash_in_name: bool,
 }
 
 impl Set {
@@ -54,6 +57,46 @@ impl Set {
                 },
             },
             min_ready: Duration::from_secs(u64::from(spec.min_ready_seconds)),
+            hash_in_name: true,
+        }
+    }
+
+    /// A ReplicaSet's. A new template replaces pods as a Deployment's does: nothing else would ever take notice of it here.
+    pub(crate) fn of_replicas(set: &ReplicaSet) -> Self {
+        let bounds = Strategy::default().bounds(set.spec.replicas);
+        Self {
+            api_version: "apps/v1",
+            kind: "ReplicaSet",
+            metadata: set.metadata.clone(),
+            template: set.spec.template.clone(),
+            hash: names::hash(&set.spec.template),
+            goal: Goal {
+                replicas: set.spec.replicas,
+                pace: Pace::Rolling(bounds),
+            },
+            min_ready: Duration::ZERO,
+            hash_in_name: false,
+        }
+    }
+
+    /// A DaemonSet's: one pod, as there is one node.
+    pub(crate) fn of_daemon(set: &DaemonSet) -> Self {
+        Self {
+            api_version: "apps/v1",
+            kind: "DaemonSet",
+            metadata: set.metadata.clone(),
+            template: set.spec.template.clone(),
+            hash: names::hash(&set.spec.template),
+            goal: Goal {
+                replicas: 1,
+                // Two of them on one node there are not.
+                pace: Pace::Rolling(Bounds {
+                    surge: 0,
+                    unavailable: 1,
+                }),
+            },
+            min_ready: Duration::ZERO,
+            hash_in_name: false,
         }
     }
 
@@ -69,7 +112,12 @@ impl Set {
     /// One more pod, without uid.
     fn pod(&self) -> anyhow::Result<Pod> {
         let random = u64::from_ne_bytes(names::random()?);
-        let name: Name = names::pod(self.metadata.name.as_str(), &self.hash, random).parse()?;
+        let own = self.metadata.name.as_str();
+        let name = match self.hash_in_name {
+            true => names::pod(own, &self.hash, random),
+            false => names::short(own, random),
+        };
+        let name: Name = name.parse()?;
         let mut metadata = ObjectMeta::new(self.metadata.namespace.clone(), name);
         metadata.labels.clone_from(&self.template.metadata.labels);
         let hash = (TEMPLATE_HASH.to_owned(), self.hash.clone());
@@ -156,7 +204,7 @@ pub(super) async fn keep(
                 for handle in &handles {
                     order(handle, Stop::Deleted);
                 }
-                if handles.is_empty() && pods.release(&key) {
+                if handles.is_empty() && pods.release::<Set>(&key) {
                     return;
                 }
                 None

@@ -36,7 +36,7 @@ pub(super) async fn keep(
             (None, Some(handle)) => order(&handle, Stop::Deleted),
             (None, None) => {
                 started = None;
-                if pods.release(&key) {
+                if pods.release::<Pod>(&key) {
                     return;
                 }
             }

@@ -75,13 +75,16 @@ fn steps(
     Err((Step::Exec, exec(plan)))
 }
 
+fn die_with_parent() -> Result<(), Failed> {
+    // SAFETY: no pointers.
+    let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    check(Step::TieToParent, set).map(drop)
+}
+
 /// Dies with the thread that made it, which never ends before its process; then waits until that one is done with it.
 fn tie(go: RawFd, outlives: bool) -> Result<(), Failed> {
     if !outlives {
-        // SAFETY: no pointers.
-        check(Step::TieToParent, unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0)
-        })?;
+        die_with_parent()?;
     }
     let mut byte = 0_u8;
     loop {
@@ -152,18 +155,22 @@ fn user(plan: &Plan) -> Result<(), Failed> {
         caps::bound(keep).map_err(capabilities)?;
     }
     if user.alias.is_none() {
-        // SAFETY: a live array and its length; the others have no pointers.
-        unsafe {
-            check(
-                Step::User,
-                libc::setgroups(user.groups.len(), user.groups.as_ptr()),
-            )?;
-            check(
-                Step::User,
-                libc::setresgid(user.group, user.group, user.group),
-            )?;
-            check(Step::User, libc::setresuid(user.id, user.id, user.id))?;
-        }
+        // Not by libc's functions: those wait for the other threads of the process of which this is a copy.
+        let one = |call: libc::c_long, id: u32| {
+            // SAFETY: no pointers.
+            let done = unsafe { libc::syscall(call, id, id, id) };
+            check(Step::User, i32::try_from(done).unwrap_or(-1))
+        };
+        // SAFETY: a live array and its length.
+        let groups =
+            unsafe { libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()) };
+        check(Step::User, i32::try_from(groups).unwrap_or(-1))?;
+        one(libc::SYS_setresgid, user.group)?;
+        one(libc::SYS_setresuid, user.id)?;
+    }
+    // The kernel forgets this where the user changes. Should the parent have died just now, so will its pid namespace.
+    if !plan.outlives {
+        die_with_parent()?;
     }
     let keep = plan.capabilities.map_or(Ok(()), caps::hold);
     keep.map_err(capabilities)

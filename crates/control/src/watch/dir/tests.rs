@@ -47,7 +47,7 @@ fn told(events: &[Event]) -> Vec<String> {
                 ..
             } => format!("-{uid}"),
             Event::Delete {
-                key: ObjectKey::Service(id),
+                key: ObjectKey::Service(id) | ObjectKey::Slice(id),
                 ..
             } => format!("-{id}"),
             Event::Broken { origin, .. } => format!("broken {origin}"),

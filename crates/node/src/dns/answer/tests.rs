@@ -9,15 +9,13 @@ fn names() -> Names {
             "10.96.1.1".parse().unwrap(),
             "fd00:96::101".parse().unwrap(),
         ],
-        headless: false,
-        alias: None,
         ports: vec![("http".into(), "tcp", 80)],
+        ..ServiceNames::default()
     };
     let four = ServiceNames {
         addresses: vec!["10.96.1.4".parse().unwrap()],
-        headless: false,
-        alias: None,
         ports: vec![("http".into(), "tcp", 80)],
+        ..ServiceNames::default()
     };
     let db = ServiceNames {
         addresses: vec![
@@ -26,8 +24,26 @@ fn names() -> Names {
             "fd00:244::2".parse().unwrap(),
         ],
         headless: true,
-        alias: None,
         ports: vec![("sql".into(), "tcp", 5432)],
+        ..ServiceNames::default()
+    };
+    let set = ServiceNames {
+        hosts: BTreeMap::from([
+            (
+                "set-0".to_owned(),
+                vec![
+                    "10.244.0.4".parse().unwrap(),
+                    "fd00:244::4".parse().unwrap(),
+                ],
+            ),
+            ("set-1".to_owned(), vec!["10.244.0.5".parse().unwrap()]),
+        ]),
+        addresses: vec![
+            "10.244.0.4".parse().unwrap(),
+            "fd00:244::4".parse().unwrap(),
+            "10.244.0.5".parse().unwrap(),
+        ],
+        ..db.clone()
     };
     Names {
         services: BTreeMap::from([
@@ -37,6 +53,7 @@ fn names() -> Names {
                     ("web".to_owned(), web),
                     ("four".to_owned(), four),
                     ("db".to_owned(), db),
+                    ("set".to_owned(), set),
                     ("alias".to_owned(), alias("db.shop.svc.cluster.local")),
                     ("outside".to_owned(), alias("example.com.")),
                     ("round".to_owned(), alias("round.shop.svc.cluster.local")),
@@ -193,14 +210,43 @@ fn the_schema_of_kubernetes() {
 }
 
 #[test]
+fn pods_with_names_of_their_own_are_found_by_them() {
+    use RecordType::{A, AAAA, SRV};
+    let text = |name: &str, kind| {
+        let mut found: Vec<String> = ask(name, kind)
+            .answers
+            .iter()
+            .map(|record| record.data.to_string())
+            .collect();
+        found.sort();
+        found
+    };
+    assert_eq!(text("set-0.set.shop.svc.cluster.local.", A), ["10.244.0.4"]);
+    assert_eq!(
+        text("set-0.set.shop.svc.cluster.local.", AAAA),
+        ["fd00:244::4"]
+    );
+    assert_eq!(text("SET-1.set.shop.svc.cluster.local.", A), ["10.244.0.5"]);
+    assert!(text("set-1.set.shop.svc.cluster.local.", AAAA).is_empty());
+    let none = ask("set-2.set.shop.svc.cluster.local.", A);
+    assert_eq!(none.metadata.response_code, ResponseCode::NXDomain);
+    assert_eq!(
+        text("_sql._tcp.set.shop.svc.cluster.local.", SRV),
+        [
+            "0 100 5432 set-0.set.shop.svc.cluster.local.",
+            "0 100 5432 set-1.set.shop.svc.cluster.local."
+        ]
+    );
+}
+
+#[test]
 fn a_large_answer_is_cut_over_udp_and_whole_over_tcp() {
     let mut names = names();
     let addresses = (0..200u8).map(|n| IpAddr::from([10, 244, 1, n])).collect();
     let many = ServiceNames {
         addresses,
         headless: true,
-        alias: None,
-        ports: Vec::new(),
+        ..ServiceNames::default()
     };
     names
         .services

@@ -82,7 +82,7 @@ table inet maille_services {
 \t}
 }
 ";
-    assert_eq!(render(&services, &pods), expected);
+    assert_eq!(render(&services, &[], &pods), expected);
 }
 
 #[test]
@@ -93,6 +93,7 @@ fn a_service_of_one_family_has_rules_of_that_family_only() {
     }
     let rules = render(
         &services,
+        &[],
         &[with(&pod, ["10.244.0.2", "fd00:244::2"], "True")],
     );
     assert_eq!(rules.matches("dnat ip to").count(), 4, "{rules}");
@@ -104,6 +105,7 @@ fn a_service_without_ready_pods_has_no_rule() {
     let (services, pod) = app();
     let rules = render(
         &services,
+        &[],
         &[with(&pod, ["10.244.0.4", "fd00:244::4"], "False")],
     );
     assert!(!rules.contains("dnat ip"), "{rules}");
@@ -115,8 +117,38 @@ fn pods_that_go_are_the_last_resort() {
     let mut going = with(&pod, ["10.244.0.2", "fd00:244::2"], "True");
     going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".to_owned());
     let stays = with(&pod, ["10.244.0.3", "fd00:244::3"], "True");
-    let rules = render(&services, &[going.clone(), stays]);
+    let rules = render(&services, &[], &[going.clone(), stays]);
     assert!(!rules.contains("10.244.0.2"), "{rules}");
-    let rules = render(&services, &[going]);
+    let rules = render(&services, &[], &[going]);
     assert!(rules.contains("10.244.0.2 . 8080"), "{rules}");
+}
+
+#[test]
+fn a_service_without_a_selector_leads_where_its_slices_say() {
+    let (mut services, _) = app();
+    services.truncate(1);
+    services[0].spec.selector.clear();
+    let (namespace, name) = (
+        services[0].metadata.namespace(),
+        services[0].metadata.name.as_str(),
+    );
+    let ports: Vec<String> = services[0]
+        .spec
+        .ports
+        .iter()
+        .map(|port| port.name.clone())
+        .collect();
+    let slice = serde_json::json!({
+        "metadata": {"name": "s", "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.0.2.7"]}, {"addresses": ["192.0.2.8"], "conditions": {"ready": false}}],
+        "ports": [{"name": ports[0], "port": 9000}],
+    });
+    let slice: EndpointSlice = serde_json::from_value(slice).unwrap();
+    let rules = render(&services, std::slice::from_ref(&slice), &[]);
+    assert!(rules.contains("0 : 192.0.2.7 . 9000"), "{rules}");
+    assert!(!rules.contains("192.0.2.8"), "{rules}");
+    let mut others = slice;
+    others.metadata.labels.clear();
+    assert!(!render(&services, &[others], &[]).contains("192.0.2.7"));
 }

@@ -2,6 +2,7 @@
 use maille_manifest::{Object, load_text};
 
 use super::*;
+use crate::machine::Machine;
 
 fn launch_of(container: &str) -> Result<Launch, LaunchError> {
     let text = format!(
@@ -10,6 +11,12 @@ apiVersion: v1
 kind: ConfigMap
 metadata: {{name: settings}}
 data: {{A: from-map, K: key}}
+binaryData: {{B: /w==}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: keys}}
+data: {{password: c2VjcmV0}}
 ---
 apiVersion: v1
 kind: ServiceAccount
@@ -25,21 +32,19 @@ spec:
 "
     );
     let loaded = load_text(&[("app.yaml".to_owned(), text)]).unwrap();
-    let mut maps = BTreeMap::new();
-    let mut pod = None;
-    for object in loaded.objects {
-        match object {
-            Object::ConfigMap(map) => {
-                maps.insert(("default".to_owned(), map.metadata.name.to_string()), map);
-            }
-            Object::Pod(found) => pod = Some(*found),
-            _ => {}
-        }
-    }
+    let machine = Machine {
+        cores: 2,
+        memory: 1 << 30,
+    };
+    let data = Data::of(&loaded.objects, machine);
+    let pod = loaded.objects.into_iter().find_map(|object| match object {
+        Object::Pod(found) => Some(*found),
+        _ => None,
+    });
     let mut pod = pod.unwrap();
     pod.status =
         serde_json::from_str(r#"{"podIPs":[{"ip":"10.244.0.2"},{"ip":"fd00:244::2"}]}"#).unwrap();
-    launch(&pod.spec.containers[0], &pod, &maps, "/bin")
+    launch(&pod.spec.containers[0], &pod, &data, "/bin")
 }
 
 fn value(launch: &Launch, name: &str) -> Option<String> {
@@ -74,13 +79,32 @@ fn fields_and_keys() {
         {name: SA, valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}},
         {name: L, valueFrom: {fieldRef: {fieldPath: "metadata.labels['app']"}}},
         {name: K, valueFrom: {configMapKeyRef: {name: settings, key: K}}},
-        {name: O, valueFrom: {configMapKeyRef: {name: nope, key: K, optional: true}}}]}"#,
+        {name: P, valueFrom: {secretKeyRef: {name: keys, key: password}}},
+        {name: CPU, valueFrom: {resourceFieldRef: {resource: limits.cpu}}},
+        {name: MEM, valueFrom: {resourceFieldRef: {resource: requests.memory, divisor: 1Mi}}},
+        {name: O, valueFrom: {configMapKeyRef: {name: nope, key: K, optional: true}}}],
+        envFrom: [{prefix: S_, secretRef: {name: keys}}], resources: {requests: {memory: 64Mi}}}"#,
     )
     .unwrap();
+    assert_eq!(value(&launch, "P").unwrap(), "secret");
+    assert_eq!(value(&launch, "S_password").unwrap(), "secret");
+    assert_eq!(value(&launch, "CPU").unwrap(), "2");
+    assert_eq!(value(&launch, "MEM").unwrap(), "64");
     assert_eq!(value(&launch, "IP").unwrap(), "10.244.0.2");
     assert_eq!(value(&launch, "IPS").unwrap(), "10.244.0.2,fd00:244::2");
     assert_eq!(value(&launch, "SA").unwrap(), "web");
     assert_eq!(value(&launch, "L").unwrap(), "web");
     assert_eq!(value(&launch, "K").unwrap(), "key");
     assert_eq!(value(&launch, "O"), None);
+}
+
+#[test]
+fn bytes_are_no_variable() {
+    let error = launch_of(
+        "{name: c, command: [x], env: [{name: B, valueFrom: {configMapKeyRef: {name: settings, key: B}}}]}",
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "variable B cannot hold key B of ConfigMap settings: it is no text"
+    );
 }
