@@ -54,7 +54,7 @@ spec:
       terminationGracePeriodSeconds: 10
       containers:
         - name: app
-          command: [STEADY, serve, "300"]
+          command: [STEADY, serve, "WARMUP"]
           readinessProbe: {httpGet: {path: /ready, port: 8080}, periodSeconds: 1}
 ---
 apiVersion: apps/v1
@@ -100,7 +100,7 @@ struct Stage {
 fn seconds() -> u64 {
     let full = std::env::var_os("MAILLE_TEST_SECONDS");
     let full = full.and_then(|text| text.to_str()?.parse().ok());
-    full.unwrap_or(5)
+    full.unwrap_or(3)
 }
 
 /// How often a test of this kind disturbs.
@@ -118,7 +118,7 @@ impl Stage {
     async fn start(name: &str, replicas: u32, with: With, flags: &[&str]) -> Self {
         let (namespaces, seconds): (&[&str], u64) = match with {
             With::Protection => (&["meshed", "plain"], seconds()),
-            With::Out(_) => (&["meshed"], 3),
+            With::Out(_) => (&["meshed"], 2),
         };
         let rate = if seconds >= 60 { RATE } else { 200 };
         let own = std::env::current_exe().unwrap();
@@ -128,6 +128,11 @@ impl Stage {
             .parent()
             .unwrap()
             .join("maille-steady");
+        // Who is sent work too early is seen to be so.
+        let warmup = match with {
+            With::Out("readiness") => "1500",
+            _ => "300",
+        };
         let of = |namespace: &&str| {
             let inject = if *namespace == "meshed" {
                 "enabled"
@@ -137,6 +142,7 @@ impl Stage {
             NAMESPACE
                 .replace("NAME", namespace)
                 .replace("INJECT", inject)
+                .replace("WARMUP", warmup)
                 .replace("REPLICAS", &replicas.to_string())
                 .replace("STEADY", steady.to_str().unwrap())
                 .replace("\"RATE\"", &format!("\"{rate}\""))
@@ -218,7 +224,8 @@ impl Stage {
         let start = |namespace: &&str| {
             let mut command = self.up.maille(verb);
             let command = command.args(["-n", namespace]);
-            command.stderr(Stdio::piped()).spawn().unwrap()
+            let command = command.stdout(Stdio::null()).stderr(Stdio::piped());
+            command.spawn().unwrap()
         };
         let started: Vec<Child> = self.namespaces.iter().map(start).collect();
         for child in started {
