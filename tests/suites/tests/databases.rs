@@ -100,9 +100,10 @@ async fn mariadb() {
             "CREATE USER suite@'%';\nGRANT ALL ON *.* TO suite@'%';\nCREATE DATABASE suite;\n";
         fs::write(dir.join("init.sql"), init)?;
         let dir = dir.display();
+        // Whole or not at all: a server with half of its tables lets nobody in.
         let make = format!(
-            "[ -d {dir}/my/mysql ] || mariadb-install-db --no-defaults --datadir={dir}/my --user=root --skip-test-db \
-             --skip-name-resolve --force --auth-root-authentication-method=normal"
+            "[ -d {dir}/my ] || {{ rm -rf {dir}/new; mariadb-install-db --no-defaults --datadir={dir}/new --user=root --skip-test-db \
+             --skip-name-resolve --force --auth-root-authentication-method=normal && mv {dir}/new {dir}/my; }}"
         );
         let serve = format!(
             "exec mariadbd --no-defaults --datadir={dir}/my --user=root --socket={dir}/my.sock --port=3306 --bind-address='*' \
@@ -113,7 +114,7 @@ async fn mariadb() {
             ports: &[3306],
             declared: None,
             serves: "mariadb --no-defaults -h mariadb -u suite -e 'select 1' suite",
-            command: format!("{make}; {serve}"),
+            command: format!("{make} && {serve}"),
         }])
     });
     let stage = stage.await.unwrap();
