@@ -458,7 +458,7 @@ spec:
     - name: broken
       command: [sh, -c, "echo looking for a database; echo there is no database >&2; exit 3"]
       # Without it the pod would be ready for a moment each time.
-      readinessProbe: {httpGet: {port: 9}}
+      readinessProbe: {tcpSocket: {port: 9}}
 "#;
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is done to a container from outside: one try of a probe, or a hook. HTTP/1.1, TCP and gRPC go from the node's namespace to
-//! the pod's address; a program is run inside the container's namespaces.
+//! What is done to a container from outside: one try of a probe, or a hook. HTTP/1.1, TCP and gRPC go to the pod's
+//! address from inside its network: on the way in the pod's proxy would take a connection before the application does, and a TCP
+//! probe would say that it is there. A program is run inside the container's namespaces.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,8 @@ use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use maille_manifest::objects::{Hook, HttpGet, IntOrText, Pod, Probe, Transport};
-use tokio::net::TcpStream;
+use maille_sys::netns::NetNs;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Duration, timeout};
 
 use super::grpc;
@@ -38,6 +40,8 @@ pub(super) enum Action {
 pub(super) struct Subject {
     pub(super) pod: Pod,
     pub(super) address: Option<IpAddr>,
+    /// The pod's network.
+    pub(super) net: NetNs,
     pub(super) process: Handle,
     /// What programs in the container are started with.
     pub(super) inside: Inside,
@@ -128,12 +132,12 @@ impl Action {
         match self {
             Self::Http(get) => {
                 let address = subject.address(&get.port)?;
-                ask(get, address, connect(address).await?).await
+                ask(get, address, subject.connect(address).await?).await
             }
-            Self::Tcp(port) => connect(subject.address(port)?).await.map(drop),
+            Self::Tcp(port) => subject.connect(subject.address(port)?).await.map(drop),
             Self::Grpc { port, service } => {
                 let address = subject.address(&IntOrText::Port(*port))?;
-                let well = grpc::check(connect(address).await?, address, service).await;
+                let well = grpc::check(subject.connect(address).await?, address, service).await;
                 well.map_err(|said| ActionError::Grpc { address, said })
             }
             Self::Exec(command) => exec(command, subject).await,
@@ -156,11 +160,17 @@ impl Subject {
         })?;
         Ok(SocketAddr::new(address, number))
     }
-}
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, ActionError> {
-    let stream = TcpStream::connect(address).await;
-    stream.map_err(|source| ActionError::Connect { address, source })
+    /// A socket stays in the namespace in which it was made, wherever it is used.
+    async fn connect(&self, address: SocketAddr) -> Result<TcpStream, ActionError> {
+        let make = || match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        let failed = |source| ActionError::Connect { address, source };
+        let socket = self.net.run(make).and_then(|made| made).map_err(failed)?;
+        socket.connect(address).await.map_err(failed)
+    }
 }
 
 async fn ask(get: &HttpGet, address: SocketAddr, stream: TcpStream) -> Result<(), ActionError> {

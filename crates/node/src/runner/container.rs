@@ -167,6 +167,7 @@ impl Running {
         Ok(Subject {
             pod: (*self.pod).clone(),
             address: self.pod.addresses().next(),
+            net: self.sandbox.net().clone(),
             process: child.handle()?,
             inside: Inside {
                 env: launch.env,
