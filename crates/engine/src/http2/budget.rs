@@ -5,6 +5,9 @@
 pub(super) const MOST: u32 = 1000;
 /// Streams of another proxy that were reset: it carries the impatience of many clients.
 pub(super) const MOST_OF_MESH: u32 = 20_000;
+/// Windows that are opened though nothing went through them, and the same between proxies, whose connections carry many streams.
+pub(super) const MOST_WINDOWS: u32 = 10_000;
+pub(super) const MOST_WINDOWS_OF_MESH: u32 = 200_000;
 /// Milliseconds.
 const PERIOD: u64 = 10_000;
 
@@ -38,9 +41,15 @@ impl Budget {
         self.spent > self.most
     }
 
+    /// Something was done that `many` of them are allowed for.
+    pub(super) fn pay(&mut self, many: usize) {
+        let many = u32::try_from(many).unwrap_or(u32::MAX);
+        self.spent = self.spent.saturating_sub(many);
+    }
+
     /// Something was done that such frames are allowed for: a stream ended as streams should, or content came or went.
     pub(super) fn progress(&mut self) {
-        self.spent = self.spent.saturating_sub(1);
+        self.pay(1);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::budget::{Budget, MOST, MOST_OF_MESH};
+use super::budget::{Budget, MOST, MOST_OF_MESH, MOST_WINDOWS, MOST_WINDOWS_OF_MESH};
 use super::closed::{By, Closed};
 use super::frame::{self, Header, Kind};
 use super::settings::{INITIAL_WINDOW, Peer, Role, Settings};
@@ -80,6 +80,7 @@ pub struct Connection {
     pub(super) budget: Budget,
     /// Streams that were reset.
     pub(super) resets: Budget,
+    pub(super) windows: Budget,
     /// Frames of streams that this side reset: they may have crossed with the reset, and are not the peer's fault.
     pub(super) crossing: u32,
     pub(super) now: u64,
@@ -138,6 +139,10 @@ impl Connection {
             goaway_sent: false,
             goaway_received: false,
             budget: Budget::new(MOST),
+            windows: Budget::new(match settings.dialect {
+                Dialect::Mesh => MOST_WINDOWS_OF_MESH,
+                Dialect::Rfc9113 => MOST_WINDOWS,
+            }),
             resets: Budget::new(match settings.dialect {
                 Dialect::Mesh => MOST_OF_MESH,
                 Dialect::Rfc9113 => MOST,
@@ -234,6 +239,7 @@ impl Connection {
             self.remember(stream, By::Peer);
             self.budget.progress();
             self.resets.progress();
+            self.windows.pay(4);
         }
     }
 

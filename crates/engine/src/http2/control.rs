@@ -166,6 +166,12 @@ impl Connection {
     }
 
     pub(super) fn window_update(&mut self, stream: u32, payload: &[u8], out: &mut Vec<u8>) -> Step {
+        if self.windows.charge(self.now) {
+            return broken(
+                Code::ENHANCE_YOUR_CALM,
+                "too many windows were opened for nothing",
+            );
+        }
         let increment = i64::from(frame::word(payload) & 0x7fff_ffff);
         if stream == 0 {
             self.send_window += increment;

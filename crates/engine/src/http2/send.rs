@@ -165,6 +165,8 @@ impl Connection {
         }
         if taken > 0 {
             self.budget.progress();
+            // Receivers open their windows by kibibytes, or after every message, for the stream and for the connection.
+            self.windows.pay(4 + taken / 1024);
         }
         let sent = i64::try_from(taken).unwrap_or(i64::MAX);
         open.send -= sent;

@@ -2,6 +2,7 @@
 //! Frames that end a connection, frames that end a stream, frames that are too many.
 
 use super::*;
+use crate::http2::budget::MOST_WINDOWS_OF_MESH;
 
 /// A frame.
 fn raw(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -303,6 +304,21 @@ fn floods_end_the_connection() {
         };
         assert_eq!(error.code, Code::ENHANCE_YOUR_CALM, "{what}");
         assert!(count > 900, "{what}: {count}");
+    }
+}
+
+/// Nothing was sent that they could be for, however slowly they come one after the other.
+#[test]
+fn windows_opened_for_nothing_end_the_connection() {
+    for stream in [0, 1] {
+        let mut side = server();
+        let error = (0..=MOST_WINDOWS_OF_MESH).find_map(|_| {
+            let taken = side.take(&raw(8, 0, stream, WINDOW_OF_ONE));
+            side.written();
+            taken.err()
+        });
+        let code = error.map(|error| error.code);
+        assert_eq!(code, Some(Code::ENHANCE_YOUR_CALM));
     }
 }
 
