@@ -27,6 +27,54 @@ async fn down_leaves_nothing() {
     assert!(!dir.exists());
 }
 
+/// Fifty pods of ten services, as a small team has them, on two cores.
+#[tokio::test]
+async fn fifty_pods_come_and_go_at_once() {
+    let files: Vec<(String, String)> = (0..10)
+        .map(|n| {
+            (
+                format!("{n}.yaml"),
+                format!("{}---\n{}", deployment(n), service(n)),
+            )
+        })
+        .collect();
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.clone()))
+        .collect();
+    let begin = tokio::time::Instant::now();
+    let mut up = Up::start("many", &files).unwrap();
+    up.ready(50).await.unwrap();
+    let came = begin.elapsed();
+    let traces = Traces::of(&up);
+    assert!(traces.processes.len() > 100, "a proxy for each pod");
+    let dir = up.runtime_dir();
+    let begin = tokio::time::Instant::now();
+    up.down().await.unwrap();
+    let went = begin.elapsed();
+    eprintln!("50 pods came in {came:?} and went in {went:?}");
+    assert!(came < Duration::from_secs(30), "came in {came:?}");
+    assert!(went < Duration::from_secs(5), "went in {went:?}");
+    traces.gone().await;
+    assert!(!dir.exists());
+}
+
+fn deployment(n: usize) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: app-{n}}}\nspec:\n  replicas: 5\n  \
+         selector: {{matchLabels: {{app: app-{n}}}}}\n  template:\n    metadata: {{labels: {{app: app-{n}}}}}\n    \
+         spec:\n      containers:\n        - name: app\n          command: [maille-demo, catalog]\n          \
+         readinessProbe: {{httpGet: {{path: /ready, port: 8080}}}}\n"
+    )
+}
+
+fn service(n: usize) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: app-{n}}}\nspec:\n  selector: {{app: app-{n}}}\n  \
+         ports: [{{name: http, port: 8080}}]\n"
+    )
+}
+
 #[tokio::test]
 async fn a_killed_up_leaves_nothing_after_down() {
     let mut up = Up::shop("a", QUIET).unwrap();
