@@ -42,11 +42,11 @@ const GROWTH: &[(&str, f64)] = &[
         GOOD + BAD,
     ),
     (
-        r#"response_latency_ms_count{pod=~"client-.*",direction="outbound",dst_service="odd"}"#,
+        r#"response_latency_ms_count{pod=~"client-.*",direction="outbound",dst_service="odd",dst_port="8080"}"#,
         GOOD + BAD,
     ),
     (
-        r#"response_latency_ms_bucket{pod=~"client-.*",direction="outbound",dst_service="odd",le="+Inf"}"#,
+        r#"response_latency_ms_bucket{pod=~"client-.*",direction="outbound",dst_service="odd",dst_port="8080",le="+Inf"}"#,
         GOOD + BAD,
     ),
     (
