@@ -31,8 +31,8 @@ use crate::processes::{Processes, Role};
 
 /// How long clients wait for a proxy that is started again before its pod stops being ready.
 const AWAY: Duration = Duration::from_secs(1);
-/// How long a proxy may finish what it has when its pod ends; its application has ended by then.
-const LAST: Duration = Duration::from_secs(2);
+/// How long a proxy may finish what it has when its pod ends; its application has ended by then. `down` waits for it within its 3 s.
+const LAST: Duration = Duration::from_millis(1_500);
 /// How long it may then take for the rest.
 const ABORT: Duration = Duration::from_secs(1);
 /// How long a proxy that was told to stop may finish what it has, while its successor serves.
