@@ -10,6 +10,7 @@ mod lab;
 mod measure;
 mod pairs;
 mod report;
+mod tap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// Which pairs run.
     #[arg(long, value_delimiter = ',', default_value = "maille,haproxy")]
     pairs: Vec<pairs::Peer>,
+    /// Who taps Maille's pair meanwhile, in turn: none, idle, some, all.
+    #[arg(long, value_delimiter = ',', default_value = "none")]
+    taps: Vec<tap::Tap>,
     /// Where maille-proxy and maille-control are; the folder of this program by default.
     #[arg(long)]
     bin_dir: Option<PathBuf>,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::Options;
 use crate::lab::{Core, Lab, Side};
 use crate::pairs::{Pair, Pairs, Peer};
+use crate::tap::Tap;
 
 /// What the requests look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -29,6 +30,9 @@ pub(crate) struct Sample {
     pub(crate) peer: Peer,
     pub(crate) heads: Heads,
     pub(crate) connections: u32,
+    pub(crate) tap: Tap,
+    /// Bytes of lines that the tap gave.
+    pub(crate) tapped: u64,
     pub(crate) rps: f64,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -62,28 +66,63 @@ pub(crate) fn all(lab: &Lab, pairs: &Pairs, options: &Options) -> anyhow::Result
     for pair in &pairs {
         warm_up(lab, pair)?;
     }
+    let mut order = options.taps.clone();
     let mut samples = Vec::new();
     for round in 0..options.rounds {
         for &heads in &options.heads {
             for &connections in &options.connections {
                 for pair in &pairs {
-                    let sample = one(lab, pair, heads, connections, options.seconds)?;
-                    eprintln!(
-                        "round {} {:12} {:5?} c{:<3} {:8.0} rps {:7.2} us CPU a request",
-                        round + 1,
-                        sample.peer.to_string(),
-                        heads,
-                        connections,
-                        sample.rps,
-                        sample.cpu_us
-                    );
-                    samples.push(sample);
+                    for &tap in taps(pair, &mut order) {
+                        let sample = tapped(lab, pair, (heads, connections, tap), options)?;
+                        eprintln!(
+                            "round {} {:12} {:5?} c{:<3} tap {:4?} {:8.0} rps {:7.2} us CPU a request",
+                            round + 1,
+                            sample.peer.to_string(),
+                            heads,
+                            connections,
+                            tap,
+                            sample.rps,
+                            sample.cpu_us
+                        );
+                        samples.push(sample);
+                    }
                 }
             }
         }
         pairs.rotate_left(1);
     }
     Ok(samples)
+}
+
+/// Who taps this pair, in an order that rotates: others than Maille cannot be tapped.
+fn taps<'a>(pair: &Pair, order: &'a mut [Tap]) -> &'a [Tap] {
+    if pair.peer != Peer::Maille {
+        return &[Tap::None];
+    }
+    order.rotate_left(1);
+    order
+}
+
+/// One measurement with somebody who watches.
+fn tapped(
+    lab: &Lab,
+    pair: &Pair,
+    (heads, connections, tap): (Heads, u32, Tap),
+    options: &Options,
+) -> anyhow::Result<Sample> {
+    let watching = tap.open(&lab.scratch().join("state"))?;
+    let sample = one(lab, pair, heads, connections, options.seconds)?;
+    let tapped = watching.map_or(0, crate::tap::Watching::end);
+    // The head of the answer is longer than a tap that tells nothing.
+    let told = tapped > 1024;
+    if told != matches!(tap, Tap::Some | Tap::All) {
+        bail!("the tap {tap:?} gave {tapped} bytes");
+    }
+    Ok(Sample {
+        tap,
+        tapped,
+        ..sample
+    })
 }
 
 /// A pair is warm when a short run passes without an error and not mostly waiting: a proxy that is still getting its
@@ -155,6 +194,8 @@ fn one(
         peer: pair.peer,
         heads,
         connections,
+        tap: Tap::None,
+        tapped: 0,
         rps: word_after(&text, "Requests/sec:")?.parse()?,
         p50_us: micros(quantile(&text, "50%")?)?,
         p99_us: micros(quantile(&text, "99%")?)?,

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::measure::{Heads, Sample};
 use crate::pairs::Peer;
+use crate::tap::Tap;
 
 /// All samples, and a row for each combination.
 #[derive(Debug, Serialize)]
@@ -21,6 +22,7 @@ struct Row {
     heads: Heads,
     connections: u32,
     peer: Peer,
+    tap: Tap,
     rounds: usize,
     rps: f64,
     p50_us: f64,
@@ -28,6 +30,8 @@ struct Row {
     cpu_us: f64,
     /// Median over the rounds of this pair's CPU for a request to haproxy's in the same round.
     cpu_to_haproxy: f64,
+    /// The same to this pair's own in the same round while nobody tapped it.
+    cpu_to_untapped: f64,
     rss_kib: u64,
 }
 
@@ -35,7 +39,7 @@ impl Report {
     pub(crate) fn of(samples: &[Sample]) -> Self {
         let mut keys: Vec<_> = samples
             .iter()
-            .map(|s| (s.heads, s.connections, s.peer))
+            .map(|s| (s.heads, s.connections, s.peer, s.tap))
             .collect();
         keys.sort_unstable();
         keys.dedup();
@@ -51,7 +55,10 @@ impl Report {
         self.rows
             .iter()
             .find(|row| {
-                row.peer == Peer::Maille && row.connections == 64 && row.heads == Heads::Plain
+                row.peer == Peer::Maille
+                    && row.tap == Tap::None
+                    && row.connections == 64
+                    && row.heads == Heads::Plain
             })
             .map(|row| row.cpu_to_haproxy)
             .filter(|ratio| ratio.is_finite())
@@ -59,30 +66,32 @@ impl Report {
 }
 
 impl Row {
-    fn of(samples: &[Sample], (heads, connections, peer): (Heads, u32, Peer)) -> Self {
-        let of = |peer: Peer| -> Vec<&Sample> {
-            samples
-                .iter()
-                .filter(|s| s.heads == heads && s.connections == connections && s.peer == peer)
-                .collect()
+    fn of(samples: &[Sample], (heads, connections, peer, tap): (Heads, u32, Peer, Tap)) -> Self {
+        let of = |peer: Peer, tap: Tap| -> Vec<&Sample> {
+            let same = |s: &&Sample| {
+                (s.heads, s.connections, s.peer, s.tap) == (heads, connections, peer, tap)
+            };
+            samples.iter().filter(same).collect()
         };
-        let (own, reference) = (of(peer), of(Peer::Haproxy));
+        let own = of(peer, tap);
+        let (reference, untapped) = (of(Peer::Haproxy, Tap::None), of(peer, Tap::None));
+        let ratio = |to: &[&Sample]| {
+            let pairs = own.iter().zip(to);
+            median(pairs.map(|(a, b)| a.cpu_us / b.cpu_us).collect())
+        };
         let middle = |value: fn(&Sample) -> f64| median(own.iter().map(|s| value(s)).collect());
         Self {
             heads,
             connections,
             peer,
+            tap,
             rounds: own.len(),
             rps: middle(|s| s.rps),
             p50_us: middle(|s| s.p50_us),
             p99_us: middle(|s| s.p99_us),
             cpu_us: middle(|s| s.cpu_us),
-            cpu_to_haproxy: median(
-                own.iter()
-                    .zip(&reference)
-                    .map(|(a, b)| a.cpu_us / b.cpu_us)
-                    .collect(),
-            ),
+            cpu_to_haproxy: ratio(&reference),
+            cpu_to_untapped: ratio(&untapped),
             rss_kib: own.iter().map(|s| s.rss_kib).max().unwrap_or(0),
         }
     }
@@ -102,22 +111,24 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n| heads | connections | pair | rounds | rps | p50 us | p99 us | CPU us/request | to haproxy | RSS MiB |"
+            "\n| heads | connections | pair | tap | rounds | rps | p50 us | p99 us | CPU us/request | to haproxy | to untapped | RSS MiB |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|---|---|---|")?;
         for row in &self.rows {
             writeln!(
                 f,
-                "| {:?} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {:.2} | {:.2} | {:.1} |",
+                "| {:?} | {} | {} | {:?} | {} | {:.0} | {:.0} | {:.0} | {:.2} | {:.2} | {:.3} | {:.1} |",
                 row.heads,
                 row.connections,
                 row.peer,
+                row.tap,
                 row.rounds,
                 row.rps,
                 row.p50_us,
                 row.p99_us,
                 row.cpu_us,
                 row.cpu_to_haproxy,
+                row.cpu_to_untapped,
                 row.rss_kib as f64 / 1024.0
             )?;
         }

@@ -62,6 +62,7 @@ fn run(role: u8, bytes: &[u8], piece: usize) -> Seen {
     };
     let mut written = 0;
     for piece in bytes.chunks(piece) {
+        link.flushed();
         out.clear();
         take(&mut link, piece, &mut list, &mut out, &mut seen);
         written += out.len();

@@ -11,10 +11,11 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::shell::{root, say};
 
-const PROTO: [&str; 5] = [
+const PROTO: [&str; 6] = [
     "envoy/service/discovery/v3/discovery.proto",
     "maille/v1/identity.proto",
     "maille/v1/questions.proto",
+    "maille/v1/replicas.proto",
     "maille/v1/resources.proto",
     "maille/v1/telemetry.proto",
 ];

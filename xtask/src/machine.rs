@@ -25,6 +25,7 @@ pub(crate) const TEST: &[Need] = &[
     ("setpriv", "util-linux"),
     ("lsns", "util-linux"),
     ("git", "git"),
+    ("iptables-legacy-save", "iptables"),
 ];
 
 /// What the fuzz targets need beyond that: libFuzzer is C++.
@@ -47,11 +48,15 @@ pub(crate) const SUITES: &[Need] = &[
     ("rabbitmq-server", "rabbitmq-server"),
     ("amqp-publish", "amqp-tools"),
     ("prometheus", "prometheus"),
+    ("tshark", "tshark"),
     ("curl", "curl"),
     ("nc", "netcat-openbsd"),
     ("openssl", "openssl"),
     ("go", "golang-go"),
 ];
+
+/// What the ring `component` needs beyond that: manifests of well-known applications are in Go modules.
+pub(crate) const COMPONENT: &[Need] = &[("go", "golang-go")];
 
 /// What a cluster needs beyond that: runc links the C library for seccomp.
 pub(crate) const CLUSTER: &[Need] = &[

@@ -5,9 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+mod counts;
 mod demo;
+mod fuzz;
 #[cfg(feature = "gen")]
 mod r#gen;
+mod images;
 mod judges;
 mod machine;
 mod rings;
@@ -32,6 +35,8 @@ cargo xtask VERB
   tidy                     rules about the tree that no compiler checks
   gen [--check]            generate code from proto/
   bench [ARGS]             measure the pair beside its peers
+  images [--quick | --check]
+                           the mesh's images as archives, in target/images; --check builds them twice and compares
   cluster VERB [ARGS]      a real Kubernetes in namespaces of its own; `cluster help` says more
   fmt [--check]            format
   lint                     clippy, warnings are errors
@@ -86,6 +91,7 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
             let rest: Vec<_> = rest.iter().map(String::as_str).collect();
             rings::cluster(&rest)?;
         }
+        "images" => images::run(rest)?,
         "fmt" => Cmd::new("cargo").args(["fmt", "--all"]).args(rest).run()?,
         "lint" => lint()?,
         "help" | "-h" | "--help" => shell::print(HELP)?,

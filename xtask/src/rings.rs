@@ -7,15 +7,19 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use nix::unistd::geteuid;
 
+use crate::counts::Counts;
 use crate::demo;
+use crate::fuzz;
+use crate::images;
 use crate::judges;
-use crate::shell::{Cmd, root, say, which as which_program};
-use crate::suite::{self, Counts, Program, Watch};
+use crate::shell::{Cmd, print, root, say, which as which_program};
+use crate::suite::{self, Program, Watch};
 use crate::tidy;
 
 /// The ordinary user as whom root repeats the outer rings: `nobody`, who exists everywhere and owns nothing.
@@ -26,9 +30,16 @@ const PURE: &[&str] = &[
     "maille-engine",
     "maille-wire",
     "maille-manifest",
+    "maille-inject",
 ];
 
 const NETNS: &[&str] = &["maille-tests-netns"];
+
+/// Of the same ring: they need two users, which an ordinary user's namespace has not.
+const INBOARD: &[&str] = &["maille-tests-inboard"];
+
+/// What they run.
+const INBOARD_PROGRAMS: &[&str] = &["maille-proxy", "maille-node"];
 
 const E2E: &[&str] = &["maille-tests-e2e"];
 
@@ -97,14 +108,21 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
     match ring {
         Ring::Tidy => tidy_ring(full),
         Ring::Pure => inner(&named("--package", PURE), filter, full),
-        Ring::Fuzz => fuzz(filter, full),
+        Ring::Fuzz => fuzz::run(filter, full),
         Ring::Component => {
-            let others = [PURE, NETNS, E2E, SUITES, CLUSTER].concat();
+            let others = [PURE, NETNS, INBOARD, E2E, SUITES, CLUSTER].concat();
             let mut which = vec!["--workspace"];
             which.extend(named("--exclude", &others));
             inner(&which, filter, full)
         }
-        Ring::Netns => outer(NETNS, "debug", Users::AlsoOrdinary, filter, full),
+        Ring::Netns => {
+            let build = ["build", "--quiet", "--locked"];
+            let programs = named("--package", INBOARD_PROGRAMS);
+            Cmd::new("cargo").args(build).args(programs).run()?;
+            let mut counts = outer(NETNS, "debug", Users::AlsoOrdinary, filter, full)?;
+            counts.sum(outer(INBOARD, "debug", Users::This, filter, full)?);
+            Ok(counts)
+        }
         Ring::E2e => {
             demo::build()?;
             outer(E2E, "release", Users::AlsoOrdinary, filter, full)
@@ -115,7 +133,13 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
             outer(SUITES, "release", Users::AlsoOrdinary, filter, full)
         }
         Ring::Cluster => {
+            demo::build()?;
+            images::quick()?;
             cluster(&["build"])?;
+            steady()?;
+            // The program that people type stands beside the tests.
+            let build = ["build", "--quiet", "--package", "maille-cli"];
+            Cmd::new("cargo").args(build).run()?;
             outer(CLUSTER, "debug", Users::This, filter, full)
         }
         Ring::Bench => {
@@ -137,6 +161,12 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
     }
 }
 
+/// The application and the load that lose nothing, for images of the cluster.
+fn steady() -> anyhow::Result<()> {
+    let build = "build --release --locked --quiet --package maille-tests-e2e --bin maille-steady";
+    Cmd::new("cargo").args(build.split(' ')).run()
+}
+
 /// `cargo xtask cluster ARGS`.
 pub(crate) fn cluster(args: &[&str]) -> anyhow::Result<()> {
     let build = ["build", "--quiet", "--package", "maille-cluster"];
@@ -152,7 +182,9 @@ fn tidy_ring(full: bool) -> anyhow::Result<Counts> {
         say(problem);
     }
     counts.passed += usize::from(problems.is_empty());
-    counts.failed += problems.len();
+    for problem in problems {
+        counts.fail(problem);
+    }
     counts.add(Cmd::new("cargo").args(["fmt", "--all", "--check"]).run());
     counts.add(crate::lint());
     if full {
@@ -171,39 +203,6 @@ fn inner(which: &[&str], filter: Option<&str>, full: bool) -> anyhow::Result<Cou
     Ok(counts)
 }
 
-/// Runs each fuzz target for a while, from its corpus and from what earlier runs learnt.
-fn fuzz(filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
-    let seconds = if full { "60" } else { "10" };
-    let dir = root().join("fuzz");
-    let mut counts = Counts::default();
-    for target in fuzz_targets(&dir)? {
-        if filter.is_some_and(|filter| !target.contains(filter)) {
-            continue;
-        }
-        let corpus = dir.join("corpus").join(&target);
-        let begins = fs::read_dir(&corpus).is_ok_and(|files| files.count() > 0);
-        counts.add(if begins {
-            Cmd::new(dir.join("run")).args([&target[..], seconds]).run()
-        } else {
-            Err(anyhow::anyhow!("{} is empty", corpus.display()))
-        });
-    }
-    Ok(counts)
-}
-
-/// The names of the files in `fuzz/src`.
-fn fuzz_targets(dir: &Path) -> anyhow::Result<Vec<String>> {
-    let mut targets = Vec::new();
-    for entry in fs::read_dir(dir.join("src"))? {
-        let path = entry?.path();
-        if let Some(stem) = path.file_stem() {
-            targets.push(stem.to_string_lossy().into_owned());
-        }
-    }
-    targets.sort_unstable();
-    Ok(targets)
-}
-
 /// Runs tests that make namespaces.
 fn outer(
     packages: &[&str],
@@ -215,28 +214,60 @@ fn outer(
     let mut which: Vec<_> = named("--package", packages);
     which.extend((profile == "release").then_some("--release"));
     let programs = suite::build(&which)?;
-    let mut counts = Counts::default();
     // Each test brings whole machines up: side by side they would measure each other.
     let watch = watch(filter, Some(1));
-    for program in &programs {
-        let command = lengths(Cmd::new(&program.path), full);
-        counts.sum(suite::run(command, program, watch)?);
-    }
-    if users == Users::AlsoOrdinary && geteuid().is_root() {
-        let stage = Stage::new(&root().join("target").join(profile), &programs)?;
-        for program in &stage.programs {
-            say("-- as an ordinary user");
-            let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
-            let also = ["--inh-caps=-all", "--"];
-            let setpriv = which_program("setpriv").context("setpriv is missing")?;
-            let command = Cmd::new(setpriv).args(as_nobody).args(also);
-            // The product makes its user namespace itself; tests of the kernel's parts are given one.
-            let given = ["unshare", "--user", "--map-root-user", "--"];
-            let command = command
-                .args((packages == NETNS).then_some(given).into_iter().flatten())
-                .args([&program.path]);
-            counts.sum(suite::run(lengths(command, full), program, watch)?);
+    let this = || {
+        let mut counts = Counts::default();
+        for program in &programs {
+            let command = lengths(Cmd::new(&program.path), full);
+            counts.sum(suite::run(command, program, watch)?);
         }
+        anyhow::Ok(counts)
+    };
+    if users == Users::This || !geteuid().is_root() {
+        return this();
+    }
+    let stage = Stage::new(&root().join("target").join(profile), &programs)?;
+    let ordinary = || as_ordinary(packages, &stage, full, watch);
+    // Two machines at once are no more than a busy one, which short tests must bear. At full length each is alone.
+    let (mut counts, others) = if full {
+        (this()?, ordinary()?)
+    } else {
+        thread::scope(|scope| {
+            let others = scope.spawn(ordinary);
+            let own = this();
+            let others = others.join().map_err(|_| anyhow!("a thread panicked"));
+            anyhow::Ok((own?, others??))
+        })?
+    };
+    counts.sum(others);
+    Ok(counts)
+}
+
+/// The same tests as an ordinary user.
+fn as_ordinary(
+    packages: &[&str],
+    stage: &Stage,
+    full: bool,
+    watch: Watch<'_>,
+) -> anyhow::Result<Counts> {
+    let setpriv = which_program("setpriv").context("setpriv is missing")?;
+    let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
+    let also = ["--inh-caps=-all", "--"];
+    // The product makes its user namespace itself; tests of the kernel's parts are given one.
+    let given = ["unshare", "--user", "--map-root-user", "--"];
+    let given = (packages == NETNS).then_some(given).into_iter().flatten();
+    let watch = Watch {
+        label: "as an ordinary user: ",
+        ..watch
+    };
+    let mut counts = Counts::default();
+    for program in &stage.programs {
+        let command = Cmd::new(&setpriv).args(as_nobody).args(also);
+        let command = command.args(given.clone()).args([&program.path]);
+        // Who runs this has a home that others may not enter.
+        let command = command.env("HOME", &stage.dir);
+        counts.sum(suite::run(lengths(command, full), program, watch)?);
     }
     Ok(counts)
 }
@@ -257,7 +288,14 @@ const fn watch(filter: Option<&str>, threads: Option<usize>) -> Watch<'_> {
         filter,
         threads,
         limit: LONGEST,
+        label: "",
+        show,
     }
+}
+
+/// A line on standard output; nobody reads it when that is gone.
+fn show(line: &str) {
+    let _ = print(&format!("{line}\n"));
 }
 
 /// `flag` before each of `packages`.

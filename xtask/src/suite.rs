@@ -17,17 +17,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::shell::{Cmd, print, say};
+use crate::counts::Counts;
+use crate::shell::{Cmd, say};
 
 /// How long what was killed may take to be gone.
 const DYING: Duration = Duration::from_secs(10);
-
-/// Tests that ran.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) passed: usize,
-    pub(crate) failed: usize,
-}
 
 /// A test program, built.
 #[derive(Clone, Debug)]
@@ -46,7 +40,14 @@ pub(crate) struct Watch<'a> {
     pub(crate) threads: Option<usize>,
     /// How long it may take until the next test has ended.
     pub(crate) limit: Duration,
+    /// Before each line that is shown.
+    pub(crate) label: &'a str,
+    /// Shows a line.
+    pub(crate) show: fn(&str),
 }
+
+/// Lines of what failed tests said that are kept for the end, for each program.
+const KEPT: usize = 80;
 
 /// What a program's tests have come to so far.
 #[derive(Debug, Default)]
@@ -54,7 +55,12 @@ struct Progress {
     /// In the order in which they are begun.
     names: Vec<String>,
     ended: BTreeSet<String>,
-    counts: Counts,
+    passed: usize,
+    failed: Vec<String>,
+    /// What the failed ones said, without traces of calls.
+    said: Vec<String>,
+    /// The failed ones are being told.
+    telling: bool,
     /// The program has summed up.
     summed: bool,
 }
@@ -93,7 +99,7 @@ pub(crate) fn run(command: Cmd, program: &Program, watch: Watch<'_>) -> anyhow::
     }
     let threads = watch.threads.map(|n| format!("--test-threads={n}"));
     let command = command.args(threads);
-    say(&format!("$ {}", command.text()));
+    watch.say(&format!("$ {}", command.text()));
     let mut child = command
         .command()
         .current_dir(&program.dir)
@@ -101,25 +107,25 @@ pub(crate) fn run(command: Cmd, program: &Program, watch: Watch<'_>) -> anyhow::
         .spawn()
         .with_context(|| format!("failed to run {}", command.text()))?;
     let lines = lines(child.stdout.take().context("no standard output")?);
-    if !follow(&lines, &mut progress, watch.limit)? {
+    let name = format!("{}{}", watch.label, program.name());
+    if !follow(&lines, &mut progress, watch) {
         let running = progress.running(watch.threads);
         end(&mut child)?;
         // Its output ends with the last that held it.
         while lines.recv_timeout(DYING).is_ok() {}
         let after = watch.limit.as_secs();
-        say(&format!(
-            "test {running} ... did not end in {after} s, and was killed"
-        ));
-        return Ok(Counts {
-            passed: progress.counts.passed,
-            failed: progress.counts.failed + 1,
-        });
+        let hung = format!("test {running} ... did not end in {after} s, and was killed");
+        watch.say(&hung);
+        let mut counts = progress.counts(&name);
+        counts.fail(format!("{name}: {hung}"));
+        return Ok(counts);
     }
     let status = child.wait()?;
-    let mut counts = progress.counts;
-    if counts.failed == 0 && !(status.success() && progress.summed) {
-        say(&format!("{} ended with {status}", program.path.display()));
-        counts.failed = 1;
+    let mut counts = progress.counts(&name);
+    if counts.failed() == 0 && !(status.success() && progress.summed) {
+        let ended = format!("{name} ended with {status}");
+        watch.say(&ended);
+        counts.fail(ended);
     }
     Ok(counts)
 }
@@ -135,23 +141,21 @@ fn names(command: &Cmd, dir: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// Shows what the program says, but for tests that passed. Whether it came to its end.
-fn follow(
-    lines: &Receiver<String>,
-    progress: &mut Progress,
-    limit: Duration,
-) -> anyhow::Result<bool> {
+fn follow(lines: &Receiver<String>, progress: &mut Progress, watch: Watch<'_>) -> bool {
     let mut last = SystemTime::now();
     loop {
-        let left = limit.saturating_sub(last.elapsed().unwrap_or_default());
+        let left = watch
+            .limit
+            .saturating_sub(last.elapsed().unwrap_or_default());
         match lines.recv_timeout(left) {
-            Err(RecvTimeoutError::Timeout) => return Ok(false),
-            Err(RecvTimeoutError::Disconnected) => return Ok(true),
+            Err(RecvTimeoutError::Timeout) => return false,
+            Err(RecvTimeoutError::Disconnected) => return true,
             Ok(line) => {
                 if progress.read(&line) {
                     last = SystemTime::now();
                 }
                 if !(line.starts_with("test ") && line.ends_with(" ... ok")) {
-                    print(&format!("{line}\n"))?;
+                    watch.say(&line);
                 }
             }
         }
@@ -208,30 +212,63 @@ fn parents() -> Vec<(i32, i32)> {
     .collect()
 }
 
-// === impl Counts ===
+// === impl Watch ===
 
-impl Counts {
-    pub(crate) fn add(&mut self, outcome: anyhow::Result<()>) {
-        match outcome {
-            Ok(()) => self.passed += 1,
-            Err(error) => {
-                say(&format!("{error:#}"));
-                self.failed += 1;
-            }
-        }
+impl Watch<'_> {
+    fn say(&self, line: &str) {
+        (self.show)(&format!("{}{line}", self.label));
     }
+}
 
-    pub(crate) fn sum(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
+// === impl Program ===
+
+impl Program {
+    /// Its name without what cargo added.
+    fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let plain = name.rsplit_once('-').map_or(&*name, |(plain, _)| plain);
+        plain.to_owned()
     }
 }
 
 // === impl Progress ===
 
 impl Progress {
+    /// What it came to, for `program`.
+    fn counts(&self, program: &str) -> Counts {
+        let mut counts = Counts::passed(self.passed);
+        let names = self.failed.iter();
+        let mut failures: Vec<_> = names
+            .map(|name| format!("{program}: test {name}"))
+            .collect();
+        if let Some(last) = failures.last_mut()
+            && !self.said.is_empty()
+        {
+            *last = format!("{last}\n{}", self.said.join("\n"));
+        }
+        for failure in failures {
+            counts.fail(failure);
+        }
+        counts
+    }
+
+    /// Keeps what failed tests said, which libtest tells between two lines `failures:`.
+    fn keep(&mut self, line: &str) {
+        let trace = line.trim_start();
+        let trace = trace.starts_with("at ")
+            || trace.split_once(": ").is_some_and(|(frame, _)| {
+                line.starts_with(' ') && frame.bytes().all(|byte| byte.is_ascii_digit())
+            });
+        if line == "failures:" {
+            self.telling = !self.telling;
+        } else if self.telling && !trace && !line.is_empty() && self.said.len() < KEPT {
+            self.said.push(line.chars().take(500).collect());
+        }
+    }
+
     /// Reads a line of libtest: `test NAME ... ok`, `test result: ok. 3 passed; 0 failed; ...`. Whether a test has ended.
     fn read(&mut self, line: &str) -> bool {
+        self.keep(line);
         let Some(rest) = line.trim().strip_prefix("test ") else {
             return false;
         };
@@ -248,10 +285,11 @@ impl Progress {
             return false;
         }
         match outcome {
-            "ok" => self.counts.passed += 1,
-            "FAILED" => self.counts.failed += 1,
+            "ok" => self.passed += 1,
             // Nothing is skipped here: a test that is, is one that failed.
-            outcome if outcome.starts_with("ignored") => self.counts.failed += 1,
+            outcome if outcome == "FAILED" || outcome.starts_with("ignored") => {
+                self.failed.push(name.to_owned());
+            }
             _ => return false,
         }
         self.ended.insert(name.to_owned());
@@ -289,6 +327,9 @@ mod tests {
             filter: None,
             threads: Some(1),
             limit,
+            label: "",
+            // What looks like libtest's words here would be taken for them by who reads the run.
+            show: |_| {},
         }
     }
 
@@ -307,12 +348,11 @@ mod tests {
     fn libtest_is_counted() {
         let body = "printf 'test a ... ok\\ntest b - should panic ... FAILED\\ntest c ... ok\\n\
                     test printed ... FAILED\\ntest a ... FAILED\\n\
+                    \\nfailures:\\n\\n---- b stdout ----\\nit said so\\n   1: call\\n   at file:1\\n\\nfailures:\\n    b\\n\
                     test result: FAILED. 2 passed; 1 failed\\n'; exit 101";
         let counts = run(libtest(body), &program(), watch(MINUTE)).unwrap();
-        let expected = Counts {
-            passed: 2,
-            failed: 1,
-        };
+        let mut expected = Counts::passed(2);
+        expected.fail("sh: test b\n---- b stdout ----\nit said so".to_owned());
         assert_eq!(counts, expected);
     }
 
@@ -323,14 +363,12 @@ mod tests {
             &program(),
             watch(MINUTE),
         );
-        let expected = Counts {
-            passed: 1,
-            failed: 1,
-        };
+        let mut expected = Counts::passed(1);
+        expected.fail("sh ended with signal: 9 (SIGKILL)".to_owned());
         assert_eq!(counts.unwrap(), expected);
         let counts = run(libtest("exit 0"), &program(), watch(MINUTE)).unwrap();
         assert_eq!(
-            (counts.passed, counts.failed),
+            (counts.passed, counts.failed()),
             (0, 1),
             "it has not said how its tests ended"
         );
@@ -346,7 +384,7 @@ mod tests {
             watch(Duration::from_millis(300)),
         )
         .unwrap();
-        assert_eq!((counts.passed, counts.failed), (1, 1));
+        assert_eq!((counts.passed, counts.failed()), (1, 1));
         let still = |pid: &i32| {
             let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             line.starts_with("sleep") && line.contains(&marker)

@@ -6,12 +6,12 @@
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
+use crate::counts::Counts;
 use crate::machine;
 use crate::rings::{Ring, run as run_ring};
 use crate::shell::{print, say};
-use crate::suite::Counts;
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     let mut needs = [machine::RUN, machine::TEST].concat();
     for (ring, also) in [
         (Ring::Fuzz, machine::FUZZ),
+        (Ring::Component, machine::COMPONENT),
         (Ring::Suites, machine::SUITES),
         (Ring::Cluster, machine::CLUSTER),
         (Ring::Bench, machine::BENCH),
@@ -38,24 +39,23 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     }
     machine::prepare(&needs)?;
     let mut total = Counts::default();
-    let mut lines = Vec::new();
+    let (mut lines, mut failures) = (Vec::new(), String::new());
     for ring in &plan.rings {
         say(&format!("\n== ring {}", ring.name()));
         let begin = SystemTime::now();
         let mut counts = run_ring(*ring, plan.filter.as_deref(), plan.full)?;
         if counts == Counts::default() && plan.filter.is_none() {
-            say(&format!("ring {} ran no test at all", ring.name()));
-            counts.failed = 1;
+            counts.add(Err(anyhow!("it ran no test at all")));
         }
         let took = begin.elapsed().unwrap_or(Duration::ZERO).as_secs_f64() / 60.0;
         lines.push(format!(
             "{:<10} {took:>5.1} min  {} passed, {} failed\n",
             ring.name(),
             counts.passed,
-            counts.failed
+            counts.failed()
         ));
-        total.passed += counts.passed;
-        total.failed += counts.failed;
+        failures.push_str(&counts.report(ring.name()));
+        total.sum(counts);
     }
     if total.passed == 0 && plan.filter.is_some() {
         bail!(
@@ -64,12 +64,12 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         );
     }
     print(&format!(
-        "\n{}{} passed, {} failed\n",
+        "\n{failures}\n{}{} passed, {} failed\n",
         lines.concat(),
         total.passed,
-        total.failed
+        total.failed()
     ))?;
-    Ok(if total.failed == 0 {
+    Ok(if total.failed() == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

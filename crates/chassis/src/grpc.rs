@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! gRPC over unix sockets: the channel to a socket, and the server's settings.
+//! gRPC: channels over unix sockets and over whatever somebody else opens, and the server's settings.
 //!
 //! Windows are wide because the HTTP/2 stack charges many small messages against half the connection window and would
 //! otherwise take a chatty stream for an attack.
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::server::Server;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -26,16 +27,36 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A channel to the unix socket at `path`. It connects with the first call and again after each loss.
 pub fn channel(path: &Path) -> Channel {
     let path = PathBuf::from(path);
-    Endpoint::from_static("http://local")
+    endpoint()
         .connect_timeout(CONNECT_TIMEOUT)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
         .connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
             let path = path.clone();
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         }))
+}
+
+/// A channel over what `dial` opens, which sets itself a deadline. It dials with the first call and again after each loss; a
+/// call that found no connection fails with the text of `dial`'s error.
+pub fn channel_over<D, F, S>(mut dial: D) -> Channel
+where
+    D: FnMut() -> F + Send + 'static,
+    F: Future<Output = io::Result<S>> + Send + 'static,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let dial = move |_: Uri| {
+        let dialling = dial();
+        async move { dialling.await.map(TokioIo::new) }
+    };
+    endpoint().connect_with_connector_lazy(tower::service_fn(dial))
+}
+
+/// The name in it is nobody's: who is meant is who is dialled.
+fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://local")
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
 }
 
 /// A server with our windows; routes are added by the caller.

@@ -6,14 +6,14 @@
 
 /// A small HTTP server on a unix socket, for metrics and questions.
 pub mod admin;
+/// Several channels on one connection.
+pub mod channels;
 /// The only clock.
 pub mod clock;
 /// Settings from the environment, read once.
 pub mod config;
 /// Stopping: gracefully, then at once.
 pub mod drain;
-/// Several streams on one connection.
-pub mod frames;
 /// gRPC over unix sockets.
 pub mod grpc;
 /// Listening sockets that a supervisor passed on.

@@ -12,6 +12,7 @@ use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -23,7 +24,7 @@ use crate::text::clean;
 pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The longest answer that is read.
-const MAX_ANSWER: usize = 32 << 20;
+pub(crate) const MAX_ANSWER: usize = 32 << 20;
 
 /// One end of an edge. Absent fields mean: nobody that the mesh knows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,7 +53,7 @@ pub(crate) struct Pod {
     #[serde(default)]
     pub(crate) uid: String,
     #[serde(default)]
-    pub(crate) owner: Option<serde_json::Value>,
+    pub(crate) owner: Option<Value>,
     /// `outboard` or `none`.
     #[serde(default)]
     pub(crate) capture: Option<String>,
@@ -120,7 +121,7 @@ pub(crate) struct Edge {
     pub(crate) total: Total,
     pub(crate) window: Window,
     #[serde(default)]
-    pub(crate) flags: serde_json::Value,
+    pub(crate) flags: Value,
 }
 
 /// Since the mesh began.
@@ -229,6 +230,21 @@ async fn ask<T: for<'a> Deserialize<'a>>(
     }
 }
 
+/// What the socket at `socket`, below the directory of `state`, answers to `path`, as it is.
+pub(crate) async fn text(state: &State, socket: &str, path: &str) -> Result<Vec<u8>, Expected> {
+    let silent = |source| Expected::Silent {
+        name: state.name().to_owned(),
+        source,
+    };
+    let socket = connect(state, socket).await?;
+    match timeout(DEADLINE, exchange(socket, path)).await {
+        Ok(Ok((status, body))) if status.is_success() => Ok(body.to_vec()),
+        Ok(Ok((status, body))) => Err(refused(status, &body)),
+        Ok(Err(error)) => Err(silent(error)),
+        Err(_) => Err(silent(anyhow!("no answer in {DEADLINE:?}"))),
+    }
+}
+
 /// A connection to one of the sockets of `state`.
 pub(crate) async fn connect(state: &State, socket: &str) -> Result<UnixStream, Expected> {
     match UnixStream::connect(state.dir().join(socket)).await {
@@ -245,6 +261,20 @@ pub(crate) async fn connect(state: &State, socket: &str) -> Result<UnixStream, E
 
 /// An answer that says no, in the API's own words where it has any.
 pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Expected {
+    let (what, hint) = reason(status, body, clean);
+    Expected::Refused {
+        what,
+        hint,
+        wrong: status == StatusCode::BAD_REQUEST,
+    }
+}
+
+/// What such an answer says, made harmless by `harmless`, and what to do about it.
+pub(crate) fn reason(
+    status: StatusCode,
+    body: &[u8],
+    harmless: impl Fn(&str) -> String,
+) -> (String, Option<String>) {
     #[derive(Deserialize)]
     struct Body {
         error: Text,
@@ -256,18 +286,14 @@ pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Expected {
         hint: String,
     }
     let (what, hint) = match serde_json::from_slice::<Body>(body) {
-        Ok(body) => (clean(&body.error.message), clean(&body.error.hint)),
-        Err(_) => (clean(&String::from_utf8_lossy(body)), String::new()),
+        Ok(body) => (harmless(&body.error.message), clean(&body.error.hint)),
+        Err(_) => (harmless(&String::from_utf8_lossy(body)), String::new()),
     };
-    Expected::Refused {
-        what: if what.is_empty() {
-            status.to_string()
-        } else {
-            what
-        },
-        hint: Some(hint).filter(|hint| !hint.is_empty()),
-        wrong: status == StatusCode::BAD_REQUEST,
-    }
+    let what = match what.trim_end() {
+        "" => status.to_string(),
+        said => said.to_owned(),
+    };
+    (what, Some(hint).filter(|hint| !hint.is_empty()))
 }
 
 async fn exchange(socket: UnixStream, path: &str) -> anyhow::Result<(StatusCode, Bytes)> {

@@ -9,8 +9,11 @@ use clap_complete::Shell;
 
 /// Questions about traffic.
 pub(crate) mod ask;
+/// A Kubernetes cluster.
+pub(crate) mod kubernetes;
 pub(crate) mod orders;
 
+use kubernetes::{Inject, Install, Uninject, Uninstall, Upgrade, Where};
 use orders::{Diff, Exec, Get, Logs, PortForward, Restart, Scale};
 
 const AFTER: &str = "\
@@ -18,7 +21,7 @@ Exit codes:
   0    done (also: nothing to do)
   1    it ran and found a problem: a failed check, a failed request, a pod that did not become ready, a difference
   2    the command line or a manifest is wrong; nothing was started
-  3    nothing answers: no `maille up` of that name is running
+  3    nothing answers: no `maille up` of that name is running, or no cluster
   4    a `maille up` of that name runs already
   5    this machine lacks something, or forbids it; the message says what
   130  interrupted\n\
@@ -109,8 +112,20 @@ pub enum Verb {
     Explain(ask::Explain),
     /// Record the frames of a pod, from both sides of its proxy.
     Capture(ask::Capture),
+    /// Put sidecars into Kubernetes manifests.
+    Inject(Box<Inject>),
+    /// Take sidecars out of Kubernetes manifests.
+    Uninject(Uninject),
+    /// Print the objects that install the mesh on a Kubernetes cluster.
+    Install(Install),
+    /// Print the objects that bring a cluster's mesh to this version.
+    Upgrade(Upgrade),
+    /// Print what is to be deleted to remove the mesh from a cluster.
+    Uninstall(Uninstall),
     /// Check that the mesh works.
     Check(Check),
+    /// Write an archive of logs, checks, metrics and objects, without secrets, for whoever helps.
+    Diagnose(Diagnose),
     /// Run the example application for a look at the mesh.
     Demo(Demo),
     /// Print the versions of this program and of the mesh that runs.
@@ -176,6 +191,9 @@ pub struct Up {
     /// How long certificates are valid.
     #[arg(long, hide = true, value_name = "TIME")]
     pub leaf_lifetime: Option<String>,
+    /// Keep what pods write to their claims in this directory; without it that is gone with everything else.
+    #[arg(long, value_name = "DIR")]
+    pub storage: Option<PathBuf>,
     /// How long the pods may take to become ready.
     #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
     pub timeout: Duration,
@@ -237,14 +255,17 @@ pub struct Stat {
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: ask::List,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
 }
 
 const CHECK: &str = "\
 Examples:
   maille check               the machine, captures, control and proxies of a mesh that runs
-  maille check --pre         whether this machine can run one
+  maille check --pre         whether this cluster can have one; where kubectl knows of none, whether this machine can run one
+  maille check --proxy -n shop     each proxy of a namespace
   maille check -o json       for programs: {\"checks\":[{category,name,ok,message,hint}],\"ok\":true}
+
+A check with \u{203c} is well, and something is on its way that is not done: how far says its line.
 
 Exit codes: 0 all is well, 1 a check failed (each says what to do), 3 nothing answers.";
 
@@ -252,14 +273,41 @@ Exit codes: 0 all is well, 1 a check failed (each says what to do), 3 nothing an
 #[derive(Debug, clap::Args)]
 #[command(after_help = CHECK)]
 pub struct Check {
-    /// Only this machine, before anything runs on it.
-    #[arg(long, conflicts_with = "name")]
+    /// Before anything runs: the cluster that kubectl would ask, or where there is none, or with --name, this machine.
+    #[arg(long, conflicts_with_all = ["namespace", "proxy"])]
     pub pre: bool,
+    /// Only what concerns the pods of this namespace, which needs no right anywhere else.
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Each proxy by itself: connected, in sync, its certificate valid, of the mesh's version.
+    #[arg(long)]
+    pub proxy: bool,
     /// How to write it.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Output,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
+}
+
+const DIAGNOSE: &str = "\
+Examples:
+  maille diagnose                        of the mesh that `maille check` would ask
+  maille diagnose -o trouble.tar --context staging
+
+What cannot be had is named in the archive's missing.txt. No Secret is read; what looks like a key or a token is left out of
+everything else, and so are the values of containers' settings. Logs hold what requests wrote there: look at it before you pass it on.
+
+Exit codes: 0 written, 3 nothing answers.";
+
+/// `maille diagnose`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = DIAGNOSE)]
+pub struct Diagnose {
+    /// The file to write, which must not be there; without it maille-diagnose-TIME.tar here.
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub which: Where,
 }
 
 /// `maille version`.
@@ -272,7 +320,7 @@ pub struct Version {
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Output,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
 }
 
 /// `maille demo`.

@@ -9,16 +9,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::time::Instant;
 
 use crate::args::ask::Capture;
 use crate::failure::Expected;
 use crate::query::Query;
+use crate::reach::Reach;
 use crate::screen::Screen;
 use crate::state::{Base, State};
-use crate::stream::Pieces;
+use crate::stream::{Lines, Pieces};
 use crate::text::clean_lines;
+
+mod inside;
+
+use inside::{Line, Merged};
 
 /// How long the last frames of a capture are waited for.
 const LAST: Duration = Duration::from_millis(500);
@@ -26,7 +31,7 @@ const LAST: Duration = Duration::from_millis(500);
 pub(crate) async fn run(args: &Capture, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
     let state = base.state(&args.which.name)?;
     if args.state {
-        let text = read_state(&state, args).await?;
+        let text = read_state(&state, &Of::said(args)).await?;
         crate::screen::print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -40,9 +45,7 @@ pub(crate) async fn run(args: &Capture, base: &Base, screen: Screen) -> anyhow::
         }
         .into());
     }
-    let query = query("/v1/capture", args).maybe("filter", args.filter.as_deref());
-    let query = query.maybe("snaplen", args.snaplen);
-    let mut pieces = Pieces::open(&state, query.path()).await?;
+    let mut recording = Recording::open(&state, args, screen).await?;
     let (mut out, to_file): (Box<dyn Write>, bool) = match &args.write {
         Some(path) if path.as_path() != Path::new("-") => (Box::new(create(path)?), true),
         _ => (Box::new(io::stdout()), false),
@@ -51,12 +54,19 @@ pub(crate) async fn run(args: &Capture, base: &Base, screen: Screen) -> anyhow::
     let end = args
         .seconds
         .map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let bytes = copy(&mut pieces, &mut out, end).await?;
-    drop(pieces);
+    let bytes = copy(&mut recording, &mut out, end).await?;
     screen.say(&format!("{bytes} bytes recorded"));
+    let lost = recording.lost();
+    if lost > 0 {
+        screen.say(&format!(
+            "{} {lost} pieces of what went through were lost: this reader, or the way to it, is too slow",
+            screen.yellow("warning:")
+        ));
+    }
+    let of = recording.of;
     if let Some(path) = args.write.as_ref().filter(|_| to_file) {
         let beside = beside(path);
-        let text = read_state(&state, args).await?;
+        let text = read_state(&state, &of).await?;
         let mut file = create(&beside)?;
         file.write_all(text.as_bytes())
             .with_context(|| format!("failed to write {}", beside.display()))?;
@@ -71,7 +81,7 @@ pub(crate) async fn run(args: &Capture, base: &Base, screen: Screen) -> anyhow::
 
 /// Until somebody stops it, the time is over, or nobody reads any more.
 async fn copy(
-    pieces: &mut Pieces,
+    recording: &mut Recording,
     out: &mut impl Write,
     mut end: Option<Instant>,
 ) -> anyhow::Result<u64> {
@@ -85,7 +95,7 @@ async fn copy(
             }
         };
         let piece = tokio::select! {
-            piece = pieces.next() => piece?,
+            piece = recording.next() => piece?,
             () = left => None,
         };
         match piece {
@@ -101,24 +111,121 @@ async fn copy(
                 over = true;
                 end = Some(Instant::now() + LAST);
             }
-            None => return Ok(bytes),
+            None => {
+                let last = recording.last()?;
+                out.write_all(&last)
+                    .context("failed to write the capture")?;
+                return Ok(bytes + last.len() as u64);
+            }
         }
     }
 }
 
-async fn read_state(state: &State, args: &Capture) -> anyhow::Result<String> {
-    let mut pieces = Pieces::open(state, query("/v1/state", args).path()).await?;
+/// Which pod.
+struct Of {
+    pod: String,
+    namespace: Option<String>,
+}
+
+/// Frames of both sides, and what goes through between them where that is wanted.
+struct Recording {
+    of: Of,
+    frames: Pieces,
+    inside: Option<(Lines, Merged)>,
+}
+
+// === impl Of ===
+
+impl Of {
+    /// As it was said.
+    fn said(args: &Capture) -> Self {
+        Self {
+            pod: args.pod.clone(),
+            namespace: args.namespace.clone(),
+        }
+    }
+
+    fn query(&self, path: &str) -> Query {
+        Query::of(path)
+            .with("pod", &self.pod)
+            .maybe("namespace", self.namespace.as_deref())
+    }
+}
+
+// === impl Recording ===
+
+impl Recording {
+    /// Who does not agree ends it before anything is recorded or written.
+    async fn open(state: &State, args: &Capture, screen: Screen) -> anyhow::Result<Self> {
+        let reach = Reach::Local(state.clone());
+        let mut of = Of::said(args);
+        let mut inside = None;
+        if args.plain {
+            let mut lines = Lines::open(&reach, of.query("/v1/inside").path()).await?;
+            let first = lines.next().await?;
+            // One pod, whatever becomes of what made it meanwhile.
+            match first.as_deref().map(serde_json::from_str).transpose()? {
+                Some(Line::Agreed { pod: Some(pod) }) => {
+                    (of.pod, of.namespace) = (format!("po/{}", pod.name), Some(pod.namespace));
+                }
+                Some(Line::Agreed { pod: None }) => {}
+                _ => bail!("the mesh did not say that the pod's owner agrees"),
+            }
+            screen.say(&format!(
+                "{} with --plain it holds what the proxy's mesh connections carry as it is: tokens, cookies, bodies; nothing is left out",
+                screen.yellow("warning:")
+            ));
+            inside = Some((lines.beside(), Merged::default()));
+        }
+        let query = of
+            .query("/v1/capture")
+            .maybe("filter", args.filter.as_deref())
+            .maybe("snaplen", args.snaplen);
+        Ok(Self {
+            frames: Pieces::open(&reach, query.path()).await?,
+            inside,
+            of,
+        })
+    }
+
+    /// The next bytes of the file; `None` when somebody asked to stop. Cancel-safe.
+    async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        let Some((lines, merged)) = &mut self.inside else {
+            return Ok(self.frames.next().await?.map(Vec::from));
+        };
+        tokio::select! {
+            frames = self.frames.next() => match frames? {
+                Some(frames) => merged.frames(&frames).map(Some),
+                None => Ok(None),
+            },
+            line = lines.next() => match line? {
+                Some(line) => merged.line(serde_json::from_str(&line)?).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// What still waits.
+    fn last(&mut self) -> anyhow::Result<Vec<u8>> {
+        match &mut self.inside {
+            Some((_, merged)) => merged.rest(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.inside.as_ref().map_or(0, |(_, merged)| merged.lost)
+    }
+}
+
+async fn read_state(state: &State, of: &Of) -> anyhow::Result<String> {
+    let query = of.query("/v1/state");
+    let mut pieces = Pieces::open(&Reach::Local(state.clone()), query.path()).await?;
     let mut text = Vec::new();
     while let Some(piece) = pieces.until_end().await? {
         text.extend_from_slice(&piece);
     }
     Ok(clean_lines(&String::from_utf8_lossy(&text)))
-}
-
-fn query(path: &str, args: &Capture) -> Query {
-    Query::of(path)
-        .with("pod", &args.pod)
-        .maybe("namespace", args.namespace.as_deref())
 }
 
 /// Frames may hold secrets: only for their owner.

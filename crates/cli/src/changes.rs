@@ -19,6 +19,7 @@ use crate::names::Kind;
 use crate::node;
 use crate::screen::{Screen, print};
 use crate::state::{Base, State};
+use crate::text::clean;
 
 /// One difference, as the runner tells it.
 #[derive(Debug, Clone, Deserialize)]
@@ -180,11 +181,14 @@ impl Change {
             .context_radius(3)
             .header(&format!("running/{name}"), &format!("manifests/{name}"))
             .to_string();
-        let painted = text.lines().map(|line| match line.as_bytes().first() {
-            Some(b'+') => screen.green(line),
-            Some(b'-') => screen.red(line),
-            _ => line.to_owned(),
-        });
+        let painted = text
+            .lines()
+            .map(clean)
+            .map(|line| match line.as_bytes().first() {
+                Some(b'+') => screen.green(&line),
+                Some(b'-') => screen.red(&line),
+                _ => line,
+            });
         let mut text = painted.collect::<Vec<_>>().join("\n");
         text.push('\n');
         Ok(text)

@@ -5,7 +5,7 @@
 //! what runs.
 
 mod app;
-mod verdict;
+pub(crate) mod verdict;
 
 use std::fs;
 use std::process::ExitCode;

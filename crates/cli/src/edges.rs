@@ -5,15 +5,15 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::api;
 use crate::args::ask::{Edges, List};
 use crate::query::Query;
+use crate::reach::Reach;
 use crate::screen::{Screen, print, print_json, table};
 use crate::state::Base;
 use crate::text::clean;
 
 pub(crate) async fn run(args: &Edges, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
+    let reach = Reach::find(&args.which, base).await?;
     let query = Query::of("/v1/edges")
         .with("window", args.time_window.as_secs().min(600))
         .maybe(
@@ -21,7 +21,7 @@ pub(crate) async fn run(args: &Edges, base: &Base, screen: Screen) -> anyhow::Re
             (!args.resource.is_empty()).then(|| args.resource.join("/")),
         )
         .maybe("namespace", args.namespace.as_deref());
-    let mut said: Value = api::get(&state, query.path()).await?;
+    let mut said: Value = reach.get(query.path()).await?;
     if args.namespace.is_none()
         && !args.all_namespaces
         && let Some(edges) = said["edges"].as_array_mut()

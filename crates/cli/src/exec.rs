@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use maille_chassis::frames::{self, Frame, Stream};
+use maille_chassis::channels::{self, Channel, Piece};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use serde_json::json;
 use tokio::io::{ReadHalf, WriteHalf};
@@ -70,19 +70,19 @@ pub(crate) async fn run(args: &Exec, base: &Base, screen: Screen) -> anyhow::Res
 
 /// Writes what the command says until it says how it ended.
 async fn hear(mut from: ReadHalf<Connection>) -> anyhow::Result<i32> {
-    while let Some(Frame { stream, bytes }) = frames::read(&mut from).await? {
+    while let Some(Piece { channel, bytes }) = channels::read(&mut from).await? {
         // A reader that went away is the command's to notice, as in a pipe.
-        match stream {
-            Stream::Output => {
+        match channel {
+            Channel::Output => {
                 let mut out = std::io::stdout().lock();
                 let _ = out.write_all(&bytes).and_then(|()| out.flush());
             }
-            Stream::Error => drop(std::io::stderr().lock().write_all(&bytes)),
-            Stream::Exit => {
+            Channel::Error => drop(std::io::stderr().lock().write_all(&bytes)),
+            Channel::Exit => {
                 let code: [u8; 4] = bytes.as_slice().try_into().context("no exit code")?;
                 return Ok(i32::from_be_bytes(code));
             }
-            Stream::Input | Stream::Size => {}
+            Channel::Input | Channel::Size => {}
         }
     }
     anyhow::bail!("the command's streams broke off")
@@ -111,13 +111,13 @@ async fn sending(
         tokio::select! {
             piece = typed.recv(), if open => {
                 open = piece.is_some();
-                frames::write(to, Stream::Input, &piece.unwrap_or_default()).await?;
+                channels::write(to, Channel::Input, &piece.unwrap_or_default()).await?;
             }
             _ = resized.recv() => {
                 if tty && let Ok((rows, columns)) = maille_sys::terminal::size(std::io::stdin()) {
                     let [a, b] = rows.to_be_bytes();
                     let [c, d] = columns.to_be_bytes();
-                    frames::write(to, Stream::Size, &[a, b, c, d]).await?;
+                    channels::write(to, Channel::Size, &[a, b, c, d]).await?;
                 }
             }
         }

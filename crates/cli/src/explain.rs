@@ -5,19 +5,20 @@
 
 use std::process::ExitCode;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::Value;
 
-use crate::api;
 use crate::args::Output;
 use crate::args::ask::Explain;
 use crate::failure::Expected;
 use crate::query::Query;
+use crate::reach::Reach;
 use crate::screen::{Screen, print, print_json, table};
 use crate::state::Base;
 use crate::text::clean;
 
 /// `/v1/explain`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Explained {
     src: Party,
     dst: Asked,
@@ -29,32 +30,28 @@ struct Explained {
     endpoints: Vec<Endpoint>,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Party {
     namespace: String,
     pod: String,
-    owner: String,
-    meshed: bool,
-    identity: String,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Asked {
-    text: String,
     address: String,
     service: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Step {
     name: String,
     value: String,
     decided_by: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Endpoint {
     #[serde(default)]
     party: Party,
@@ -68,7 +65,7 @@ struct Endpoint {
 }
 
 pub(crate) async fn run(args: &Explain, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
+    let reach = Reach::find(&args.which, base).await?;
     let headers = (!args.header.is_empty()).then(|| args.header.join("\n"));
     let query = Query::of("/v1/explain")
         .with("src", &args.src)
@@ -78,9 +75,10 @@ pub(crate) async fn run(args: &Explain, base: &Base, screen: Screen) -> anyhow::
         .maybe("method", args.method.as_deref())
         .maybe("path", args.path.as_deref())
         .maybe("headers", headers);
-    let said: Explained = api::get(&state, query.path()).await?;
+    let json: Value = reach.get(query.path()).await?;
+    let said: Explained = reach.read(&json)?;
     match args.output {
-        Output::Json => print_json(&said)?,
+        Output::Json => print_json(&json)?,
         Output::Table => print(&show(&said, screen))?,
     };
     if said.verdict == "forward" {

@@ -60,6 +60,34 @@ pub enum Expected {
         #[source]
         source: anyhow::Error,
     },
+    /// What says how to reach clusters cannot be used.
+    #[error("the cluster's configuration cannot be used")]
+    Kubeconfig {
+        /// Why.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// Nothing says where a cluster is.
+    #[error("no cluster is known here: there is no kubeconfig")]
+    NoCluster,
+    /// An API server does not answer.
+    #[error("the cluster at {server} does not answer")]
+    SilentCluster {
+        /// Where it should be.
+        server: String,
+        /// Why.
+        #[source]
+        source: anyhow::Error,
+    },
+    /// A cluster without a mesh, or with one that does not answer.
+    #[error("the cluster has no mesh that answers")]
+    NoMesh,
+    /// Nobody knows where proxies would find control.
+    #[error("nobody says where control is: {why}")]
+    NoControl {
+        /// Why the cluster does not.
+        why: String,
+    },
     /// The name is taken.
     #[error("a `maille up` named {name} runs already (process {pid})")]
     Running {
@@ -126,7 +154,13 @@ impl Expected {
             | Self::Unknown { .. }
             | Self::Refused { .. } => 1,
             Self::Manifests { .. } | Self::Name { .. } => 2,
-            Self::NotRunning { .. } | Self::Silent { .. } => 3,
+            Self::NotRunning { .. }
+            | Self::Silent { .. }
+            | Self::Kubeconfig { .. }
+            | Self::NoCluster
+            | Self::SilentCluster { .. }
+            | Self::NoMesh
+            | Self::NoControl { .. } => 3,
             Self::Running { .. } => 4,
             Self::StateNotOurs { .. }
             | Self::State { .. }
@@ -146,8 +180,19 @@ impl Expected {
             Self::Unknown { hint, .. } => Some(hint.clone()),
             Self::Name { .. } => Some("use 1 to 20 lower-case letters, digits and '-'".into()),
             Self::NotRunning { .. } => {
-                Some("start one with `maille up DIR`, or name a running one with --name".into())
+                Some("start one with `maille up DIR`, name a running one with --name, or a cluster with --kubeconfig".into())
             }
+            Self::Kubeconfig { .. } => {
+                Some("name a file with --kubeconfig and one of its contexts with --context; kubectl must take them, too".into())
+            }
+            Self::NoCluster => Some("name its file with --kubeconfig, or set KUBECONFIG".into()),
+            Self::SilentCluster { .. } => Some("try `kubectl version`, or another --context".into()),
+            Self::NoMesh => Some(
+                "install one: `maille install | kubectl apply -f -`; if there is one: `kubectl get apiservice v1.api.maille.io`".into(),
+            ),
+            Self::NoControl { .. } => Some(
+                "give --control-address ADDRESS:PORT (of `kubectl get service maille-control -n maille-system`), or install first: `maille install | kubectl apply -f -`".into(),
+            ),
             Self::Silent { name, .. } => Some(format!(
                 "see its log, or start again: `maille down --name {name}`"
             )),

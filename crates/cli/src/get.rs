@@ -10,36 +10,23 @@ use crate::failure::Expected;
 use crate::names::{Kind, Named, name, namespace};
 use crate::node;
 use crate::screen::{Screen, print, print_json, table};
-use crate::state::Base;
+use crate::state::{Base, State};
+use crate::text::{clean, guard_json, is_plain};
 
 mod age;
 mod columns;
 mod endpoints;
+mod watch;
 
 /// What `all` means, as for kubectl.
 const ALL: &str = "pods,services,deployments,daemonsets,statefulsets,replicasets,jobs,cronjobs";
 
 pub(crate) async fn run(args: &Get, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
     let state = base.state(&args.which.name)?;
-    let mut objects = node::objects(&state).await?;
-    let endpoints = endpoints::of(&objects);
-    objects.extend(endpoints);
+    let objects = read(&state).await?;
     let selector = args.selector.as_deref().map(labels).transpose()?;
-    let fits = |object: &Value| {
-        let labels = &object["metadata"]["labels"];
-        args.namespace
-            .as_deref()
-            .is_none_or(|wanted| namespace(object) == wanted || namespace(object).is_empty())
-            && selector
-                .iter()
-                .flatten()
-                .all(|(key, value)| labels[key] == value.as_str())
-    };
-    let groups = groups(args, &objects, fits)?;
-    let all: Vec<&Value> = groups
-        .iter()
-        .flat_map(|(_, found)| found.iter().copied())
-        .collect();
+    let groups = groups(args, &objects, selector.as_deref(), Absent::Refused)?;
+    let all = flat(&groups);
     if all.is_empty() {
         let place = args
             .namespace
@@ -48,12 +35,15 @@ pub(crate) async fn run(args: &Get, base: &Base, screen: Screen) -> anyhow::Resu
             .unwrap_or_default();
         screen.say(&format!("No resources found{place}."));
     }
+    if args.watch {
+        return watch::run(args, &state, &groups, selector.as_deref()).await;
+    }
     match args.output {
         Form::Json => {
             print_json(&listed(args, &all))?;
         }
         Form::Yaml => {
-            print(&serde_saphyr::to_string(&listed(args, &all))?)?;
+            print(&yaml(&listed(args, &all))?)?;
         }
         Form::Name if all.is_empty() => {}
         Form::Name => {
@@ -77,17 +67,58 @@ pub(crate) async fn run(args: &Get, base: &Base, screen: Screen) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
+/// Every object, with those that are made of others.
+async fn read(state: &State) -> Result<Vec<Value>, Expected> {
+    let mut objects = node::objects(state).await?;
+    let endpoints = endpoints::of(&objects);
+    objects.extend(endpoints);
+    Ok(objects)
+}
+
+/// What an object is that was named and is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    /// A mistake.
+    Refused,
+    /// One that went, while it was watched.
+    Gone,
+}
+
+/// Kinds, each with objects.
+type Groups<'a> = Vec<(Kind, Vec<&'a Value>)>;
+
+fn flat<'a>(groups: &Groups<'a>) -> Vec<&'a Value> {
+    let each = groups.iter().flat_map(|(_, found)| found.iter().copied());
+    each.collect()
+}
+
+/// Whether an object is where, and labelled as, it was asked for.
+fn fits(args: &Get, selector: Option<&[(String, String)]>, object: &Value) -> bool {
+    let labels = &object["metadata"]["labels"];
+    let wanted = args.namespace.as_deref();
+    let here = namespace(object);
+    let mut pairs = selector.into_iter().flatten();
+    wanted.is_none_or(|wanted| here == wanted || here.is_empty())
+        && pairs.all(|(key, value)| labels[key] == value.as_str())
+}
+
 /// The kinds that were asked for, in that order, each with its objects by name.
 fn groups<'a>(
     args: &Get,
     objects: &'a [Value],
-    fits: impl Fn(&Value) -> bool,
-) -> Result<Vec<(Kind, Vec<&'a Value>)>, Expected> {
+    selector: Option<&[(String, String)]>,
+    absent: Absent,
+) -> Result<Groups<'a>, Expected> {
+    let find = |named: &Named, wanted: Option<&str>| match named.find(objects, wanted) {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if absent == Absent::Refused => Err(error),
+        Err(_) => Ok(None),
+    };
     if args.kind.contains('/') {
         let each = std::iter::once(&args.kind).chain(&args.names).map(|text| {
             let named = Named::parse(text, "pod")?;
-            let object = named.find(objects, args.namespace.as_deref())?;
-            Ok((named.kind, vec![object]))
+            let object = find(&named, args.namespace.as_deref())?;
+            Ok((named.kind, object.into_iter().collect()))
         });
         return each.collect();
     }
@@ -95,16 +126,17 @@ fn groups<'a>(
     let of = |word: &str| {
         let kind = Kind::parse(word)?;
         if !args.names.is_empty() {
-            let found = args.names.iter().map(|text| {
+            let mut found = Vec::new();
+            for text in &args.names {
                 let named = Named::parse(text, word)?;
                 let wanted = args.namespace.as_deref();
-                named.find(objects, wanted.filter(|_| kind.name != "Namespace"))
-            });
-            return Ok((kind, found.collect::<Result<_, _>>()?));
+                found.extend(find(&named, wanted.filter(|_| kind.name != "Namespace"))?);
+            }
+            return Ok((kind, found));
         }
         let mut found: Vec<&Value> = objects
             .iter()
-            .filter(|object| object["kind"] == kind.name && fits(object))
+            .filter(|object| object["kind"] == kind.name && fits(args, selector, object))
             .collect();
         found.sort_by_key(|object| (namespace(object), name(object)));
         Ok((kind, found))
@@ -122,15 +154,30 @@ fn listed(args: &Get, all: &[&Value]) -> Value {
 }
 
 fn rows(args: &Get, kind: Kind, found: &[&Value], several: bool) -> String {
-    let wide = args.output == Form::Wide;
-    let now = age::now();
-    let mut head = columns::head(kind.name, wide);
     let whole = found.iter().all(|object| namespace(object).is_empty());
     let places = args.namespace.is_none() && !whole;
+    let rows = cells(args, kind, found, (several, places));
+    table(&head(args, kind, places), &rows, &[])
+}
+
+fn head(args: &Get, kind: Kind, places: bool) -> Vec<&'static str> {
+    let mut head = columns::head(kind.name, args.output == Form::Wide);
     if places {
         head.insert(0, "NAMESPACE");
     }
-    let rows: Vec<Vec<String>> = found
+    head
+}
+
+/// A row for each object; with the kind before its name, and with its namespace, where that is wanted.
+fn cells(
+    args: &Get,
+    kind: Kind,
+    found: &[&Value],
+    (several, places): (bool, bool),
+) -> Vec<Vec<String>> {
+    let wide = args.output == Form::Wide;
+    let now = age::now();
+    found
         .iter()
         .map(|object| {
             let mut row = columns::row(kind.name, object, wide, now);
@@ -138,12 +185,30 @@ fn rows(args: &Get, kind: Kind, found: &[&Value], several: bool) -> String {
                 *first = kind.report(first);
             }
             if places {
-                row.insert(0, namespace(object).to_owned());
+                row.insert(0, clean(namespace(object)));
             }
             row
         })
-        .collect();
-    table(&head, &rows, &[])
+        .collect()
+}
+
+/// YAML; where a text holds what no terminal should be shown, in YAML's other form, which is JSON and has escapes for it.
+fn yaml(value: &Value) -> anyhow::Result<String> {
+    if holds_only_plain(value) {
+        return Ok(serde_saphyr::to_string(value)?);
+    }
+    Ok(guard_json(&serde_json::to_string_pretty(value)?))
+}
+
+fn holds_only_plain(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_plain(text),
+        Value::Array(list) => list.iter().all(holds_only_plain),
+        Value::Object(map) => map
+            .iter()
+            .all(|(key, value)| is_plain(key) && holds_only_plain(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
 }
 
 /// `app=web,tier=front`
@@ -163,6 +228,17 @@ fn labels(text: &str) -> Result<Vec<(String, String)>, Expected> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn yaml_is_yaml_and_harms_nobody() {
+        let plain = json!({"a": "text\nof two\tlines", "b": [1, null, true]});
+        let hostile = json!({"a": "\u{1b}[2J", "\u{202e}": ["\u{9b}\r"]});
+        for value in [plain, hostile] {
+            let text = yaml(&value).unwrap();
+            assert!(is_plain(&text), "{text:?}");
+            assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value);
+        }
+    }
 
     #[test]
     fn selectors() {

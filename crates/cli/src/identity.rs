@@ -4,23 +4,24 @@
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::Value;
 
-use crate::api;
 use crate::args::ask::{Identity, IdentityOutput};
 use crate::failure::Expected;
 use crate::query::Query;
+use crate::reach::Reach;
 use crate::screen::{Screen, print, print_json, table};
 use crate::state::Base;
 use crate::text::{clean, clean_lines};
 
 /// `/v1/identity`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 struct Identities {
     pods: Vec<Row>,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Row {
     namespace: String,
@@ -36,7 +37,7 @@ struct Row {
     error: String,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Certificate {
     subject: String,
@@ -49,13 +50,14 @@ struct Certificate {
 }
 
 pub(crate) async fn run(args: &Identity, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
+    let reach = Reach::find(&args.which, base).await?;
     let query = Query::of("/v1/identity")
         .with("resource", args.what.text())
         .maybe("namespace", args.what.namespace.as_deref());
-    let said: Identities = api::get(&state, query.path()).await?;
+    let json: Value = reach.get(query.path()).await?;
+    let said: Identities = reach.read(&json)?;
     match args.output {
-        IdentityOutput::Json => print_json(&said)?,
+        IdentityOutput::Json => print_json(&json)?,
         IdentityOutput::Table => print(&short(&said.pods, now()))?,
         IdentityOutput::Wide => print(&long(&said.pods, now(), screen))?,
         IdentityOutput::Pem => {

@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) keep: bool,
     /// How long certificates are valid, in place of a day.
     pub(crate) leaf_lifetime: Option<String>,
+    /// Where claims of storage are kept, in place of the state directory.
+    pub(crate) storage: Option<PathBuf>,
 }
 
 /// The runner's process. Dropping it kills it, where it is ours.
@@ -64,6 +66,9 @@ impl Node {
         }
         if let Some(lifetime) = &options.leaf_lifetime {
             args.extend(["--leaf-lifetime", lifetime].map(OsString::from));
+        }
+        if let Some(storage) = &options.storage {
+            args.extend(["--storage".into(), OsString::from(storage)]);
         }
         let mut spawn = Spawn::new(&program)
             .args(args)

@@ -10,7 +10,9 @@ mod args;
 mod capture;
 mod changes;
 mod check;
+mod cluster;
 mod demo;
+mod diagnose;
 mod down;
 mod edges;
 mod exec;
@@ -19,6 +21,8 @@ mod failure;
 mod forward;
 mod get;
 mod identity;
+mod inject;
+mod install;
 mod launch;
 mod logs;
 mod manifests;
@@ -27,10 +31,12 @@ mod names;
 mod node;
 mod pods_of;
 mod query;
+mod reach;
 mod reference;
 mod reload;
 mod restart;
 mod screen;
+mod shapes;
 mod stat;
 mod state;
 mod stream;
@@ -41,6 +47,7 @@ mod trouble;
 mod up;
 mod version;
 mod watch;
+mod written;
 
 use std::process::ExitCode;
 
@@ -51,7 +58,8 @@ pub use crate::args::Cli;
 use crate::args::Verb;
 pub use crate::failure::Expected;
 pub use crate::screen::Screen;
-pub use crate::text::clean_lines;
+pub use crate::text::{clean_lines, guard};
+pub use crate::written::{API, shapes};
 
 /// Runs one verb to its end.
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -104,7 +112,13 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Verb::Identity(args) => identity::run(&args, &base, screen).await,
             Verb::Explain(args) => explain::run(&args, &base, screen).await,
             Verb::Capture(args) => capture::run(&args, &base, screen).await,
+            Verb::Inject(args) => inject::inject(&args, screen).await,
+            Verb::Uninject(args) => inject::uninject(&args, screen),
+            Verb::Install(args) => install::install(&args),
+            Verb::Upgrade(args) => install::upgrade(&args).await,
+            Verb::Uninstall(args) => install::uninstall(&args, screen).await,
             Verb::Check(args) => check::run(&args, &base, screen).await,
+            Verb::Diagnose(args) => diagnose::run(&args, &base, screen).await,
             Verb::Demo(args) => demo::run(&args, &base, screen).await,
             Verb::Version(args) => version::run(&args, &base).await,
             Verb::Completion { .. } | Verb::Man { .. } => Ok(ExitCode::SUCCESS),

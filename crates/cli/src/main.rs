@@ -7,10 +7,13 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use maille_cli::{Cli, Expected, Screen, clean_lines};
+use maille_cli::{Cli, Expected, Screen, clean_lines, guard};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(wrong) => return refuse(&wrong),
+    };
     let screen = Screen::new(&cli.global);
     std::panic::set_hook(Box::new(defect));
     let error = match std::panic::catch_unwind(|| maille_cli::run(cli)) {
@@ -28,6 +31,18 @@ fn main() -> ExitCode {
         let _ = writeln!(err, "{} {}", screen.bold("hint:"), clean_lines(&hint));
     }
     ExitCode::from(expected.map_or(1, Expected::exit))
+}
+
+/// Help, or what is wrong with the command line, which may have been made of a stranger's text.
+fn refuse(wrong: &clap::Error) -> ExitCode {
+    if !wrong.use_stderr() {
+        // Help that nobody reads any more is no failure.
+        let _ = wrong.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = guard(&wrong.render().to_string());
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2))
 }
 
 /// A defect of this program, in a sentence: nobody who uses it can read a panic.

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use maille_manifest::changes::ObjectKey;
 use maille_manifest::images::Images;
 use maille_manifest::{Loaded, ManifestError, Object, Options, Users, object_json};
+use maille_sys::cgroup;
 
 use crate::args::Manifests;
 use crate::failure::Expected;
@@ -40,7 +41,9 @@ fn options(args: &Manifests) -> Options {
         search_path: Some(launch::containers_path()),
         host_path: args.allow_host_path,
         users: Users::read(&map, nix::unistd::geteuid().is_root()),
-        no_limits: Some("maille sets none".to_owned()),
+        no_limits: cgroup::Tree::find("maille")
+            .err()
+            .map(|why| why.to_string()),
         look: true,
     }
 }

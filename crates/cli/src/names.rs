@@ -22,6 +22,12 @@ const KINDS: &[(&str, &str, &str, &[&str])] = &[
     ("EndpointSlice", "endpointslices", "discovery.k8s.io", &[]),
     ("ConfigMap", "configmaps", "", &["cm"]),
     ("Secret", "secrets", "", &[]),
+    (
+        "PersistentVolumeClaim",
+        "persistentvolumeclaims",
+        "",
+        &["pvc"],
+    ),
     ("ServiceAccount", "serviceaccounts", "", &["sa"]),
     ("Namespace", "namespaces", "", &["ns"]),
 ];

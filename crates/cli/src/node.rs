@@ -18,8 +18,10 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::api;
 use crate::failure::Expected;
 use crate::state::State;
+use crate::text::clean_lines;
 
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -30,11 +32,6 @@ const MAX_ANSWER: usize = 64 << 20;
 #[derive(Debug, Deserialize)]
 struct Items {
     items: Vec<Value>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Refusal {
-    error: String,
 }
 
 /// Every object as it runs.
@@ -141,11 +138,13 @@ pub(crate) async fn whole(response: Response<Incoming>) -> anyhow::Result<(Statu
 
 /// What the runner said instead of doing it.
 pub(crate) fn refused(status: StatusCode, body: &[u8]) -> Expected {
-    let text = match serde_json::from_slice::<Refusal>(body) {
-        Ok(refusal) => refusal.error,
-        Err(_) => format!("{status}: {}", String::from_utf8_lossy(body).trim()),
-    };
-    Expected::Found { what: text }
+    // Problems of manifests are a line each.
+    let (what, hint) = api::reason(status, body, clean_lines);
+    Expected::Refused {
+        what,
+        hint,
+        wrong: false,
+    }
 }
 
 /// Something runs under that name and does not answer as it should.

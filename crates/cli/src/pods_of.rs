@@ -27,7 +27,16 @@ impl Chosen {
 
     /// The names of its containers.
     pub(crate) fn containers(&self) -> Vec<&str> {
-        let containers = self.pod["spec"]["containers"].as_array();
+        self.names("containers")
+    }
+
+    /// The same with those of init containers, which come first.
+    pub(crate) fn every_container(&self) -> Vec<&str> {
+        [self.names("initContainers"), self.names("containers")].concat()
+    }
+
+    fn names(&self, list: &str) -> Vec<&str> {
+        let containers = self.pod["spec"][list].as_array();
         let names = containers.into_iter().flatten();
         names
             .filter_map(|container| container["name"].as_str())

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `maille restart` and `maille scale`: a Deployment's pods replaced step by step, or another number of them.
+//! `maille restart` and `maille scale`: the pods of an object replaced step by step, or another number of them.
 //!
-//! Must never wait unless asked to. Read `names.rs` for how a Deployment is named.
+//! Must never wait unless asked to. Read `names.rs` for how an object is named.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,9 +52,9 @@ async fn each(
     let mut found = Vec::new();
     for target in targets {
         let named = Named::parse(target, "deployment")?;
-        if named.kind.name != "Deployment" {
-            let what = format!("a {} cannot be {done}", named.kind.name.to_lowercase());
-            let hint = "name the Deployment that makes the pods".to_owned();
+        if let Some(hint) = refused(named.kind.name, done) {
+            let what = format!("a {} cannot be {done}", named.kind.name);
+            let hint = hint.to_owned();
             return Err(Expected::Unknown { what, hint }.into());
         }
         let object = named.find(&objects, args.namespace.as_deref())?.clone();
@@ -62,7 +62,8 @@ async fn each(
     }
     for (named, object) in &found {
         let path = format!(
-            "/v1/deployments/{}/{}/{order}",
+            "/v1/{}/{}/{}/{order}",
+            named.kind.plural,
             namespace(object),
             name(object)
         );
@@ -76,6 +77,18 @@ async fn each(
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why an object of this kind cannot be that, and what can; `None`: it can.
+fn refused(kind: &str, done: &str) -> Option<&'static str> {
+    match (kind, done) {
+        ("Deployment" | "StatefulSet" | "ReplicaSet", _) | ("DaemonSet", "restarted") => None,
+        ("DaemonSet", _) => Some("it has one pod on each node, and there is one node"),
+        ("Job" | "CronJob", _) => {
+            Some("its pods end by themselves; change its manifest, and it runs anew")
+        }
+        _ => Some("name the Deployment, StatefulSet, ReplicaSet or DaemonSet that makes the pods"),
+    }
 }
 
 /// Waits until every pod is a new one, as many as there are to be, and serves.
@@ -128,14 +141,21 @@ struct Rollout {
 }
 
 impl Rollout {
-    fn of(deployment: &Value) -> Self {
-        let number = |value: &Value| value.as_u64().unwrap_or(0);
-        let status = &deployment["status"];
+    /// A DaemonSet says the same in words of its own.
+    fn of(object: &Value) -> Self {
+        let status = &object["status"];
+        let number = |values: [&Value; 2]| values.into_iter().find_map(Value::as_u64).unwrap_or(0);
         Self {
-            wanted: number(&deployment["spec"]["replicas"]),
-            replicas: number(&status["replicas"]),
-            updated: number(&status["updatedReplicas"]),
-            available: number(&status["availableReplicas"]),
+            wanted: number([
+                &object["spec"]["replicas"],
+                &status["desiredNumberScheduled"],
+            ]),
+            replicas: number([&status["replicas"], &status["currentNumberScheduled"]]),
+            updated: number([
+                &status["updatedReplicas"],
+                &status["updatedNumberScheduled"],
+            ]),
+            available: number([&status["availableReplicas"], &status["numberAvailable"]]),
         }
     }
 
@@ -160,5 +180,32 @@ mod tests {
         assert!(!of(3, 2, 3), "an old one is still there");
         assert!(!of(2, 2, 1) && !of(2, 1, 2) && !of(1, 1, 1));
         assert!(Rollout::of(&json!({"spec": {"replicas": 0}})).is_done());
+        let daemon = |updated: u64| {
+            let status = json!({"desiredNumberScheduled": 1, "currentNumberScheduled": 1,
+                "updatedNumberScheduled": updated, "numberAvailable": 1});
+            Rollout::of(&json!({"spec": {}, "status": status})).is_done()
+        };
+        assert!(daemon(1) && !daemon(0));
+    }
+
+    #[test]
+    fn what_cannot_be_done_says_what_can() {
+        for kind in ["Deployment", "StatefulSet", "ReplicaSet"] {
+            assert_eq!(refused(kind, "scaled"), None);
+            assert_eq!(refused(kind, "restarted"), None);
+        }
+        assert_eq!(refused("DaemonSet", "restarted"), None);
+        for (kind, done, words) in [
+            ("DaemonSet", "scaled", "one node"),
+            ("Job", "restarted", "manifest"),
+            ("CronJob", "scaled", "manifest"),
+            ("Pod", "restarted", "StatefulSet"),
+            ("Service", "scaled", "StatefulSet"),
+        ] {
+            assert!(
+                refused(kind, done).is_some_and(|hint| hint.contains(words)),
+                "{kind}"
+            );
+        }
     }
 }

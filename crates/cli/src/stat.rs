@@ -10,9 +10,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::api::{self, Edge, Ref, Row, Rows, Workload};
 use crate::args;
 use crate::args::ask::List;
+use crate::failure::Expected;
 use crate::query::Query;
+use crate::reach::Reach;
 use crate::screen::{Screen, print, print_json, table};
-use crate::state::{Base, State};
+use crate::state::Base;
 use crate::text::clean;
 
 pub(crate) async fn run(
@@ -20,9 +22,9 @@ pub(crate) async fn run(
     base: &Base,
     screen: Screen,
 ) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
+    let reach = Reach::find(&args.which, base).await?;
     if !args.watch {
-        show(args, &state, screen).await?;
+        show(args, &reach, screen).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut tick = interval(Duration::from_secs(1));
@@ -33,7 +35,7 @@ pub(crate) async fn run(
                 if args.output != List::Json {
                     screen.wipe();
                 }
-                if !show(args, &state, screen).await? {
+                if !show(args, &reach, screen).await? {
                     return Ok(ExitCode::SUCCESS);
                 }
             }
@@ -81,7 +83,7 @@ const KINDS: [&str; 29] = [
     "edges",
 ];
 
-async fn show(args: &args::Stat, state: &State, screen: Screen) -> anyhow::Result<bool> {
+async fn show(args: &args::Stat, reach: &Reach, screen: Screen) -> anyhow::Result<bool> {
     let wanted = wanted(&args.resources);
     let overview = wanted.is_empty();
     let window = args.time_window.as_secs().min(KEPT);
@@ -97,26 +99,29 @@ async fn show(args: &args::Stat, state: &State, screen: Screen) -> anyhow::Resul
             .maybe("from_namespace", args.from_namespace.as_deref())
             .maybe("to", args.to.as_deref())
             .maybe("to_namespace", args.to_namespace.as_deref());
-        let mut some: Rows = api::get(state, query.path()).await?;
+        let mut some: Value = reach.get(query.path()).await?;
         if args.namespace.is_none() && !args.all_namespaces {
-            some.rows.retain(|row| row.namespace != SYSTEM);
+            retain(&mut some["rows"], |row| row["namespace"] != SYSTEM);
         }
-        said.insert("window_s".into(), some.window_s.into());
-        text.extend(tables(&some.rows, args));
-        rows.extend(some.rows);
+        said.insert("window_s".into(), some["window_s"].clone());
+        text.extend(tables(&reach.read::<Rows>(&some)?.rows, args));
+        if let Value::Array(some) = some["rows"].take() {
+            rows.extend(some);
+        }
     }
     if !wanted.is_empty() && wanted.iter().any(|resource| resource != EDGES) {
-        said.insert("rows".into(), serde_json::to_value(&rows)?);
+        said.insert("rows".into(), rows.into());
     }
     if overview || wanted.iter().any(|resource| resource == EDGES) {
-        let stat = overall(args, state, window).await?;
-        said.insert("window_s".into(), stat.window_s.into());
+        let mut json = overall(args, reach, window).await?;
+        let stat: api::Stat = reach.read(&json)?;
+        said.insert("window_s".into(), json["window_s"].take());
         if overview {
             text.push(workloads(&stat.workloads));
-            said.insert("workloads".into(), serde_json::to_value(&stat.workloads)?);
+            said.insert("workloads".into(), json["workloads"].take());
         }
         text.push(edges(&stat.edges, screen));
-        said.insert("edges".into(), serde_json::to_value(&stat.edges)?);
+        said.insert("edges".into(), json["edges"].take());
     }
     if args.output == List::Json {
         return print_json(&Value::Object(said));
@@ -130,19 +135,33 @@ async fn show(args: &args::Stat, state: &State, screen: Screen) -> anyhow::Resul
 }
 
 /// Everything, without what is the cluster's own unless it was asked for.
-async fn overall(args: &args::Stat, state: &State, window: u64) -> anyhow::Result<api::Stat> {
+async fn overall(args: &args::Stat, reach: &Reach, window: u64) -> Result<Value, Expected> {
     let query = Query::of("/v1/stat").with("window", window);
-    let mut stat: api::Stat = api::get(state, query.path()).await?;
+    let mut stat: Value = reach.get(query.path()).await?;
     if let Some(only) = &args.namespace {
-        stat.workloads
-            .retain(|workload| workload.namespace == *only);
-        stat.edges.retain(|edge| touches(edge, only));
+        retain(&mut stat["workloads"], |workload| {
+            workload["namespace"] == *only.as_str()
+        });
+        retain(&mut stat["edges"], |edge| touches(edge, only));
     } else if !args.all_namespaces {
-        stat.workloads
-            .retain(|workload| workload.namespace != SYSTEM);
-        stat.edges.retain(|edge| !touches(edge, SYSTEM));
+        retain(&mut stat["workloads"], |workload| {
+            workload["namespace"] != SYSTEM
+        });
+        retain(&mut stat["edges"], |edge| !touches(edge, SYSTEM));
     }
     Ok(stat)
+}
+
+fn retain(list: &mut Value, keep: impl Fn(&Value) -> bool) {
+    if let Some(list) = list.as_array_mut() {
+        list.retain(keep);
+    }
+}
+
+fn touches(edge: &Value, namespace: &str) -> bool {
+    ["from", "to"]
+        .iter()
+        .any(|end| edge[end]["namespace"] == namespace)
 }
 
 /// Resources as they were typed: `deploy web` is one, `deploy pods` are two.
@@ -241,11 +260,6 @@ fn rows_table(rows: &[&Row], prefixed: bool, args: &args::Stat) -> String {
     let lines: Vec<_> = rows.iter().map(line).collect();
     let right: Vec<usize> = (numbers..head.len()).collect();
     table(&head, &lines, &right)
-}
-
-fn touches(edge: &Edge, namespace: &str) -> bool {
-    let within = |end: &Option<Ref>| end.as_ref().is_some_and(|end| end.namespace == namespace);
-    within(&edge.from) || within(&edge.to)
 }
 
 fn workloads(workloads: &[Workload]) -> String {

@@ -4,6 +4,7 @@
 //! Must never follow a symbolic link, use a directory that somebody else could write, or signal a process that it
 //! has not recognised. Read `up.rs` and `down.rs` for the two users.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -21,6 +22,9 @@ use crate::failure::Expected;
 const MAX_PATH: usize = 50;
 
 const LOCK: &str = "up.lock";
+
+/// Where the runner notes its control groups.
+const GROUPS: &str = "groups";
 
 /// There, while what runs is to go on without its `maille up`.
 const KEPT: &str = "kept";
@@ -276,6 +280,7 @@ impl State {
         let doomed = self
             .dir
             .with_file_name(format!(".{}.{}", self.name, std::process::id()));
+        self.ungroup()?;
         fs::rename(&self.dir, &doomed).map_err(|error| self.failed(error))?;
         fs::remove_dir_all(&doomed).map_err(|error| self.failed(error))?;
         // The directory above stays while another name uses it.
@@ -285,7 +290,24 @@ impl State {
         Ok(())
     }
 
+    /// Removes the control groups that the runner has noted: it may have been killed before it did.
+    fn ungroup(&self) -> Result<(), Expected> {
+        let noted = fs::read_to_string(self.dir.join(GROUPS)).unwrap_or_default();
+        for directory in noted.lines().map(Path::new) {
+            let name = directory.file_name().and_then(OsStr::to_str);
+            // Nothing else is taken away, whatever the file says.
+            if name.is_some_and(|name| name.starts_with("maille.")) {
+                maille_sys::cgroup::remove(directory).map_err(|source| Expected::State {
+                    path: directory.to_owned(),
+                    source,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     fn empty(&self) -> Result<(), Expected> {
+        self.ungroup()?;
         let failed = |error| self.failed(error);
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;

@@ -7,7 +7,6 @@ use anyhow::anyhow;
 use bytes::{Bytes, BytesMut};
 use http::Request;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 use crate::api::{self, DEADLINE};
 use crate::failure::Expected;
 use crate::mesh::StopSignals;
+use crate::reach::{Reach, Stream};
 use crate::state::State;
 
 /// The longest line: two heads and a few names.
@@ -22,10 +22,12 @@ const LONGEST: usize = 1 << 20;
 
 /// Bytes as they come.
 pub(crate) struct Pieces {
-    state: State,
-    stop: StopSignals,
-    connection: tokio::task::JoinHandle<()>,
-    body: Incoming,
+    reach: Reach,
+    /// `None`: somebody else looks for signals.
+    stop: Option<StopSignals>,
+    /// Of a socket of our own.
+    connection: Option<tokio::task::JoinHandle<()>>,
+    body: Stream,
 }
 
 /// Lines as they come.
@@ -36,55 +38,42 @@ pub(crate) struct Lines {
 
 impl Drop for Pieces {
     fn drop(&mut self) {
-        self.connection.abort();
+        if let Some(connection) = &self.connection {
+            connection.abort();
+        }
     }
 }
 
 impl Pieces {
     /// Asks for `path`.
-    pub(crate) async fn open(state: &State, path: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(reach: &Reach, path: &str) -> anyhow::Result<Self> {
         let stop = StopSignals::watch()?;
-        let silent = |source| Expected::Silent {
-            name: state.name().to_owned(),
-            source,
+        let (connection, body) = match reach {
+            Reach::Local(state) => {
+                let (connection, body) = local(state, path).await?;
+                (Some(connection), body)
+            }
+            Reach::Cluster(cluster) => (None, Reach::stream(cluster, path).await?),
         };
-        let socket: UnixStream = api::connect(state, "api.sock").await?;
-        let ask = async {
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
-            let connection = tokio::task::spawn_local(async move {
-                // Its end is the end of the body, which is what is read.
-                drop(connection.await);
-            });
-            let request = Request::get(path)
-                .header(http::header::HOST, "maille")
-                .body(Empty::<Bytes>::new())?;
-            let answer = sender.send_request(request).await?;
-            anyhow::Ok((connection, answer))
-        };
-        let asked = timeout(DEADLINE, ask).await;
-        let asked = asked.unwrap_or_else(|_| Err(anyhow!("no answer in {DEADLINE:?}")));
-        let (connection, answer) = asked.map_err(silent)?;
-        let status = answer.status();
-        if !status.is_success() {
-            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
-            connection.abort();
-            let body = body.map_err(|error| silent(anyhow!(error)))?.to_bytes();
-            return Err(api::refused(status, &body).into());
-        }
         Ok(Self {
-            state: state.clone(),
-            stop,
+            reach: reach.clone(),
+            stop: Some(stop),
             connection,
-            body: answer.into_body(),
+            body,
         })
     }
 
     /// The next bytes; `None` when somebody asked to stop. That the mesh ended it is a failure. Cancel-safe.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        let stopped = async {
+            match &mut self.stop {
+                Some(stop) => stop.next().await,
+                None => std::future::pending().await,
+            }
+        };
         let frame = tokio::select! {
             frame = Self::piece(&mut self.body) => frame,
-            () = self.stop.next() => return Ok(None),
+            () = stopped => return Ok(None),
         };
         let ended = match frame {
             Ok(Some(piece)) => return Ok(Some(piece)),
@@ -101,7 +90,7 @@ impl Pieces {
         piece.map_err(|error| self.silent(error).into())
     }
 
-    async fn piece(body: &mut Incoming) -> anyhow::Result<Option<Bytes>> {
+    async fn piece(body: &mut Stream) -> anyhow::Result<Option<Bytes>> {
         while let Some(frame) = body.frame().await {
             // Trailers say nothing here.
             if let Ok(data) = frame?.into_data() {
@@ -112,20 +101,57 @@ impl Pieces {
     }
 
     fn silent(&self, source: anyhow::Error) -> Expected {
-        Expected::Silent {
-            name: self.state.name().to_owned(),
-            source,
-        }
+        self.reach.silent(source)
     }
+}
+
+/// The body of an answer of this machine's mesh, and what reads it from the socket.
+async fn local(state: &State, path: &str) -> anyhow::Result<(tokio::task::JoinHandle<()>, Stream)> {
+    let silent = |source| Expected::Silent {
+        name: state.name().to_owned(),
+        source,
+    };
+    let socket: UnixStream = api::connect(state, "api.sock").await?;
+    let ask = async {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+        let connection = tokio::task::spawn_local(async move {
+            // Its end is the end of the body, which is what is read.
+            drop(connection.await);
+        });
+        let request = Request::get(path)
+            .header(http::header::HOST, "maille")
+            .body(Empty::<Bytes>::new())?;
+        let answer = sender.send_request(request).await?;
+        anyhow::Ok((connection, answer))
+    };
+    let asked = timeout(DEADLINE, ask).await;
+    let asked = asked.unwrap_or_else(|_| Err(anyhow!("no answer in {DEADLINE:?}")));
+    let (connection, answer) = asked.map_err(silent)?;
+    let status = answer.status();
+    if !status.is_success() {
+        let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+        connection.abort();
+        let body = body.map_err(|error| silent(anyhow!(error)))?.to_bytes();
+        return Err(api::refused(status, &body).into());
+    }
+    let body = answer.into_body().map_err(anyhow::Error::new);
+    Ok((connection, body.boxed_unsync()))
 }
 
 impl Lines {
     /// Asks for `path`.
-    pub(crate) async fn open(state: &State, path: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(reach: &Reach, path: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            pieces: Pieces::open(state, path).await?,
+            pieces: Pieces::open(reach, path).await?,
             buffer: BytesMut::new(),
         })
+    }
+
+    /// Signals are for somebody else, who reads something beside this.
+    pub(crate) fn beside(mut self) -> Self {
+        self.pieces.stop = None;
+        self
     }
 
     /// The next line; `None` when somebody asked to stop. Cancel-safe.

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::ask::{HeaderView, List, Matching, Resources, Tap, Way};
 use crate::query::Query;
+use crate::reach::Reach;
 use crate::screen::{Screen, print};
 use crate::state::Base;
 use crate::stream::Lines;
-use crate::text::clean;
+use crate::text::{clean, guard_json};
 
 /// A line of `/v1/tap`. What this program does not use stays in the JSON that is passed on.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -72,7 +73,7 @@ pub(crate) struct Header {
 }
 
 pub(crate) async fn run(args: &Tap, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
+    let reach = Reach::find(&args.which, base).await?;
     let wide = args.output != List::Table;
     let headers = match args.headers {
         HeaderView::Redacted if wide => "redacted",
@@ -95,7 +96,7 @@ pub(crate) async fn run(args: &Tap, base: &Base, screen: Screen) -> anyhow::Resu
         )
         .with("max_rps", args.max_rps)
         .with("headers", headers);
-    let mut lines = Lines::open(&state, query.path()).await?;
+    let mut lines = Lines::open(&reach, query.path()).await?;
     let mut dropped = (0, 0);
     loop {
         let Some(text) = lines.next().await? else {
@@ -110,7 +111,7 @@ pub(crate) async fn run(args: &Tap, base: &Base, screen: Screen) -> anyhow::Resu
             _ => {}
         }
         let shown = match args.output {
-            List::Json => print(&text)?,
+            List::Json => print(&guard_json(&text))?,
             _ if matches!(line.what.as_str(), "dropped" | "error") => true,
             output => print(&show(&line, output))?,
         };

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::args::Output;
 use crate::args::ask::Top;
+use crate::reach::Reach;
 use crate::screen::{Screen, print, print_json, table};
 use crate::state::Base;
 use crate::stream::Lines;
@@ -39,6 +41,40 @@ struct Sum {
     last: u64,
 }
 
+/// Paths that were asked for.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TopPaths")]
+pub(crate) struct Paths {
+    /// The busiest first.
+    rows: Vec<Path>,
+    /// Requests of rows that are not shown, and such that were not told.
+    not_shown: u64,
+}
+
+/// One path.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TopPath")]
+struct Path {
+    /// Who asks: `deploy/web`, or an address; empty with --hide-sources.
+    source: String,
+    /// Who is asked.
+    destination: String,
+    /// Of the request.
+    method: String,
+    /// Of the request, without its query.
+    path: String,
+    /// Requests.
+    count: u64,
+    /// The shortest time to the first byte of an answer, in microseconds.
+    best_us: u64,
+    /// The longest.
+    worst_us: u64,
+    /// That of the last one.
+    last_us: u64,
+    /// 0 to 1.
+    success_rate: f64,
+}
+
 #[derive(Debug, Default)]
 struct Board {
     rows: HashMap<Key, Sum>,
@@ -47,11 +83,11 @@ struct Board {
 }
 
 pub(crate) async fn run(args: &Top, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
+    let reach = Reach::find(&args.which, base).await?;
     let query = query(&args.what, &args.matching)
         .with("max_rps", args.max_rps)
         .with("ends", true);
-    let mut lines = Lines::open(&state, query.path()).await?;
+    let mut lines = Lines::open(&reach, query.path()).await?;
     let mut board = Board::default();
     let mut tick = interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -185,15 +221,22 @@ impl Board {
         text
     }
 
-    fn json(&self, args: &Top) -> serde_json::Value {
-        let rows = self.sorted(args.rows).into_iter().map(|(key, sum)| {
-            json!({
-                "source": key.source, "destination": key.destination, "method": key.method, "path": key.path,
-                "count": sum.count, "best_us": sum.best, "worst_us": sum.worst, "last_us": sum.last,
-                "success_rate": sum.success(),
-            })
+    fn json(&self, args: &Top) -> Paths {
+        let rows = self.sorted(args.rows).into_iter().map(|(key, sum)| Path {
+            source: key.source.clone(),
+            destination: key.destination.clone(),
+            method: key.method.clone(),
+            path: key.path.clone(),
+            count: sum.count,
+            best_us: sum.best,
+            worst_us: sum.worst,
+            last_us: sum.last,
+            success_rate: sum.success(),
         });
-        json!({"rows": rows.collect::<Vec<_>>(), "not_shown": self.other})
+        Paths {
+            rows: rows.collect(),
+            not_shown: self.other,
+        }
     }
 }
 
@@ -214,6 +257,7 @@ fn micros(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use serde_json::json;
 
     use super::*;
     use crate::args::{Cli, Verb};
@@ -258,7 +302,7 @@ mod tests {
         );
         assert_eq!(lines[2][3..5], ["/a", "1"]);
         let json = board.json(&args("maille top deploy --rows 1"));
-        assert_eq!(json["rows"].as_array().unwrap().len(), 1);
+        assert_eq!(json.rows.len(), 1);
     }
 
     #[test]

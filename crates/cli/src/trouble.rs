@@ -13,6 +13,7 @@ use crate::node;
 use crate::pods_of::is_ready;
 use crate::screen::Screen;
 use crate::state::State;
+use crate::text::{clean, clean_to};
 
 /// Lines of a log that are shown.
 const LINES: usize = 5;
@@ -59,7 +60,7 @@ async fn tell(state: &State, pod: &Value, container: Option<&str>, screen: Scree
     screen.say(&format!(
         "{} {namespace}/{name}: {}",
         screen.yellow("cannot start:"),
-        printable(why)
+        clean(why)
     ));
     let which = container
         .map(|name| format!("&container={name}"))
@@ -74,7 +75,7 @@ async fn tell(state: &State, pod: &Value, container: Option<&str>, screen: Scree
         };
         if status.is_success() && !body.is_empty() {
             for line in String::from_utf8_lossy(&body).lines() {
-                screen.say(&format!("    {}", printable(line)));
+                screen.say(&format!("    {}", clean_to(line, LETTERS)));
             }
             return;
         }
@@ -124,12 +125,6 @@ fn in_trouble(pod: &Value) -> Option<Option<&str>> {
             .any(|one| one["name"] == **name)
     };
     Some(named.filter(is))
-}
-
-/// One line, without what moves a terminal's cursor.
-fn printable(text: &str) -> String {
-    let kept = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    kept.take(LETTERS).collect()
 }
 
 #[cfg(test)]

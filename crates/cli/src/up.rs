@@ -5,6 +5,7 @@
 
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
@@ -38,6 +39,7 @@ pub(crate) async fn run(args: &Up, base: &Base, screen: Screen) -> anyhow::Resul
     let options = Options {
         keep: args.keep,
         leaf_lifetime: args.leaf_lifetime.clone(),
+        storage: storage(args)?,
         ..Options::default()
     };
     let found = state.is_kept();
@@ -63,6 +65,19 @@ pub(crate) async fn run(args: &Up, base: &Base, screen: Screen) -> anyhow::Resul
     mesh.remove()?;
     outcome?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The directory of `--storage`, made where there is none.
+fn storage(args: &Up) -> anyhow::Result<Option<PathBuf>> {
+    let Some(storage) = &args.storage else {
+        return Ok(None);
+    };
+    let made = std::fs::create_dir_all(storage).and_then(|()| storage.canonicalize());
+    let failed = |error| Expected::Machine {
+        what: format!("failed to make {}: {error}", storage.display()),
+        hint: Some("choose another directory with --storage".to_owned()),
+    };
+    Ok(Some(made.map_err(failed)?))
 }
 
 /// How this one is named on a command line.

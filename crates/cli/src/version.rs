@@ -3,28 +3,47 @@
 
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
-use crate::api;
 use crate::args::{Output, Version};
 use crate::failure::Expected;
+use crate::reach::Reach;
 use crate::screen::{print, print_json};
 use crate::state::Base;
 
+/// Both sides.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Versions {
+    /// This program.
+    client: Client,
+    /// What `GET /v1/version` answers; `null` where no mesh runs, or with --client.
+    server: Option<Value>,
+}
+
+/// This program.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Client {
+    /// Its version.
+    version: &'static str,
+}
+
 pub(crate) async fn run(args: &Version, base: &Base) -> anyhow::Result<ExitCode> {
     let client = env!("CARGO_PKG_VERSION");
-    let state = base.state(&args.which.name)?;
     let server = if args.client {
         None
     } else {
-        match api::get::<Value>(&state, "/v1/version").await {
+        let reach = Reach::find(&args.which, base).await?;
+        match reach.get::<Value>("/v1/version").await {
             Ok(value) => Some(value),
-            Err(Expected::NotRunning { .. }) => None,
+            Err(Expected::NotRunning { .. } | Expected::NoMesh) => None,
             Err(error) => return Err(error.into()),
         }
     };
     if args.output == Output::Json {
-        print_json(&json!({"client": {"version": client}, "server": server}))?;
+        let client = Client { version: client };
+        print_json(&Versions { client, server })?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&format!("Client version: {client}"))?;

@@ -5,24 +5,26 @@
 //! it yet. Read [`crate::stat::view`] and [`check`] for what the answers mean.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
-use maille_model::Membership;
+use maille_openapi::Refusal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Proxy};
 use crate::index::{Index, Phase, Pod};
+use crate::keyring::Keyring;
 use crate::metrics;
-use crate::resource::{Kind, Resource};
+use crate::replicas::{Gathered, Replicas};
+use crate::resource::{Kind, Resource, ResourceError};
 use crate::stat::Stats;
 use crate::stat::rows::{Row, Wanted};
+use crate::stat::view::Stat;
 
 /// What `GET /v1/check` says.
 pub mod check;
@@ -34,10 +36,16 @@ pub mod explain;
 pub mod frames;
 /// Certificates that proxies hold.
 pub mod identity;
-/// Connections.
-pub mod listen;
+/// What goes through mesh connections.
+pub mod inside;
+/// What was probably meant.
+mod meant;
+/// Every path, and what it is.
+pub mod routes;
 /// Exchanges as they pass.
 pub mod tap;
+
+use routes::{ROUTES, Route};
 
 /// Seconds without a report after which a proxy counts as silent; one with nothing to say says so every 10 s.
 const SILENT_SECONDS: u64 = 25;
@@ -49,60 +57,113 @@ const WINDOW_SECONDS: u64 = 60;
 pub struct Api {
     /// Everything that is known.
     pub hub: Arc<Hub>,
-    /// Where pods' frames are asked for.
-    pub node: frames::Node,
-    /// When the CA's certificate begins and ends.
-    pub ca_validity: (SystemTime, SystemTime),
+    /// Where pods' frames are asked for, if there is one machine.
+    pub node: Option<frames::Node>,
+    /// What signs certificates.
+    pub keyring: Keyring,
+    /// Who else is to be asked.
+    pub replicas: Replicas,
 }
 
-#[derive(Debug, Serialize)]
+/// `GET /v1/version`.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Version {
+    /// Of control.
     version: &'static str,
+    /// The authority of every identity.
     trust_domain: String,
 }
 
-#[derive(Debug, Serialize)]
+/// `GET /v1/pods`.
+#[derive(Debug, Serialize, JsonSchema)]
 struct Pods {
+    /// By namespace and name.
     pods: Vec<PodRow>,
+    /// Replicas of control that did not answer: what they know of proxies is missing.
+    missing: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// One pod.
+#[derive(Debug, Serialize, JsonSchema)]
 struct PodRow {
+    /// Its namespace.
     namespace: String,
+    /// Its name.
     name: String,
+    /// Tells it from every other pod that ever had its name.
     uid: String,
+    /// What made it.
     owner: Option<OwnerRow>,
+    /// How its packets reach its proxy: `outboard`; `none` outside the mesh.
     capture: &'static str,
+    /// It takes connections.
     ready: bool,
+    /// `Pending`, `Running`, `Finished` or `Terminating`.
     phase: &'static str,
+    /// What is wrong with it; empty where nothing is.
     message: String,
+    /// Its addresses.
     ips: Vec<String>,
+    /// Its proxy is heard from.
     reporting: bool,
+    /// Its proxy is connected to control.
+    connected: bool,
+    /// What its proxy could not use of what control said, in its own words; empty where it is in sync.
+    rejection: String,
 }
 
-#[derive(Debug, Serialize)]
+/// What made a pod.
+#[derive(Debug, Serialize, JsonSchema)]
 struct OwnerRow {
+    /// `Deployment`, ...
     kind: String,
+    /// Its name.
     name: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PodsQuery {
+    /// Only in this namespace.
+    namespace: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StatQuery {
+    /// Seconds that rates and latencies cover, 1 to 600; 60 unless told.
     window: Option<String>,
+    /// `KIND` or `KIND/NAME`; every workload and every edge unless told.
     resource: Option<String>,
+    /// Only in this namespace.
     namespace: Option<String>,
+    /// Only what these sent.
     from: Option<String>,
+    /// Where those are.
     from_namespace: Option<String>,
+    /// Only what was sent to these.
     to: Option<String>,
+    /// Where those are.
     to_namespace: Option<String>,
 }
 
+/// `GET /v1/stat`: the second where a resource is asked for.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Counted {
+    Overall(Stat),
+    Rows(Rows),
+}
+
 /// `GET /v1/stat?resource=...`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Rows {
+    /// Seconds that `window` fields cover: as asked for, or less when reports are younger.
     window_s: u64,
+    /// One for each resource.
     rows: Vec<Row>,
+    /// Replicas of control that did not answer: what their proxies counted is missing.
+    missing: Vec<String>,
 }
 
 /// Something that was asked for and cannot be given.
@@ -113,31 +174,11 @@ struct ApiError {
     hint: String,
 }
 
-#[derive(Debug, Serialize)]
-struct ErrorBody<'a> {
-    error: ErrorText<'a>,
-}
-
-#[derive(Debug, Serialize)]
-struct ErrorText<'a> {
-    message: &'a str,
-    hint: &'a str,
-}
-
 /// The routes.
 pub fn router(api: Api) -> Router {
-    Router::new()
-        .route("/v1/version", get(version))
-        .route("/v1/pods", get(pods))
-        .route("/v1/stat", get(stat))
-        .route("/v1/check", get(checks))
-        .route("/v1/edges", get(edges::edges))
-        .route("/v1/tap", get(tap::tap))
-        .route("/v1/capture", get(frames::capture))
-        .route("/v1/state", get(frames::state))
-        .route("/v1/explain", get(explain::explain))
-        .route("/v1/identity", get(identity::identity))
-        .route("/metrics", get(metrics_text))
+    let add = |router: Router<Arc<Api>>, route: &Route| router.route(route.path, (route.serve)());
+    let router = ROUTES.iter().fold(Router::new(), add);
+    router
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         .with_state(Arc::new(api))
@@ -151,7 +192,7 @@ async fn version(State(api): State<Arc<Api>>) -> Json<Version> {
 }
 
 async fn metrics_text(State(api): State<Arc<Api>>) -> Response {
-    let text = metrics::text(&api.hub, api.ca_validity.1);
+    let text = metrics::text(&api.hub, &api.keyring);
     (
         [(CONTENT_TYPE, maille_chassis::metrics::CONTENT_TYPE)],
         text,
@@ -159,26 +200,45 @@ async fn metrics_text(State(api): State<Arc<Api>>) -> Response {
         .into_response()
 }
 
-async fn pods(State(api): State<Arc<Api>>) -> Json<Pods> {
-    let second = api.hub.second();
+async fn pods(
+    State(api): State<Arc<Api>>,
+    query: Result<Query<PodsQuery>, QueryRejection>,
+) -> Result<Json<Pods>, ApiError> {
+    let Query(query) = query.map_err(|rejection| {
+        let hint = "for example /v1/pods or /v1/pods?namespace=shop";
+        ApiError::bad(rejection.body_text(), hint)
+    })?;
+    let wanted = |pod: &&Pod| {
+        let own = pod.workload.namespace.as_str();
+        query
+            .namespace
+            .as_deref()
+            .is_none_or(|wanted| wanted == own)
+    };
+    let gathered = api.replicas.gather(&api.hub, 1).await;
     let world = api.hub.world();
-    let stats = api.hub.stats();
-    let rows = world.index.pods();
-    let rows = rows.map(|pod| pod_row(pod, is_reporting(&api.hub, &stats, pod, second)));
+    let rows = world.index.pods().filter(wanted);
+    let rows = rows.map(|pod| {
+        let reporting = is_reporting(&api.hub, &gathered, pod);
+        pod_row(pod, reporting, gathered.proxy(&api.hub, &pod.workload.uid))
+    });
     let mut pods: Vec<PodRow> = rows.collect();
     pods.sort_by(|a, b| (&a.namespace, &a.name, &a.uid).cmp(&(&b.namespace, &b.name, &b.uid)));
-    Json(Pods { pods })
+    let missing = gathered.missing;
+    Ok(Json(Pods { pods, missing }))
 }
 
 /// Whether a pod's proxy has its stream open, and was not silent for too long.
-fn is_reporting(hub: &Hub, stats: &Stats, pod: &Pod, second: u64) -> bool {
+fn is_reporting(hub: &Hub, gathered: &Gathered, pod: &Pod) -> bool {
     let uid = &pod.workload.uid;
-    let last = stats.last_report(uid);
-    hub.proxy(uid).reports > 0
-        && last.is_none_or(|last| second.saturating_sub(last) <= SILENT_SECONDS)
+    let is_heard = gathered.read(hub, |stats, second| {
+        let last = stats.last_report(uid);
+        last.is_none_or(|last| second.saturating_sub(last) <= SILENT_SECONDS)
+    });
+    is_heard && gathered.proxy(hub, uid).reports > 0
 }
 
-fn pod_row(pod: &Pod, reporting: bool) -> PodRow {
+fn pod_row(pod: &Pod, reporting: bool, proxy: Proxy) -> PodRow {
     let workload = &pod.workload;
     PodRow {
         namespace: workload.namespace.to_string(),
@@ -188,10 +248,7 @@ fn pod_row(pod: &Pod, reporting: bool) -> PodRow {
             kind: owner.kind.clone(),
             name: owner.name.to_string(),
         }),
-        capture: match workload.membership {
-            Membership::Meshed => "outboard",
-            Membership::Unmeshed => "none",
-        },
+        capture: pod.capture.as_str(),
         ready: pod.takes_connections(),
         phase: match pod.phase {
             _ if pod.terminating => "Terminating",
@@ -202,13 +259,15 @@ fn pod_row(pod: &Pod, reporting: bool) -> PodRow {
         message: pod.message.clone(),
         ips: workload.addresses.iter().map(ToString::to_string).collect(),
         reporting,
+        connected: proxy.discovery > 0,
+        rejection: proxy.rejection.unwrap_or_default(),
     }
 }
 
 async fn stat(
     State(api): State<Arc<Api>>,
     query: Result<Query<StatQuery>, QueryRejection>,
-) -> Result<Response, ApiError> {
+) -> Result<Json<Counted>, ApiError> {
     let Query(query) = query.map_err(|rejection| ApiError {
         status: StatusCode::BAD_REQUEST,
         message: rejection.body_text(),
@@ -218,7 +277,7 @@ async fn stat(
         None => WINDOW_SECONDS,
         Some(text) => seconds(text)?,
     };
-    let second = api.hub.second();
+    let gathered = api.replicas.gather(&api.hub, window).await;
     let world = api.hub.world();
     let Some(resource) = &query.resource else {
         if query.from.is_some() || query.to.is_some() {
@@ -227,8 +286,10 @@ async fn stat(
                 "for example /v1/stat?resource=deploy&from=po/web",
             ));
         }
-        let stat = api.hub.stats().view(&world.index, second, window);
-        return Ok(Json(stat).into_response());
+        let read = |stats: &Stats, second| stats.view(&world.index, second, window);
+        let mut stat = gathered.read(&api.hub, read);
+        stat.missing = gathered.missing;
+        return Ok(Json(Counted::Overall(stat)));
     };
     let named = |text: &Option<String>, namespace: &Option<String>| -> Result<_, ApiError> {
         let Some(text) = text else { return Ok(None) };
@@ -244,9 +305,13 @@ async fn stat(
     if wanted.target.name.is_some() {
         ApiError::exists(&wanted.target, &world.index)?;
     }
-    let stats = api.hub.stats();
-    let (window_s, rows) = stats.rows(&world.index, second, window, &wanted);
-    Ok(Json(Rows { window_s, rows }).into_response())
+    let read = |stats: &Stats, second| stats.rows(&world.index, second, window, &wanted);
+    let (window_s, rows) = gathered.read(&api.hub, read);
+    Ok(Json(Counted::Rows(Rows {
+        window_s,
+        rows,
+        missing: gathered.missing,
+    })))
 }
 
 fn seconds(text: &str) -> Result<u64, ApiError> {
@@ -260,15 +325,14 @@ fn seconds(text: &str) -> Result<u64, ApiError> {
 }
 
 async fn checks(State(api): State<Arc<Api>>) -> Json<check::Report> {
-    let node = frames::checks(&api.node).await;
-    Json(check::report(&api, node))
+    Json(check::report(&api, frames::checks(&api.node).await).await)
 }
 
 async fn unknown(uri: Uri) -> ApiError {
     ApiError {
         status: StatusCode::NOT_FOUND,
         message: format!("there is no {}", uri.path()),
-        hint: "known are /v1/version, /v1/pods, /v1/stat, /v1/check, /v1/tap, /v1/explain, /v1/identity, /v1/edges, /v1/capture and /v1/state".to_owned(),
+        hint: format!("known are {}", ROUTES.map(|route| route.path).join(", ")),
     }
 }
 
@@ -307,7 +371,12 @@ impl ApiError {
     /// Reads a resource's name.
     fn resource(text: &str, namespace: Option<&str>) -> Result<Resource, Self> {
         Resource::parse(text, namespace).map_err(|error| {
-            let hint = format!("KIND or KIND/NAME; kinds are {}", Kind::words());
+            let hint = match &error {
+                ResourceError::Kind(word) => meant::kind(word),
+                ResourceError::Shape(_) => {
+                    format!("KIND or KIND/NAME; kinds are {}", Kind::words())
+                }
+            };
             Self::bad(error.to_string(), &hint)
         })
     }
@@ -317,18 +386,15 @@ impl ApiError {
         if resource.exists(index) {
             return Ok(());
         }
-        Err(Self::missing(format!("there is no {resource}")))
+        let message = format!("there is no {resource}");
+        let hint = meant::instead(resource, index);
+        Err(Self::of(StatusCode::NOT_FOUND, message, &hint))
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Json(ErrorBody {
-            error: ErrorText {
-                message: &self.message,
-                hint: &self.hint,
-            },
-        });
-        (self.status, body).into_response()
+        let body = Refusal::new(&self.message, &self.hint);
+        (self.status, Json(body)).into_response()
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Questions to proxies: each proxy that is there has a line, each question an id, and each answer goes to whoever asked.
+//! Questions to proxies: each proxy that is there has a line, each question an id, and each answer goes to whoever asked. A proxy
+//! that is connected to another replica has a line by way of it, and nobody who asks sees the difference.
 //!
 //! Nothing waits here: a line or an asker without room loses the message, and the asker is told how many it lost. Must never ask a
-//! proxy anything that was taken back, nor hold an answer for somebody who has gone. Read `serve/questions.rs` for the lines' other
-//! end, `api/tap.rs` and `api/explain.rs` for those who ask.
+//! proxy anything that was taken back, nor hold an answer for somebody who has gone. Read `serve/questions.rs` and `serve/replicas.rs` for the lines' other
+//! ends, `api/tap.rs` and `api/explain.rs` for those who ask.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -32,14 +33,23 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    lines: HashMap<WorkloadUid, Line>,
+    lines: HashMap<WorkloadUid, Lines>,
     askers: HashMap<u64, Asker>,
     last: u64,
 }
 
+/// The ways to one proxy.
+#[derive(Debug, Default)]
+struct Lines {
+    /// It is connected to us.
+    own: Option<Line<v1::Question>>,
+    /// By the name of another replica that says it is connected there.
+    others: BTreeMap<String, Line<v1::Forwarded>>,
+}
+
 #[derive(Debug)]
-struct Line {
-    to: mpsc::Sender<v1::Question>,
+struct Line<T> {
+    to: mpsc::Sender<T>,
     serial: u64,
 }
 
@@ -52,6 +62,8 @@ struct Asker {
 /// What a proxy said.
 #[derive(Debug)]
 pub struct Answer {
+    /// To which question.
+    pub id: u64,
     /// Which one.
     pub from: WorkloadUid,
     /// What.
@@ -61,10 +73,16 @@ pub struct Answer {
 /// A question with its answers; taken back on drop.
 #[derive(Debug)]
 pub struct Asked {
+    asking: Asking,
+    answers: mpsc::Receiver<Answer>,
+}
+
+/// A question whose answers somebody else reads; taken back on drop.
+#[derive(Debug)]
+pub(crate) struct Asking {
     questions: Questions,
     id: u64,
     asked: HashMap<WorkloadUid, u64>,
-    answers: mpsc::Receiver<Answer>,
     lost: Arc<AtomicU64>,
 }
 
@@ -75,6 +93,14 @@ pub struct Hanging {
     uid: WorkloadUid,
     serial: u64,
     asked: mpsc::Receiver<v1::Question>,
+}
+
+/// Proxies that are asked by way of another replica; none of them any more on drop.
+#[derive(Debug)]
+pub(crate) struct Beyond {
+    questions: Questions,
+    replica: String,
+    to: mpsc::Sender<v1::Forwarded>,
 }
 
 /// Why there is no answer.
@@ -106,12 +132,10 @@ impl Questions {
     /// A proxy is there from now on; an older line of the same workload is hung up.
     pub fn hang(&self, uid: &WorkloadUid) -> Hanging {
         let (to, asked) = mpsc::channel(LINE);
-        let mut state = self.0.state.lock();
-        state.last += 1;
-        let serial = state.last;
-        state.lines.insert(uid.clone(), Line { to, serial });
-        drop(state);
-        self.0.lines.send_modify(|count| *count += 1);
+        let serial = self.0.state.lock().hang(uid, |lines, serial| {
+            lines.own = Some(Line { to, serial });
+        });
+        self.changed();
         Hanging {
             questions: self.clone(),
             uid: uid.clone(),
@@ -120,9 +144,29 @@ impl Questions {
         }
     }
 
+    /// The proxies of the replica of this name, which questions reach by `to`. Nobody is there yet.
+    pub(crate) fn beyond(&self, replica: &str, to: mpsc::Sender<v1::Forwarded>) -> Beyond {
+        Beyond {
+            questions: self.clone(),
+            replica: replica.to_owned(),
+            to,
+        }
+    }
+
+    fn changed(&self) {
+        self.0.lines.send_modify(|count| *count += 1);
+    }
+
     /// Whether this proxy can be asked.
     pub fn is_there(&self, uid: &WorkloadUid) -> bool {
         self.0.state.lock().lines.contains_key(uid)
+    }
+
+    /// The proxies that are connected to us.
+    pub(crate) fn own(&self) -> BTreeSet<WorkloadUid> {
+        let state = self.0.state.lock();
+        let own = state.lines.iter().filter(|(_, lines)| lines.own.is_some());
+        own.map(|(uid, _)| uid.clone()).collect()
     }
 
     /// Changes when a line comes or goes.
@@ -133,6 +177,14 @@ impl Questions {
     /// A question that nobody was asked yet, with room for so many answers.
     pub fn open(&self, room: usize) -> Asked {
         let (to, answers) = mpsc::channel(room);
+        Asked {
+            asking: self.open_to(to),
+            answers,
+        }
+    }
+
+    /// The same, whose answers go to `to`.
+    pub(crate) fn open_to(&self, to: mpsc::Sender<Answer>) -> Asking {
         let lost = Arc::new(AtomicU64::new(0));
         let mut state = self.0.state.lock();
         state.last += 1;
@@ -142,11 +194,10 @@ impl Questions {
             lost: Arc::clone(&lost),
         };
         state.askers.insert(id, asker);
-        Asked {
+        Asking {
             questions: self.clone(),
             id,
             asked: HashMap::new(),
-            answers,
             lost,
         }
     }
@@ -175,10 +226,80 @@ impl Questions {
 
     fn say(&self, uid: &WorkloadUid, id: u64, what: v1::question::What) -> Option<u64> {
         let state = self.0.state.lock();
-        let line = state.lines.get(uid)?;
-        let what = Some(what);
-        let said = line.to.try_send(v1::Question { id, what });
-        said.is_ok().then_some(line.serial)
+        let lines = state.lines.get(uid)?;
+        let question = v1::Question {
+            id,
+            what: Some(what),
+        };
+        if let Some(own) = &lines.own {
+            return own.to.try_send(question).ok().map(|()| own.serial);
+        }
+        let other = lines.newest()?;
+        let forwarded = v1::Forwarded {
+            to: uid.to_string(),
+            question: Some(question),
+        };
+        other.to.try_send(forwarded).ok().map(|()| other.serial)
+    }
+
+    /// A proxy said something, of which `lost` messages were lost on the way. What nobody asked is thrown away.
+    fn deliver(&self, from: &WorkloadUid, answer: v1::Answer, lost: u64) {
+        let state = self.0.state.lock();
+        let (Some(asker), Some(what)) = (state.askers.get(&answer.id), answer.what) else {
+            return;
+        };
+        let lines = match &what {
+            v1::answer::What::Events(events) => (events.events.len() + events.pieces.len()) as u64,
+            _ => 1,
+        };
+        let said = Answer {
+            id: answer.id,
+            from: from.clone(),
+            what,
+        };
+        let missed = if asker.to.try_send(said).is_err() {
+            lines
+        } else {
+            0
+        };
+        asker.lost.fetch_add(missed + lost, Ordering::Relaxed);
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn hang(&mut self, uid: &WorkloadUid, put: impl FnOnce(&mut Lines, u64)) -> u64 {
+        self.last += 1;
+        let serial = self.last;
+        put(self.lines.entry(uid.clone()).or_default(), serial);
+        serial
+    }
+
+    /// Takes away what `drop` takes away of the ways to this proxy.
+    fn hang_up(&mut self, uid: &WorkloadUid, drop: impl FnOnce(&mut Lines)) {
+        let Some(lines) = self.lines.get_mut(uid) else {
+            return;
+        };
+        drop(lines);
+        if lines.own.is_none() && lines.others.is_empty() {
+            self.lines.remove(uid);
+        }
+    }
+}
+
+// === impl Lines ===
+
+impl Lines {
+    /// A proxy that went from one replica to another is for a moment at both.
+    fn newest(&self) -> Option<&Line<v1::Forwarded>> {
+        self.others.values().max_by_key(|line| line.serial)
+    }
+
+    /// Of the one that is used.
+    fn serial(&self) -> Option<u64> {
+        let other = || self.newest().map(|line| line.serial);
+        self.own.as_ref().map(|line| line.serial).or_else(other)
     }
 }
 
@@ -187,33 +308,25 @@ impl Questions {
 impl Asked {
     /// Asks a proxy too, or asks it something else in place of the last. Whether it is there to hear it.
     pub fn ask(&mut self, uid: &WorkloadUid, what: v1::question::What) -> bool {
-        match self.questions.say(uid, self.id, what) {
-            Some(serial) => {
-                self.asked.insert(uid.clone(), serial);
-                true
-            }
-            None => false,
-        }
+        self.asking.ask(uid, what)
     }
 
     /// Asks a proxy no more.
     pub fn cancel(&mut self, uid: &WorkloadUid) {
-        if self.asked.remove(uid).is_some() {
-            let cancel = v1::question::What::Cancel(v1::Cancel {});
-            self.questions.say(uid, self.id, cancel);
-        }
+        self.asking.cancel(uid);
     }
 
     /// Whether this proxy was asked on the line that it has now.
     pub fn is_asked(&self, uid: &WorkloadUid) -> bool {
-        let state = self.questions.0.state.lock();
-        let line = state.lines.get(uid).map(|line| line.serial);
-        line.is_some() && line == self.asked.get(uid).copied()
+        let asking = &self.asking;
+        let state = asking.questions.0.state.lock();
+        let line = state.lines.get(uid).and_then(Lines::serial);
+        line.is_some() && line == asking.asked.get(uid).copied()
     }
 
     /// Who was asked.
     pub fn all(&self) -> impl Iterator<Item = &WorkloadUid> {
-        self.asked.keys()
+        self.asking.asked.keys()
     }
 
     /// The next answer. Cancel-safe.
@@ -223,11 +336,46 @@ impl Asked {
 
     /// Answers that found no room since this was last asked.
     pub fn take_lost(&self) -> u64 {
+        self.asking.take_lost()
+    }
+}
+
+// === impl Asking ===
+
+impl Asking {
+    /// What its answers are told apart by.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn ask(&mut self, uid: &WorkloadUid, what: v1::question::What) -> bool {
+        match self.questions.say(uid, self.id, what) {
+            Some(serial) => {
+                self.asked.insert(uid.clone(), serial);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn cancel(&mut self, uid: &WorkloadUid) {
+        if self.asked.remove(uid).is_some() {
+            let cancel = v1::question::What::Cancel(v1::Cancel {});
+            self.questions.say(uid, self.id, cancel);
+        }
+    }
+
+    /// Whether anybody is asked still.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    pub(crate) fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)
     }
 }
 
-impl Drop for Asked {
+impl Drop for Asking {
     fn drop(&mut self) {
         self.questions.0.state.lock().askers.remove(&self.id);
         for uid in std::mem::take(&mut self.asked).into_keys() {
@@ -247,110 +395,60 @@ impl Hanging {
 
     /// The proxy said something. What nobody asked is thrown away.
     pub fn answer(&self, answer: v1::Answer) {
-        let state = self.questions.0.state.lock();
-        let (Some(asker), Some(what)) = (state.askers.get(&answer.id), answer.what) else {
-            return;
-        };
-        let lines = match &what {
-            v1::answer::What::Events(events) => events.events.len() as u64,
-            _ => 1,
-        };
-        let from = self.uid.clone();
-        if asker.to.try_send(Answer { from, what }).is_err() {
-            asker.lost.fetch_add(lines, Ordering::Relaxed);
-        }
+        self.questions.deliver(&self.uid, answer, 0);
     }
 }
 
 impl Drop for Hanging {
     fn drop(&mut self) {
+        let serial = self.serial;
+        self.questions.0.state.lock().hang_up(&self.uid, |lines| {
+            lines.own.take_if(|line| line.serial == serial);
+        });
+        self.questions.changed();
+    }
+}
+
+// === impl Beyond ===
+
+impl Beyond {
+    /// These proxies have come to the other replica, and those have left it.
+    pub(crate) fn moved(&self, came: &[WorkloadUid], went: &[WorkloadUid]) {
         let mut state = self.questions.0.state.lock();
-        let current = state.lines.get(&self.uid).map(|line| line.serial);
-        if current == Some(self.serial) {
-            state.lines.remove(&self.uid);
+        for uid in came {
+            let to = self.to.clone();
+            state.hang(uid, |lines, serial| {
+                lines
+                    .others
+                    .insert(self.replica.clone(), Line { to, serial });
+            });
+        }
+        for uid in went {
+            state.hang_up(uid, |lines| {
+                lines.others.remove(&self.replica);
+            });
         }
         drop(state);
-        self.questions.0.lines.send_modify(|count| *count += 1);
+        self.questions.changed();
+    }
+
+    /// One of them said something; see [`Hanging::answer`].
+    pub(crate) fn answer(&self, from: &WorkloadUid, answer: v1::Answer, lost: u64) {
+        self.questions.deliver(from, answer, lost);
+    }
+}
+
+impl Drop for Beyond {
+    fn drop(&mut self) {
+        let mut state = self.questions.0.state.lock();
+        state.lines.retain(|_, lines| {
+            lines.others.remove(&self.replica);
+            lines.own.is_some() || !lines.others.is_empty()
+        });
+        drop(state);
+        self.questions.changed();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use v1::answer::What as Said;
-    use v1::question::What;
-
-    fn uid(name: &str) -> WorkloadUid {
-        WorkloadUid::new(name).unwrap()
-    }
-
-    fn explain() -> What {
-        What::Explain(v1::Explain::default())
-    }
-
-    #[tokio::test]
-    async fn an_answer_goes_to_whoever_asked() {
-        let questions = Questions::default();
-        let mut line = questions.hang(&uid("a"));
-        let mut asked = questions.open(2);
-        assert!(asked.ask(&uid("a"), explain()));
-        assert!(!asked.ask(&uid("b"), explain()), "nobody is there");
-        let question = line.next().await.unwrap();
-        for id in [question.id, question.id + 7] {
-            let what = Some(Said::Refused("no".into()));
-            line.answer(v1::Answer { id, what });
-        }
-        let answer = asked.next().await.unwrap();
-        assert_eq!(answer.from, uid("a"));
-        assert!(asked.answers.is_empty(), "what nobody asked went nowhere");
-        drop(asked);
-        let cancel = line.next().await.unwrap();
-        assert!(matches!(cancel.what, Some(What::Cancel(_))));
-    }
-
-    #[tokio::test]
-    async fn answers_without_room_are_counted() {
-        let questions = Questions::default();
-        let mut line = questions.hang(&uid("a"));
-        let mut asked = questions.open(1);
-        asked.ask(&uid("a"), What::Tap(v1::Tap::default()));
-        let id = line.next().await.unwrap().id;
-        let events = v1::TapEvents {
-            events: vec![v1::TapEvent::default(); 3],
-            ..v1::TapEvents::default()
-        };
-        for _ in 0..2 {
-            let what = Some(Said::Events(events.clone()));
-            line.answer(v1::Answer { id, what });
-        }
-        assert_eq!((asked.take_lost(), asked.take_lost()), (3, 0));
-    }
-
-    #[tokio::test]
-    async fn a_line_that_came_again_is_to_be_asked_again() {
-        let questions = Questions::default();
-        let mut lines = questions.lines();
-        let first = questions.hang(&uid("a"));
-        let mut asked = questions.open(1);
-        asked.ask(&uid("a"), explain());
-        assert!(asked.is_asked(&uid("a")));
-        let second = questions.hang(&uid("a"));
-        drop(first);
-        assert!(lines.has_changed().unwrap());
-        lines.mark_unchanged();
-        assert!(questions.is_there(&uid("a")) && !asked.is_asked(&uid("a")));
-        drop(second);
-        assert!(lines.has_changed().unwrap() && !questions.is_there(&uid("a")));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_ever() {
-        let questions = Questions::default();
-        let second = Duration::from_secs(1);
-        let away = questions.once(&uid("a"), explain(), second).await;
-        assert_eq!(away, Err(AskError::Away));
-        let _line = questions.hang(&uid("a"));
-        let late = questions.once(&uid("a"), explain(), second).await;
-        assert_eq!(late, Err(AskError::Late(second)));
-    }
-}
+mod tests;

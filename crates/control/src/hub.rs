@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use maille_chassis::clock::Clock;
 use maille_model::{Mesh, Workload, WorkloadUid};
+use maille_wire::v1;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
@@ -21,6 +23,9 @@ use crate::key::Key;
 use crate::stat::Stats;
 use crate::translate::{Encoded, View, translate};
 use crate::watch::{Event, ObjectKey, Origin};
+
+/// What is known of one proxy.
+mod proxy;
 
 /// Batches of changes that a stream may be behind before it looks at everything it subscribed to.
 const CHANGES: usize = 256;
@@ -72,6 +77,7 @@ pub struct Hub {
     proxies: Mutex<HashMap<WorkloadUid, Proxy>>,
     counted: Mutex<Counted>,
     questions: Questions,
+    restarts: Arc<AtomicU64>,
     clock: Clock,
     started: SystemTime,
 }
@@ -89,6 +95,10 @@ pub struct Counted {
     pub signed: u64,
     /// Certificates that were asked for in vain.
     pub refused: u64,
+    /// This replica is the one that writes.
+    pub leads: bool,
+    /// How often that changed.
+    pub lease_changes: u64,
 }
 
 /// What exists, and what was made of it.
@@ -143,6 +153,7 @@ impl Hub {
             proxies: Mutex::default(),
             counted: Mutex::default(),
             questions: Questions::default(),
+            restarts: Arc::default(),
             started: clock.wall(),
             clock,
         }
@@ -177,6 +188,19 @@ impl Hub {
                 Phase::Serving | Phase::Draining => false,
             });
         }
+    }
+
+    /// From now on every proxy believes these certificates (DER).
+    pub fn believe(&self, trust_anchors: Vec<Vec<u8>>) {
+        let mut world = self.world.write();
+        if world.mesh.trust_anchors == trust_anchors {
+            return;
+        }
+        world.mesh.trust_anchors = trust_anchors;
+        world.cache.remove(&Key::Mesh);
+        drop(world);
+        // Nobody listens: there is no stream.
+        let _ = self.changes.send(Arc::new(Dirty::from([Key::Mesh])));
     }
 
     /// Questions to proxies.
@@ -227,6 +251,11 @@ impl Hub {
     /// What was done since then.
     pub fn counted(&self) -> Counted {
         *self.counted.lock()
+    }
+
+    /// Watches on the API server that had to be begun again.
+    pub fn restarts(&self) -> &Arc<AtomicU64> {
+        &self.restarts
     }
 
     /// Counts what is being done.
@@ -315,6 +344,13 @@ impl Hub {
         }
     }
 
+    /// What is known of every proxy, for another replica.
+    pub(crate) fn connected(&self) -> Vec<v1::Connected> {
+        let proxies = self.proxies.lock();
+        let told = proxies.iter().map(|(uid, proxy)| proxy.carry(uid));
+        told.collect()
+    }
+
     /// What is known of a workload's proxy.
     pub fn proxy(&self, uid: &WorkloadUid) -> Proxy {
         self.proxies.lock().get(uid).cloned().unwrap_or_default()
@@ -362,6 +398,14 @@ impl World {
             Event::Mended(origin) => {
                 tracing::info!(%origin, "file makes sense again, or is gone");
                 self.broken.remove(&origin);
+            }
+            Event::Ranges(ranges) => {
+                if self.mesh.cluster_ranges != ranges {
+                    self.mesh.cluster_ranges = ranges;
+                    dirty.insert(Key::Mesh);
+                    let services = self.index.services();
+                    dirty.extend(services.map(|one| Key::Endpoints(one.facts.id.clone())));
+                }
             }
             Event::InitDone => self.sources = self.sources.saturating_sub(1),
         }

@@ -25,7 +25,7 @@ pub mod service;
 pub mod slice;
 
 pub use address::Claimant;
-pub use pod::{Phase, Pod, PodError};
+pub use pod::{Capture, Phase, Pod, PodError};
 pub use service::{Service, ServiceError, Target};
 pub use slice::{Slice, SliceError};
 
@@ -280,7 +280,7 @@ impl Index {
                 .collect();
             Endpoint {
                 workload: pod.workload.clone(),
-                ready: pod.takes_connections() || (all_go && pod.answers()),
+                ready: service.unready_too || pod.takes_connections() || (all_go && pod.answers()),
                 targets: targets.into_iter().collect(),
             }
         });

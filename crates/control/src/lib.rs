@@ -12,14 +12,28 @@ pub mod api;
 pub mod ask;
 /// Errors as text.
 mod causes;
+/// Control in a cluster.
+pub mod cluster;
+/// What an API server asks.
+pub mod gate;
+/// What a kubelet asks.
+pub mod health;
 /// What everything shares.
 pub mod hub;
 /// Objects to model; what exists. Pure.
 pub mod index;
 /// Names of resources.
 pub mod key;
+/// The authority in force.
+pub mod keyring;
+/// Connections.
+pub mod listen;
 /// Prometheus.
 pub mod metrics;
+/// Between attempts.
+mod pauses;
+/// Other replicas.
+pub mod replicas;
 /// Resources as people name them. Pure.
 pub mod resource;
 /// The process.

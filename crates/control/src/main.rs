@@ -12,8 +12,8 @@ use maille_chassis::config::Env;
 use maille_chassis::drain::{Drain, Signals};
 use maille_chassis::tasks::Tasks;
 use maille_chassis::{log, notify};
-use maille_control::run::start;
-use maille_control::settings::{LOG, Settings};
+use maille_control::run;
+use maille_control::settings::{LOG, Settings, Source};
 
 /// Streams end at once when they are told; this is for answers that are on their way.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -33,9 +33,12 @@ fn main() -> anyhow::Result<()> {
 async fn serve(settings: &Settings, env: &Env) -> anyhow::Result<()> {
     let mut signals = Signals::install().context("signals cannot be handled")?;
     let (tasks, mut drain) = (Tasks::new(), Drain::new());
-    let running = start(settings, &tasks, &drain)?;
+    let running = match &settings.source {
+        Source::State(state) => run::start(settings, state, &tasks, &drain)?,
+        Source::Kubernetes(place) => run::cluster::start(settings, place, &tasks, &drain).await?,
+    };
     notify::ready(env).context("the supervisor was not told")?;
-    tracing::info!(state = %settings.state.display(), "ready");
+    tracing::info!(source = ?settings.source, "started");
     let mut failed = pin!(running.failed);
     let failure = tokio::select! {
         () = signals.next() => None,

@@ -3,13 +3,14 @@
 //!
 //! Must never hold a value: it reads the hub at the moment of the question. Read `hub.rs` for what is counted where.
 
-use std::time::SystemTime;
+use std::sync::atomic::Ordering;
 
 use maille_chassis::metrics::process::{self, seconds};
 use maille_chassis::metrics::{Labels, Metric, Text};
 use maille_model::Membership;
 
 use crate::hub::{Hub, Phase};
+use crate::keyring::Keyring;
 
 /// Where the process is in its life.
 pub const SERVING: Metric = Metric::gauge(
@@ -56,6 +57,24 @@ pub const CERTIFICATES: Metric = Metric::counter(
     &["result"],
     "Certificates that were asked for: `signed` or `refused`",
 );
+/// The watches.
+pub const RESTARTS: Metric = Metric::counter(
+    "maille_control_watch_restarts_total",
+    &[],
+    "Watches on the API server that had to be begun again; what was known held meanwhile",
+);
+/// The lease.
+pub const LEASE: Metric = Metric::gauge(
+    "maille_control_lease_held",
+    &[],
+    "1 on the replica that writes what all share",
+);
+/// The lease.
+pub const LEASE_CHANGES: Metric = Metric::counter(
+    "maille_control_lease_changes_total",
+    &[],
+    "How often this replica took the lease or lost it",
+);
 /// The CA.
 pub const AUTHORITY: Metric = Metric::gauge(
     "maille_control_authority_expiration_timestamp_seconds",
@@ -64,7 +83,7 @@ pub const AUTHORITY: Metric = Metric::gauge(
 );
 
 /// Control's own; what every process says comes before.
-pub const OWN: [Metric; 9] = [
+pub const OWN: [Metric; 12] = [
     SERVING,
     WORKLOADS,
     SERVICES,
@@ -73,11 +92,14 @@ pub const OWN: [Metric; 9] = [
     RESOURCES,
     REJECTIONS,
     CERTIFICATES,
+    RESTARTS,
+    LEASE,
+    LEASE_CHANGES,
     AUTHORITY,
 ];
 
 /// Prometheus text of this moment.
-pub fn text(hub: &Hub, authority_ends: SystemTime) -> String {
+pub fn text(hub: &Hub, keyring: &Keyring) -> String {
     let mut text = Text::default();
     process::write(&mut text, hub.started());
     let serving = *hub.phase().borrow() == Phase::Serving;
@@ -104,7 +126,12 @@ pub fn text(hub: &Hub, authority_ends: SystemTime) -> String {
         "result",
         [("signed", counted.signed), ("refused", counted.refused)],
     );
-    text.single(&AUTHORITY, seconds(authority_ends));
+    text.single(&RESTARTS, hub.restarts().load(Ordering::Relaxed));
+    text.single(&LEASE, u64::from(counted.leads));
+    text.single(&LEASE_CHANGES, counted.lease_changes);
+    if let Some((_, ends)) = keyring.validity() {
+        text.single(&AUTHORITY, seconds(ends));
+    }
     text.into_string()
 }
 

@@ -42,6 +42,20 @@ const OWNERS: [(&str, &[&str]); 7] = [
     ),
 ];
 
+/// The words for everything else.
+const OTHERS: [&str; 10] = [
+    "all",
+    "ns",
+    "namespace",
+    "namespaces",
+    "po",
+    "pod",
+    "pods",
+    "svc",
+    "service",
+    "services",
+];
+
 /// What a resource is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -108,7 +122,13 @@ impl Kind {
         }
     }
 
-    /// Every word for one resource.
+    /// Every word that [`Kind::parse`] takes.
+    pub fn every_word() -> Vec<&'static str> {
+        let owners = OWNERS.iter().flat_map(|(_, words)| words.iter().copied());
+        owners.chain(OTHERS).collect()
+    }
+
+    /// One word for each resource.
     pub fn words() -> String {
         let owners = OWNERS.iter().map(|(_, words)| words[0]);
         let words: Vec<_> = owners.chain(["po", "svc", "ns", "all"]).collect();
@@ -197,6 +217,29 @@ impl Resource {
         ids.filter(|id| self.within(id.namespace.as_str()) && self.is_named(id.name.as_str()))
             .cloned()
             .collect()
+    }
+
+    /// The names that resources of its kind have where it is looked for.
+    pub fn names(&self, index: &Index) -> BTreeSet<String> {
+        let any = Self {
+            name: None,
+            ..self.clone()
+        };
+        let pods = || any.pods(index).into_iter();
+        match self.kind {
+            // Who may see one namespace may know of no other.
+            Kind::All | Kind::Namespace => BTreeSet::new(),
+            Kind::Service => any
+                .services(index)
+                .into_iter()
+                .map(|id| id.name.to_string())
+                .collect(),
+            Kind::Pod => pods().map(|pod| pod.workload.name.to_string()).collect(),
+            Kind::Owner(_) => {
+                let owners = pods().filter_map(|pod| pod.workload.owner.as_ref());
+                owners.map(|owner| owner.name.to_string()).collect()
+            }
+        }
     }
 
     /// Whether there is such a thing.

@@ -4,30 +4,43 @@
 //! When [`start`] returns, the sources are read and both sockets take connections; that is what ready means.
 
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
 use maille_chassis::clock::Clock;
 use maille_chassis::drain::{Drain, Phase, Watch};
 use maille_chassis::grpc;
 use maille_chassis::tasks::Tasks;
 use maille_identity::{Authority, AuthorityError};
-use maille_model::{ClusterRanges, Mesh};
-use tokio::net::UnixListener;
+use maille_model::{ClusterRanges, Mesh, NameError};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::server::Router;
+use tonic::transport::server::{Connected, Router};
 
 use crate::api::{self, Api};
 use crate::causes::with_causes;
+use crate::cluster::ClusterError;
 use crate::hub::Hub;
-use crate::serve;
+use crate::keyring::Keyring;
+use crate::listen::{self, Place};
+use crate::replicas::Replicas;
+use crate::serve::{self, Callers, Desk};
 use crate::settings::Settings;
+use crate::watch::Source;
 use crate::watch::dir::{DirError, DirSource};
+
+/// In a cluster.
+pub mod cluster;
 
 /// Streams of the one connection that the agent has: three for each workload.
 const STREAMS: u32 = 16_384;
+/// Connections of people at a time.
+const CONNECTIONS: usize = 32;
 /// How often old statistics are forgotten.
 const PRUNE: Duration = Duration::from_secs(10);
 
@@ -55,6 +68,21 @@ pub enum StartError {
         #[source]
         source: AuthorityError,
     },
+    /// The cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Where control is, which is a part of its identity.
+    #[error("the namespace that control is in cannot be one")]
+    Namespace(#[source] NameError),
+    /// An address.
+    #[error("{address} cannot be bound")]
+    Address {
+        /// Which one.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
     /// A socket.
     #[error("socket {} cannot be bound", .path.display())]
     Bind {
@@ -66,11 +94,16 @@ pub enum StartError {
     },
 }
 
-/// Opens everything and serves in `tasks`, until `drain` begins.
-pub fn start(settings: &Settings, tasks: &Tasks, drain: &Drain) -> Result<Running, StartError> {
+/// Opens everything in `state` and serves in `tasks`, until `drain` begins.
+pub fn start(
+    settings: &Settings,
+    state: &Path,
+    tasks: &Tasks,
+    drain: &Drain,
+) -> Result<Running, StartError> {
     let clock = Clock::start();
-    let (source, events) = DirSource::open(&settings.state)?;
-    let path = settings.state.join("ca");
+    let (source, events) = DirSource::open(state)?;
+    let path = state.join("ca");
     let authority = Authority::open(&path, &settings.trust_domain, clock.wall())
         .map_err(|source| StartError::Authority { path, source })?;
     let mesh = Mesh {
@@ -80,40 +113,63 @@ pub fn start(settings: &Settings, tasks: &Tasks, drain: &Drain) -> Result<Runnin
     };
     let hub = Arc::new(Hub::new(mesh, 1, clock));
     hub.apply(events);
+    let keyring = Keyring::fixed(authority);
     let api = Api {
         hub: hub.clone(),
-        ca_validity: authority.validity(),
-        node: api::frames::Node {
-            socket: settings.state.join("frames.sock"),
+        keyring: keyring.clone(),
+        replicas: Replicas::default(),
+        node: Some(api::frames::Node {
+            socket: state.join("frames.sock"),
             tasks: tasks.clone(),
-        },
+        }),
     };
-    let control_socket = bind(settings, "control.sock")?;
-    let api_socket = bind(settings, "api.sock")?;
+    let control_socket = bind(state, "control.sock")?;
+    let api_socket = bind(state, "api.sock")?;
     let (failure, failed) = oneshot::channel();
+    let source = Source::Dir(Box::new(source));
     tasks.spawn(
         "source",
         follow(source, hub.clone(), failure, drain.watch()),
     );
     tasks.spawn("statistics", prune(hub.clone(), clock, drain.watch()));
+    let desk = Desk {
+        hub: hub.clone(),
+        keyring,
+        leaf_lifetime: settings.leaf_lifetime,
+        callers: Callers::Attested,
+    };
     let server = grpc::server().max_concurrent_streams(STREAMS);
-    let router = serve::add(server, &hub, Arc::new(authority), settings.leaf_lifetime);
-    let grpc = serve_grpc(control_socket, router, hub.clone(), drain.watch());
+    let router = serve::add(server, &desk, None);
+    let incoming = UnixListenerStream::new(control_socket);
+    let grpc = serve_grpc(incoming, router, hub.clone(), drain.watch());
     tasks.spawn("gRPC", grpc);
     let router = api::router(api);
-    let api = api::listen::serve(api_socket, router, tasks.clone(), drain.watch());
+    let handle = move |stream: UnixStream, place: Place, drain: Watch| {
+        let router = router.clone();
+        async move {
+            listen::talk(stream, router, listen::BRIEF, drain).await;
+            drop(place);
+        }
+    };
+    let api = listen::serve(
+        api_socket,
+        CONNECTIONS,
+        handle,
+        tasks.clone(),
+        drain.watch(),
+    );
     tasks.spawn("API", api);
     Ok(Running { hub, failed })
 }
 
-fn bind(settings: &Settings, name: &str) -> Result<UnixListener, StartError> {
-    let path = settings.state.join(name);
+fn bind(state: &Path, name: &str) -> Result<UnixListener, StartError> {
+    let path = state.join(name);
     grpc::listen(&path).map_err(|source| StartError::Bind { path, source })
 }
 
 /// The loop: events of the source, until it fails or the drain begins.
 async fn follow(
-    mut source: DirSource,
+    mut source: Source,
     hub: Arc<Hub>,
     failure: oneshot::Sender<DirError>,
     mut drain: Watch,
@@ -147,12 +203,15 @@ async fn prune(hub: Arc<Hub>, clock: Clock, mut drain: Watch) {
     }
 }
 
-async fn serve_grpc(listener: UnixListener, router: Router, hub: Arc<Hub>, mut drain: Watch) {
+async fn serve_grpc<S, C>(incoming: S, router: Router, hub: Arc<Hub>, mut drain: Watch)
+where
+    S: Stream<Item = io::Result<C>>,
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let stop = async {
         drain.reached(Phase::Graceful).await;
         hub.drain();
     };
-    let incoming = UnixListenerStream::new(listener);
     if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop).await {
         tracing::error!(error = %with_causes(&error), "gRPC ended");
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! gRPC for the agent, on `control.sock`: delta discovery, certificates, reports, and questions the other way round. Each call names the workload that it is for
-//! in the metadata `maille-workload`; the agent attested it, nobody else can open the socket.
+//! gRPC for proxies: delta discovery, certificates, reports, and questions the other way round. On `control.sock` the agent names the workload that a call is
+//! for in the metadata `maille-workload`, and attested it; in a cluster each proxy proves its own ([`caller`]).
 //!
 //! A stream is a value that tonic polls ([`ads`]): it makes an answer when the peer has room for one, so that nothing
 //! queues here. Read [`session`] first: it is what the protocol is.
@@ -8,29 +8,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use maille_identity::Authority;
-use maille_model::{Workload, WorkloadUid};
+use maille_model::{Identity, Workload, WorkloadUid};
 use maille_wire::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use maille_wire::v1::certificates_server::CertificatesServer;
 use maille_wire::v1::questions_server::QuestionsServer;
+use maille_wire::v1::replicas_server::ReplicasServer;
 use maille_wire::v1::telemetry_server::TelemetryServer;
-use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic::{Code, Status};
 
 use crate::hub::{Hub, Proxy, Refusal};
+use crate::keyring::Keyring;
 
 /// Delta discovery.
 pub mod ads;
+/// Who calls.
+pub mod caller;
 /// Signing.
 pub mod certificates;
+/// Connections of proxies.
+pub mod door;
 /// Lines for questions.
 pub mod questions;
+/// Other replicas.
+pub mod replicas;
 /// One stream as a value.
 pub mod session;
+mod strangers;
 /// Reports.
 pub mod telemetry;
+
+pub use caller::{Callers, Shown};
 
 /// The metadata that names the workload.
 pub const WORKLOAD: &str = "maille-workload";
@@ -48,36 +57,43 @@ const ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// Largest discovery request: 20,000 names and versions.
 const DISCOVERY_BYTES: usize = 8 * 1024 * 1024;
 
-/// Adds the four services to a server.
-pub fn add(
-    mut server: Server,
-    hub: &Arc<Hub>,
-    authority: Arc<Authority>,
-    leaf_lifetime: Duration,
-) -> Router {
-    let ads = ads::Ads::new(hub.clone());
-    let signer = certificates::Signer::new(hub.clone(), authority, leaf_lifetime);
-    let reports = telemetry::Reports::new(hub.clone());
-    let asking = questions::Asking::new(hub.clone());
-    server
+/// What the services rest on.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// Everything that is known.
+    pub hub: Arc<Hub>,
+    /// What certificates are signed with.
+    pub keyring: Keyring,
+    /// How long they are valid.
+    pub leaf_lifetime: Duration,
+    /// How callers are told apart.
+    pub callers: Callers,
+}
+
+/// Adds the four services to a server; for other replicas, which prove to be `control`, one more.
+pub fn add(mut server: Server, desk: &Desk, control: Option<Identity>) -> Router {
+    let ads = ads::Ads::new(desk.clone());
+    let signer = certificates::Signer::new(desk.clone());
+    let reports = telemetry::Reports::new(desk.clone());
+    let asking = questions::Asking::new(desk.clone());
+    let router = server
         .add_service(
             AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(DISCOVERY_BYTES),
         )
         .add_service(CertificatesServer::new(signer).max_decoding_message_size(SIGN_BYTES))
         .add_service(TelemetryServer::new(reports).max_decoding_message_size(REPORT_BYTES))
-        .add_service(QuestionsServer::new(asking).max_decoding_message_size(ANSWER_BYTES))
-}
-
-/// The workload that a call is for, by the agent's word.
-fn workload_of(metadata: &MetadataMap) -> Result<WorkloadUid, Status> {
-    let text = metadata.get(WORKLOAD).and_then(|value| value.to_str().ok());
-    text.and_then(WorkloadUid::new).ok_or_else(|| {
-        Status::invalid_argument(format!("metadata {WORKLOAD} must be the uid of a workload"))
-    })
+        .add_service(QuestionsServer::new(asking).max_decoding_message_size(ANSWER_BYTES));
+    match control {
+        None => router,
+        Some(control) => router.add_service(ReplicasServer::new(replicas::Others::new(
+            desk.clone(),
+            control,
+        ))),
+    }
 }
 
 /// The workload, once control knows it; refused when it is not to be served.
-async fn admitted(hub: &Hub, uid: &WorkloadUid) -> Result<Workload, Status> {
+async fn admitted_uid(hub: &Hub, uid: &WorkloadUid) -> Result<Workload, Status> {
     let admitted = hub.await_admission(uid, PATIENCE).await;
     admitted.map_err(|refusal| {
         maille_chassis::limited!(warn, workload = %uid, reason = %refusal, "workload refused");

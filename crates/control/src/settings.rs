@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line of `maille-control`. Every setting is declared once, here. Read [`crate::run`] next.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Args, Command, FromArgMatches, Parser};
 use ipnet::IpNet;
 use maille_chassis::config::Setting;
 use maille_chassis::{log, notify};
-use maille_model::TrustDomain;
+use maille_model::{Name, TrustDomain};
 
 /// What is logged.
 pub const LOG: Setting = log::filter("info");
@@ -20,9 +22,9 @@ pub const ENVIRONMENT: [Setting; 3] = [LOG, log::FORMAT, notify::SOCKET];
 #[derive(Clone, Debug, Parser)]
 #[command(name = "maille-control", version)]
 pub struct Settings {
-    /// Directory with manifests/ and pods/; control makes ca/, control.sock and api.sock in it.
-    #[arg(long, value_name = "DIR")]
-    pub state: PathBuf,
+    /// Where objects come from, and where control is asked.
+    #[command(flatten)]
+    pub source: Source,
     /// The authority that signs identities.
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub trust_domain: TrustDomain,
@@ -32,6 +34,93 @@ pub struct Settings {
     /// Pod or service range: an address in it is never dialled before control has said whose it is.
     #[arg(long = "cluster-range", value_name = "CIDR")]
     pub cluster_ranges: Vec<IpNet>,
+}
+
+/// Where objects come from, and where control is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A directory with manifests/ and pods/; control makes ca/, control.sock and api.sock in it.
+    State(PathBuf),
+    /// The API server of a cluster.
+    Kubernetes(Kubernetes),
+}
+
+/// How control is in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct Kubernetes {
+    /// Who the API server is and who we are to it, where control is not in a pod of the cluster.
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The namespace that control is in. Without it: the service account's.
+    #[arg(long, value_name = "NAME", conflicts_with = "state")]
+    pub namespace: Option<Name>,
+    /// Who of several replicas this one is: the name of its pod. Without it: the host's name, which in a pod is the same.
+    #[arg(long, value_name = "NAME", conflicts_with = "state")]
+    pub pod: Option<String>,
+    /// What the names of images begin with that are put into pods.
+    #[arg(long, value_name = "PREFIX", default_value = "maille.io")]
+    pub image_prefix: String,
+    /// Where the trust anchors are kept for the proxy in control's own pod, which asks for everything else over loopback.
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    pub anchors_file: Option<PathBuf>,
+    /// Where proxies ask, with TLS.
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:15010")]
+    pub grpc: SocketAddr,
+    /// Where the API server asks: the webhook and the API, with TLS.
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8443")]
+    pub https: SocketAddr,
+    /// Where the kubelet and Prometheus ask: /ready, /live and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:8080")]
+    pub health: SocketAddr,
+}
+
+/// The same as it is typed; [`Source`] is what it means.
+#[derive(Debug, Args)]
+struct TypedSource {
+    /// Directory with manifests/ and pods/; control makes ca/, control.sock and api.sock in it.
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with = "kubernetes",
+        required_unless_present = "kubernetes"
+    )]
+    state: Option<PathBuf>,
+    /// Objects come from the API server of the cluster that control runs in.
+    #[arg(long)]
+    kubernetes: bool,
+    #[command(flatten)]
+    cluster: Kubernetes,
+}
+
+// === impl Source ===
+
+impl From<TypedSource> for Source {
+    fn from(typed: TypedSource) -> Self {
+        typed
+            .state
+            .map_or(Self::Kubernetes(typed.cluster), Self::State)
+    }
+}
+
+impl Args for Source {
+    fn augment_args(command: Command) -> Command {
+        TypedSource::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        TypedSource::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Source {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        TypedSource::from_arg_matches(matches).map(Self::from)
+    }
+
+    fn update_from_arg_matches(&mut self, _: &ArgMatches) -> Result<(), clap::Error> {
+        // Nothing here is ever parsed a second time.
+        Err(clap::Error::new(ErrorKind::ArgumentConflict))
+    }
 }
 
 /// Shorter ones are over before everybody has rotated, longer ones are no protection.
@@ -100,6 +189,25 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.cluster_ranges.len(), 2);
-        assert!(Settings::try_parse_from(["maille-control"]).is_err());
+        assert_eq!(settings.source, Source::State("/run/maille/x".into()));
+    }
+
+    #[test]
+    fn the_source_is_one_or_the_other() {
+        let parse = |text: &str| Settings::try_parse_from(text.split(' '));
+        let settings = parse("maille-control --kubernetes --namespace mesh").unwrap();
+        let Source::Kubernetes(cluster) = settings.source else {
+            panic!("{settings:?}");
+        };
+        assert_eq!(cluster.namespace.as_ref().map(Name::as_str), Some("mesh"));
+        assert_eq!(cluster.grpc.port(), 15010);
+        for text in [
+            "maille-control",
+            "maille-control --kubernetes --state /x",
+            "maille-control --state /x --namespace a",
+            "maille-control --state /x --kubeconfig f",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
     }
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use maille_model::{Name, ServiceId, WorkloadUid};
 
+/// On the way between replicas.
+mod carried;
 /// Rows by resource.
 pub mod rows;
 /// Answers of `GET /v1/stat`.

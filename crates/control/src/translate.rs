@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use maille_model::Mesh;
+use maille_model::{Endpoints, Mesh, ServiceId};
 use maille_wire::Resource;
 
 use crate::index::Index;
@@ -31,11 +31,25 @@ pub fn translate(key: &Key, view: &View<'_>) -> Option<Arc<Encoded>> {
     let resource = match key {
         Key::Mesh => Resource::Mesh(view.mesh.clone()),
         Key::Own(uid) => Resource::Own(view.index.own(uid)?),
-        Key::Endpoints(id) => Resource::Endpoints(view.index.endpoints(id)?),
+        Key::Endpoints(id) => Resource::Endpoints(endpoints(id, view)?),
         Key::Service(id) => Resource::Service(view.index.service(id)?.facts.clone()),
         Key::Address(address) => Resource::Address(view.index.owner_of(*address)?),
     };
     Some(Arc::new(Encoded::new(resource.encode().into())))
+}
+
+/// The endpoints of a service, without those that somebody wrote down at an address of the cluster's that is nobody's: a pod has
+/// left it, the next one may be meshed, and nobody may be dialled there in plain text meanwhile.
+fn endpoints(id: &ServiceId, view: &View<'_>) -> Option<Endpoints> {
+    let mut endpoints = view.index.endpoints(id)?;
+    let ranges = &view.mesh.cluster_ranges;
+    endpoints.0.retain(|endpoint| {
+        let workload = &endpoint.workload;
+        let mut addresses = workload.addresses.iter();
+        view.index.pod(&workload.uid).is_some()
+            || !addresses.any(|address| ranges.contains(*address))
+    });
+    Some(endpoints)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use maille_chassis::grpc::channel;
 use maille_chassis::tasks::Tasks;
 use maille_control::hub::Hub;
 use maille_control::run::start;
-use maille_control::settings::Settings;
+use maille_control::settings::{Settings, Source};
 use maille_wire::v1::certificates_client::CertificatesClient;
 use maille_wire::v1::telemetry_client::TelemetryClient;
 use maille_wire::v1::{self, SignRequest};
@@ -63,13 +63,13 @@ impl Control {
 
     fn on(state: TempDir) -> Self {
         let settings = Settings {
-            state: state.path().to_owned(),
+            source: Source::State(state.path().to_owned()),
             trust_domain: "cluster.local".parse().unwrap(),
             leaf_lifetime: Duration::from_secs(3600),
             cluster_ranges: vec!["10.244.0.0/16".parse().unwrap()],
         };
         let (tasks, drain) = (Tasks::new(), Drain::new());
-        let hub = start(&settings, &tasks, &drain).unwrap().hub;
+        let hub = start(&settings, state.path(), &tasks, &drain).unwrap().hub;
         Self {
             state,
             hub,

@@ -73,6 +73,15 @@ pub struct Lease {
     judged: bool,
 }
 
+/// What a try costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cost {
+    /// Nothing: it is the first, and earns.
+    Free,
+    /// A place in the budget of its service.
+    Budget,
+}
+
 #[derive(Debug)]
 struct Counted {
     account: usize,
@@ -137,6 +146,30 @@ impl Book {
         now: Instant,
         random: u64,
     ) -> Result<(Hop, Lease), Unpicked> {
+        let cost = match tried {
+            [] => Cost::Free,
+            _ => Cost::Budget,
+        };
+        self.take(plan, (tried, cost), now, random)
+    }
+
+    /// The same for a request that everybody was asked for and nobody has looked at: whoever is best, once more.
+    pub fn pick_again(
+        &mut self,
+        plan: &Plan,
+        now: Instant,
+        random: u64,
+    ) -> Result<(Hop, Lease), Unpicked> {
+        self.take(plan, (&[], Cost::Budget), now, random)
+    }
+
+    fn take(
+        &mut self,
+        plan: &Plan,
+        (tried, cost): (&[SocketAddr], Cost),
+        now: Instant,
+        random: u64,
+    ) -> Result<(Hop, Lease), Unpicked> {
         let backends = match plan {
             Plan::One(hop) if tried.contains(&hop.target()) => return Err(Unpicked::NoEndpoint),
             Plan::One(hop) => return Ok((hop.clone(), Lease::new(now, None))),
@@ -151,7 +184,7 @@ impl Book {
         };
         account.used = now;
         account.terms = terms;
-        let first = tried.is_empty();
+        let first = cost == Cost::Free;
         if first {
             account.budget.request(now);
         }

@@ -11,7 +11,7 @@
 //!
 //! Whoever calls owns `out`, the plaintext to be sealed, and the [`List`](crate::hpack::List) that heads are decoded into: an [`Event`] borrows
 //! those and the input only, so that streams may be answered while it is looked at. Everything may append to `out`,
-//! [`Connection::receive`] as well. Must never trust a peer: what it may make us do or hold is bounded.
+//! [`Connection::receive`] as well; whoever takes bytes from it says so by [`Connection::flushed`]. Must never trust a peer: what it may make us do or hold is bounded.
 //! Read `http2/connection.rs`, then `http2/receive.rs` and `http2/send.rs`.
 
 mod budget;
@@ -20,6 +20,7 @@ mod connection;
 mod control;
 mod frame;
 mod heads;
+mod latest;
 mod message;
 mod receive;
 mod send;

@@ -17,11 +17,18 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 
+mod kept;
 mod request;
+mod serving;
 mod store;
+mod subject;
 
+pub use kept::{Kept, KeptError};
 pub use request::RequestError;
+pub use serving::Serving;
 pub use store::StoreError;
+pub use subject::Subject;
+pub(crate) use subject::uid_of;
 
 /// How long root and issuer are valid.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -37,10 +44,10 @@ const LAST_SECOND: u64 = 253_402_300_799;
 /// Root and issuer of one trust domain.
 pub struct Authority {
     trust_domain: TrustDomain,
-    root: CertificateDer<'static>,
-    issuer: CertificateDer<'static>,
-    /// Issuer and root as PEM, for the file.
-    certificates: String,
+    /// Whom everybody believes: the root, and where it is being replaced the other one.
+    anchors: Vec<CertificateDer<'static>>,
+    /// The issuer, then those between it and an anchor.
+    issuers: Vec<CertificateDer<'static>>,
     signer: Issuer<'static, KeyPair>,
     not_before: SystemTime,
     not_after: SystemTime,
@@ -146,9 +153,8 @@ impl Authority {
             .map_err(AuthorityError::Make)?;
         Ok(Self {
             trust_domain: trust_domain.clone(),
-            root: root.der().clone(),
-            issuer: issuer.der().clone(),
-            certificates: issuer.pem() + &root.pem(),
+            anchors: vec![root.der().clone()],
+            issuers: vec![issuer.der().clone()],
             signer: Issuer::new(issuer_params, issuer_key),
             not_before: from,
             not_after: to,
@@ -157,7 +163,12 @@ impl Authority {
 
     /// Certificates (DER) that every chain of this trust domain ends in.
     pub fn trust_anchors(&self) -> Vec<Vec<u8>> {
-        vec![self.root.to_vec()]
+        self.anchors.iter().map(|anchor| anchor.to_vec()).collect()
+    }
+
+    /// The certificate (DER) with whose key it signs.
+    pub fn issuer(&self) -> &[u8] {
+        self.issuers.first().map_or(&[], |issuer| issuer)
     }
 
     /// Whose identities it signs.
@@ -170,17 +181,19 @@ impl Authority {
         (self.not_before, self.not_after)
     }
 
-    /// Signs the public key of `csr_der` (PKCS #10, DER) as `identity`, which the caller has made sure of, for `lifetime` from
+    /// Signs the public key of `csr_der` (PKCS #10, DER) for `subject`, which the caller has made sure of, for `lifetime` from
     /// `now`, at most as long as the issuer lives. Whatever else the request asks for is ignored.
     ///
     /// The leaf is dated back by a tenth of its lifetime, at most five minutes, for peers whose clocks are behind.
-    pub fn sign(
+    pub fn sign<'a>(
         &self,
         csr_der: &[u8],
-        identity: &Identity,
+        subject: impl Into<Subject<'a>>,
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Signed, SignError> {
+        let subject = subject.into();
+        let identity = subject.identity;
         if identity.trust_domain != self.trust_domain {
             return Err(SignError::TrustDomain {
                 identity: identity.clone(),
@@ -200,15 +213,16 @@ impl Authority {
             return Err(SignError::Issuer);
         }
         let serial = serial().ok_or(SignError::Random)?;
-        let leaf = leaf_params(identity, serial, (not_before, not_after))
+        let leaf = leaf_params(&subject, serial, (not_before, not_after))
             .and_then(|params| params.signed_by(&key, &self.signer))
             .map_err(SignError::Make)?;
         Ok(self.signed(&leaf, not_before, not_after))
     }
 
     fn signed(&self, leaf: &Certificate, not_before: SystemTime, not_after: SystemTime) -> Signed {
+        let chain = std::iter::once(leaf.der()).chain(&self.issuers);
         Signed {
-            chain: vec![leaf.der().to_vec(), self.issuer.to_vec()],
+            chain: chain.map(|one| one.to_vec()).collect(),
             not_before,
             not_after,
         }
@@ -250,18 +264,19 @@ fn authority_params(
 }
 
 fn leaf_params(
-    identity: &Identity,
+    subject: &Subject<'_>,
     serial: SerialNumber,
     (from, to): (SystemTime, SystemTime),
 ) -> Result<CertificateParams, rcgen::Error> {
     let mut params = dated(serial, from, to);
+    params.distinguished_name = subject.name();
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
-    params.subject_alt_names = vec![SanType::URI(identity.to_string().try_into()?)];
+    params.subject_alt_names = vec![SanType::URI(subject.identity.to_string().try_into()?)];
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }

@@ -21,7 +21,7 @@ use crate::clock::{WallClock, from_seconds, unix};
 use crate::key::PrivateKey;
 use crate::peer::{PeerError, Side, identity_of};
 use crate::trust::{Anchors, AnchorsError, Trust};
-use crate::verifier::Verifier;
+use crate::verifier::{Clients, Verifier};
 
 /// The application protocol of `docs/wire.md`: the dialect that two Maille proxies speak.
 pub const ALPN: &[u8] = b"maille/1";
@@ -38,6 +38,7 @@ struct Parts {
     not_after: SystemTime,
     generation: u64,
     chain: Vec<Vec<u8>>,
+    own: Arc<SingleCertAndKey>,
     verifier: Verifier,
     client: ClientConfig,
     server: Arc<ServerConfig>,
@@ -112,6 +113,7 @@ impl Credentials {
         let verifier = Verifier {
             trust,
             expected: None,
+            clients: Clients::Proved,
         };
         let certified = Arc::new(SingleCertAndKey::from(certified));
         Ok(Self(Arc::new(Parts {
@@ -121,6 +123,7 @@ impl Credentials {
             generation: GENERATIONS.fetch_add(1, Ordering::Relaxed),
             client: client(&verifier, &certified, clock).map_err(CredentialsError::Tls)?,
             server: server(&verifier, &certified, clock).map_err(CredentialsError::Tls)?,
+            own: certified,
             chain,
             verifier,
             clock: clock.clone(),
@@ -153,16 +156,25 @@ impl Credentials {
     }
 
     /// The configuration for one session with `expected`.
-    pub(crate) fn dial(&self, expected: &Identity) -> Arc<ClientConfig> {
+    pub(crate) fn dial(&self, expected: &Identity) -> ClientConfig {
         let mut config = self.0.client.clone();
         let verifier = Verifier {
-            trust: self.0.verifier.trust.clone(),
             expected: Some(expected.clone()),
+            ..self.0.verifier.clone()
         };
         config
             .dangerous()
             .set_certificate_verifier(Arc::new(verifier));
-        Arc::new(config)
+        config
+    }
+
+    /// The configuration for who may come to ask for its first certificate.
+    pub(crate) fn accept_new(&self) -> Result<ServerConfig, rustls::Error> {
+        let verifier = Verifier {
+            clients: Clients::ProvedOrNew,
+            ..self.0.verifier.clone()
+        };
+        server(&verifier, &self.0.own, &self.0.clock).map(Arc::unwrap_or_clone)
     }
 
     /// What we would believe if `anchors` were all.
@@ -209,7 +221,8 @@ pub(crate) fn trust(identity: &Identity, anchors: &[Vec<u8>]) -> Result<Trust, A
     })
 }
 
-fn validity(leaf: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), PeerError> {
+/// From when to when a certificate is valid.
+pub(crate) fn validity(leaf: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), PeerError> {
     let certificate = X509Certificate::from_der(leaf)
         .map_err(|_| PeerError::Malformed)?
         .1;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use maille_model::Identity;
@@ -91,7 +92,7 @@ impl Session {
     pub fn client(own: &Credentials, expected: &Identity) -> Result<Self, SessionError> {
         // Never sent and never compared: the identity is.
         let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
-        let connection = UnbufferedClientConnection::new(own.dial(expected), name);
+        let connection = UnbufferedClientConnection::new(Arc::new(own.dial(expected)), name);
         let side = Connection::Client(connection.map_err(SessionError::of)?);
         Ok(Self::new(side, own))
     }

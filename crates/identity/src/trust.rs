@@ -23,6 +23,9 @@ pub enum AnchorsError {
     /// There is none.
     #[error("there is no trust anchor")]
     None,
+    /// A text is not PEM.
+    #[error("trust anchors are not in PEM")]
+    Pem(#[source] pem::PemError),
     /// One is not a certificate.
     #[error("trust anchor {index} cannot be read")]
     Unreadable {
@@ -40,6 +43,19 @@ pub(crate) struct Trust {
     pub(crate) anchors: Anchors,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) provider: Arc<CryptoProvider>,
+}
+
+/// The certificates (DER) of a text in PEM; what else stands in it is left out. Each may still be no certificate.
+pub fn of_pem(text: &str) -> Result<Vec<Vec<u8>>, AnchorsError> {
+    let blocks = pem::parse_many(text).map_err(AnchorsError::Pem)?;
+    let certificates = blocks
+        .into_iter()
+        .filter(|block| block.tag() == "CERTIFICATE");
+    let ders: Vec<_> = certificates.map(pem::Pem::into_contents).collect();
+    if ders.is_empty() {
+        return Err(AnchorsError::None);
+    }
+    Ok(ders)
 }
 
 // === impl Anchors ===
@@ -95,5 +111,31 @@ impl Trust {
             return Err(PeerError::TrustDomain { found, expected });
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::ca::Authority;
+    use crate::describe;
+
+    #[test]
+    fn anchors_are_read_from_pem() {
+        let domain = "cluster.local".parse().unwrap();
+        let anchor = || {
+            let authority = Authority::create(&domain, SystemTime::now()).unwrap();
+            authority.trust_anchors().remove(0)
+        };
+        let two = [anchor(), anchor()];
+        let text = two.each_ref().map(|der| describe::pem(der)).join("\n");
+        assert_eq!(of_pem(&text).unwrap(), two);
+        assert!(matches!(of_pem(""), Err(AnchorsError::None)));
+        let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        assert!(matches!(of_pem(key), Err(AnchorsError::None)));
+        let cut = &text[..text.len() / 3];
+        assert!(of_pem(cut).is_err());
     }
 }

@@ -18,6 +18,16 @@ use crate::trust::Trust;
 pub(crate) struct Verifier {
     pub(crate) trust: Trust,
     pub(crate) expected: Option<Identity>,
+    pub(crate) clients: Clients,
+}
+
+/// Whether who dials us must show a certificate. One that is shown must be good in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clients {
+    /// Nobody gets in without.
+    Proved,
+    /// It may come to ask for its first one.
+    ProvedOrNew,
 }
 
 // === impl Verifier ===
@@ -97,6 +107,10 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl ClientCertVerifier for Verifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.clients == Clients::Proved
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -52,6 +52,8 @@ pub(crate) struct Known<'a> {
     pods: Vec<(&'a str, &'a TextMap, &'a PodSpec)>,
     /// Namespace, name.
     services: Vec<(&'a str, &'a str, &'a Service)>,
+    /// Namespace, name; those that StatefulSets make included.
+    claims: Vec<(&'a str, String)>,
     /// Namespace, service.
     slices: Vec<(&'a str, &'a str, &'a EndpointSlice)>,
 }
@@ -71,7 +73,10 @@ pub(crate) fn objects(sources: &[Source], options: &Options, report: &mut Report
             Object::Service(service) => service::check(&mut place, service, &known),
             Object::EndpointSlice(slice) => service::slice(&mut place, slice, &known),
             Object::Namespace(namespace) => label(&mut place, namespace.metadata.name.as_str()),
-            Object::ServiceAccount(_) | Object::ConfigMap(_) | Object::Secret(_) => {}
+            Object::ServiceAccount(_)
+            | Object::ConfigMap(_)
+            | Object::Secret(_)
+            | Object::PersistentVolumeClaim(_) => {}
             _ => workload::check(&mut place, &known),
         }
     }
@@ -112,9 +117,9 @@ fn namespace(place: &mut Place<'_>, known: &Known<'_>) {
     }
     let suggestion = suggest(namespace, known.namespaces.iter().copied());
     let hint = suggestion
-        .map(|s| format!(", did you mean {s:?}?"))
+        .map(|s| format!(" (did you mean {s:?}?)"))
         .unwrap_or_default();
-    let reason = format!("no Namespace {namespace:?} is declared{hint} It is made all the same");
+    let reason = format!("no Namespace {namespace:?} is declared{hint}: it is made all the same");
     place.warn("metadata.namespace", reason);
 }
 
@@ -182,6 +187,7 @@ impl<'a> Known<'a> {
             secrets: Vec::new(),
             pods: Vec::new(),
             services: Vec::new(),
+            claims: Vec::new(),
             slices: Vec::new(),
         };
         for source in sources {
@@ -198,8 +204,16 @@ impl<'a> Known<'a> {
                     let service = service.map(String::as_str).unwrap_or_default();
                     known.slices.push((namespace, service, slice));
                 }
+                Object::PersistentVolumeClaim(_) => known.claims.push((namespace, name.to_owned())),
                 Object::Pod(pod) => known.pods.push((namespace, &metadata.labels, &pod.spec)),
                 other => {
+                    if let Object::StatefulSet(set) = other {
+                        let made = set.numbers().flat_map(|number| set.claims(number));
+                        let names = made.filter_map(|made| made.persistent_volume_claim);
+                        known
+                            .claims
+                            .extend(names.map(|claim| (namespace, claim.claim_name)));
+                    }
                     let template = other.template().into_iter();
                     let pods = template.map(|t| (namespace, &t.metadata.labels, &t.spec));
                     known.pods.extend(pods);

@@ -144,9 +144,13 @@ pub enum Problem {
     Consent { path: String },
     #[error("{path:?} {why}")]
     HostPath { path: String, why: String },
-    #[error("this is for kustomize: build it first (kubectl kustomize {directory} | maille up -)")]
+    #[error(
+        "this is for kustomize: build it first and give the result to this command as - (kubectl kustomize {directory} | maille ... -)"
+    )]
     Kustomize { directory: String },
-    #[error("this is a chart of Helm: render it first (helm template {directory} | maille up -)")]
+    #[error(
+        "this is a chart of Helm: render it first and give the result to this command as - (helm template {directory} | maille ... -)"
+    )]
     Helm { directory: String },
     #[error("address {address} is already {owner}'s")]
     AddressTaken { address: String, owner: String },

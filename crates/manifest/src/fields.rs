@@ -4,6 +4,7 @@
 //! A field that is in no table is an error. `Warn` is for what changes nothing on one machine; `Refuse` for what would change the
 //! meaning if it were ignored. `kinds.rs` holds the same for whole kinds. `walk.rs` reads the tables.
 
+mod claim;
 mod container;
 mod data;
 mod kinds;

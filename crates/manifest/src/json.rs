@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Single objects as JSON, between processes and from a real API server. Lenient: fields nobody knows are skipped.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::objects::{
-    ConfigMap, CronJob, DaemonSet, Deployment, EndpointSlice, Job, Namespace, Object, Pod,
-    ReplicaSet, Secret, Service, ServiceAccount, StatefulSet, each,
+    ConfigMap, CronJob, DaemonSet, Deployment, EndpointSlice, Job, Namespace, Object,
+    PersistentVolumeClaim, Pod, ReplicaSet, Secret, Service, ServiceAccount, StatefulSet, each,
 };
 
 /// An object with a kind of its own.
@@ -63,7 +65,31 @@ pub fn to_json<T: Resource>(object: &T) -> Vec<u8> {
         clippy::expect_used,
         reason = "keys are strings and no value has a fallible serialisation"
     )]
-    join().expect("objects are always serialisable")
+    let text = join().expect("objects are always serialisable");
+    printable(text)
+}
+
+/// JSON may hold characters as they are that YAML wants escaped (1.2.2, section 5.1), and manifests are read as YAML.
+fn printable(json: Vec<u8>) -> Vec<u8> {
+    let is_plain = |c: char| {
+        c == '\n' || !c.is_control() && !matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let Ok(text) = str::from_utf8(&json) else {
+        return json;
+    };
+    if text.chars().all(is_plain) {
+        return json;
+    }
+    let mut out = String::with_capacity(json.len());
+    for character in text.chars() {
+        if is_plain(character) {
+            out.push(character);
+        } else {
+            // All of them are of the basic plane; writing to a String cannot fail.
+            let _ = write!(out, "\\u{:04x}", u32::from(character));
+        }
+    }
+    out.into_bytes()
 }
 
 /// Any object, as [`to_json`] writes its kind.
@@ -112,6 +138,7 @@ resources! {
     Job "batch/v1",
     CronJob "batch/v1",
     EndpointSlice "discovery.k8s.io/v1",
+    PersistentVolumeClaim "v1",
 }
 
 impl<T: Resource> Resource for Box<T> {
@@ -177,6 +204,20 @@ mod tests {
             text,
             "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"a\",\"namespace\":\"shop\"},\"spec\":{\"containers\":[]},\"status\":{\"podIPs\":[{\"ip\":\"::1\"}]}}\n"
         );
+    }
+
+    #[test]
+    fn what_is_written_is_yaml_as_well() {
+        let text = "\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{2028}\u{202e}\u{feff}\u{ffff}\u{e0041}\r\n\"";
+        let json = serde_json::json!({"metadata": {"name": "m"}, "data": {"a": text}}).to_string();
+        let map: ConfigMap = from_json(json.as_bytes()).unwrap();
+        let written = String::from_utf8(to_json(&map)).unwrap();
+        let files = [("m.json".to_owned(), written)];
+        let loaded = crate::load_text(&files).unwrap();
+        let [Object::ConfigMap(read)] = &loaded.objects[..] else {
+            panic!("{loaded:?}");
+        };
+        assert_eq!(read.data, map.data);
     }
 
     #[test]

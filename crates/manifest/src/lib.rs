@@ -36,7 +36,8 @@ pub mod users;
 /// `$(VAR)` in commands and environments.
 pub mod vars;
 mod walk;
-mod yaml;
+/// Text to values that remember their places.
+pub mod yaml;
 
 pub use error::{ManifestError, Problem, Warning, printable};
 pub use json::{FromJsonError, Resource, from_json, object_json, to_json};
@@ -45,5 +46,6 @@ pub use objects::{
     ConfigMap, Deployment, Namespace, Object, ObjectMeta, Pod, PodTemplate, Service, ServiceAccount,
 };
 pub use options::{Options, Users};
+pub use read::read_files;
 pub use reference::reference;
 pub use walk::suggest;

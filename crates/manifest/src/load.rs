@@ -251,7 +251,8 @@ fn rule(
     None
 }
 
-fn object(kind: &str, value: serde_json::Value) -> Result<Object, serde_json::Error> {
+/// The object of `kind` that the walk has made `value` of.
+pub(crate) fn object(kind: &str, value: serde_json::Value) -> Result<Object, serde_json::Error> {
     Ok(match kind {
         "Namespace" => Object::Namespace(serde_json::from_value(value)?),
         "ServiceAccount" => Object::ServiceAccount(serde_json::from_value(value)?),
@@ -265,6 +266,7 @@ fn object(kind: &str, value: serde_json::Value) -> Result<Object, serde_json::Er
         "Job" => Object::Job(serde_json::from_value(value)?),
         "CronJob" => Object::CronJob(serde_json::from_value(value)?),
         "EndpointSlice" => Object::EndpointSlice(serde_json::from_value(value)?),
+        "PersistentVolumeClaim" => Object::PersistentVolumeClaim(serde_json::from_value(value)?),
         _ => Object::ConfigMap(serde_json::from_value(value)?),
     })
 }
@@ -346,6 +348,7 @@ fn pods(source: &mut Source, options: &Options, report: &mut Report) {
     ] {
         for (index, container) in containers.iter_mut().enumerate() {
             let at = format!("{path}.{list}[{index}]");
+            capabilities(container);
             if let Some((field, problem)) = program(container, options) {
                 let at = format!("{at}.{field}");
                 report.error(file, node.line_at(&at), &at, problem);
@@ -354,6 +357,18 @@ fn pods(source: &mut Source, options: &Options, report: &mut Report) {
                 report.warn(file, node.line_at(&at), &at, reason);
             }
         }
+    }
+}
+
+/// `all` is `ALL`, as container runtimes have it.
+fn capabilities(container: &mut Container) {
+    let security = container.security_context.as_mut();
+    let said = security.and_then(|security| security.capabilities.as_mut());
+    for name in said
+        .into_iter()
+        .flat_map(|said| said.add.iter_mut().chain(&mut said.drop))
+    {
+        name.make_ascii_uppercase();
     }
 }
 

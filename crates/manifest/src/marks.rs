@@ -7,9 +7,36 @@ pub const OURS: &str = "maille.io/";
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// Annotation and label with which people choose: `enabled` or `disabled`.
 pub const INJECT: &str = "maille.io/inject";
-/// Annotation with the decision, written once and read by everyone after: `outboard` or `none`.
+/// Annotation with how a pod's packets reach its proxy: `outboard` or `none` where nodes capture, `inboard` for a sidecar.
 pub const CAPTURE: &str = "maille.io/capture";
 /// Annotation with which people switch a pod's access log on: `json`, `text` or `off`.
 pub const ACCESS_LOG: &str = "maille.io/access-log";
+/// Annotation with which people let a pod's proxy show what goes through it in plain text, to whoever may ask: `allowed` or `refused`, which it is where
+/// nobody says.
+pub const INSIDE: &str = "maille.io/capture-inside";
 /// Annotation of a template with the time of its last restart, which kubectl writes too.
 pub const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
+/// Annotation with the version whose sidecar a pod has: written with the sidecar, never by people.
+pub const INJECTED: &str = "maille.io/injected";
+/// Annotation with what was added beside the sidecar and goes with it.
+pub const ADDED: &str = "maille.io/added";
+/// Annotation with the ports and ranges that reach the application without its proxy.
+pub const SKIP_INBOUND: &str = "maille.io/skip-inbound-ports";
+/// Annotation with the ports and ranges that the application dials without its proxy.
+pub const SKIP_OUTBOUND: &str = "maille.io/skip-outbound-ports";
+/// Annotation with the CPU that a proxy asks for.
+pub const CPU_REQUEST: &str = "maille.io/proxy-cpu-request";
+/// Annotation with the CPU that a proxy may use.
+pub const CPU_LIMIT: &str = "maille.io/proxy-cpu-limit";
+/// Annotation with the memory that a proxy asks for.
+pub const MEMORY_REQUEST: &str = "maille.io/proxy-memory-request";
+/// Annotation with the memory that a proxy may use.
+pub const MEMORY_LIMIT: &str = "maille.io/proxy-memory-limit";
+/// Annotation with how much a proxy says: `error`, `warn`, `info`, `debug` or `trace`.
+pub const LOG_LEVEL: &str = "maille.io/proxy-log-level";
+/// Annotation with the form of a sidecar: `native` or `classic`.
+pub const SIDECAR: &str = "maille.io/sidecar";
+/// Annotation with the container that `kubectl exec` and `kubectl logs` mean unless told.
+pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Label of a namespace with the Pod Security Standard that is enforced in it.
+pub const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";

@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use maille_model::Name;
 use serde::{Deserialize, Serialize};
 
+/// Claims of storage.
+pub mod claim;
 /// Containers, their environment, their rights.
 pub mod container;
 /// ConfigMaps and Secrets.
@@ -23,6 +25,8 @@ pub mod probe;
 pub mod quantity;
 /// How a Deployment replaces its pods.
 pub mod rollout;
+/// Which labels are meant.
+pub mod selector;
 /// Services and their ports.
 pub mod service;
 /// Where services without a selector lead.
@@ -32,6 +36,7 @@ pub mod volume;
 /// What makes pods.
 pub mod workloads;
 
+pub use claim::{ClaimResources, ClaimSpec, PersistentVolumeClaim};
 pub use container::{
     Capabilities, Container, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldRef, KeyRef,
     ResourceFieldRef, Resources, Security, SourceRef,
@@ -43,15 +48,20 @@ pub use pod::{
     Terminated, Waiting,
 };
 pub use probe::{
-    ExecAction, GrpcAction, Hook, HttpGet, HttpHeader, Lifecycle, Probe, SleepAction, TcpSocket,
+    ExecAction, GrpcAction, Hook, HttpGet, HttpHeader, Lifecycle, Probe, Scheme, SleepAction,
+    TcpSocket,
 };
 pub use quantity::Quantity;
-pub use rollout::{Amount, Bounds, RollingUpdate, Strategy, StrategyType};
+pub use rollout::{
+    Amount, Bounds, NumberedUpdate, RollingUpdate, Strategy, StrategyType, UpdateStrategy,
+    UpdateType,
+};
+pub use selector::{LabelSelector, Operator, Requirement, selects};
 pub use service::{IpFamily, IpFamilyPolicy, Service, ServicePort, ServiceSpec, ServiceType};
 pub use slice::{EndpointSlice, SliceConditions, SliceEndpoint, SlicePort};
 pub use volume::{
-    ConfigMapVolume, DownwardItem, DownwardVolume, EmptyDir, HostPath, KeyToPath, ProjectedKeys,
-    ProjectedVolume, Projection, SecretVolume, Volume, VolumeMount,
+    ClaimVolume, ConfigMapVolume, DownwardItem, DownwardVolume, EmptyDir, HostPath, KeyToPath,
+    ProjectedKeys, ProjectedVolume, Projection, SecretVolume, Volume, VolumeMount,
 };
 pub use workloads::{
     CompletionMode, Concurrency, CronJob, CronJobSpec, DaemonSet, DaemonSetSpec, Job, JobSpec,
@@ -90,6 +100,8 @@ pub enum Object {
     CronJob(Box<CronJob>),
     /// Where a service without a selector leads.
     EndpointSlice(EndpointSlice),
+    /// Storage that outlives pods.
+    PersistentVolumeClaim(PersistentVolumeClaim),
 }
 
 /// A namespace.
@@ -132,15 +144,6 @@ pub struct DeploymentSpec {
     /// How long a pod must have been ready to count as available.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub min_ready_seconds: u32,
-}
-
-/// Equality on labels; every entry must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LabelSelector {
-    /// Label to value.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub match_labels: TextMap,
 }
 
 /// Who an object is.
@@ -244,6 +247,7 @@ macro_rules! each {
             Object::Job($object) => $do,
             Object::CronJob($object) => $do,
             Object::EndpointSlice($object) => $do,
+            Object::PersistentVolumeClaim($object) => $do,
         }
     };
 }
@@ -282,16 +286,33 @@ impl Object {
         }
     }
 
+    /// The same as [`Self::template`], to be changed.
+    pub fn template_mut(&mut self) -> Option<&mut PodTemplate> {
+        match self {
+            Self::Deployment(object) => Some(&mut object.spec.template),
+            Self::ReplicaSet(object) => Some(&mut object.spec.template),
+            Self::StatefulSet(object) => Some(&mut object.spec.template),
+            Self::DaemonSet(object) => Some(&mut object.spec.template),
+            Self::Job(object) => Some(&mut object.spec.template),
+            Self::CronJob(object) => Some(&mut object.spec.job_template.spec.template),
+            _ => None,
+        }
+    }
+
+    /// How many pods there are to be, to be changed; `None` for what has no such number.
+    pub fn replicas_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            Self::Deployment(object) => Some(&mut object.spec.replicas),
+            Self::ReplicaSet(object) => Some(&mut object.spec.replicas),
+            Self::StatefulSet(object) => Some(&mut object.spec.replicas),
+            _ => None,
+        }
+    }
+
     pub(crate) fn pod_spec_mut(&mut self) -> Option<&mut PodSpec> {
         match self {
             Self::Pod(object) => Some(&mut object.spec),
-            Self::Deployment(object) => Some(&mut object.spec.template.spec),
-            Self::ReplicaSet(object) => Some(&mut object.spec.template.spec),
-            Self::StatefulSet(object) => Some(&mut object.spec.template.spec),
-            Self::DaemonSet(object) => Some(&mut object.spec.template.spec),
-            Self::Job(object) => Some(&mut object.spec.template.spec),
-            Self::CronJob(object) => Some(&mut object.spec.job_template.spec.template.spec),
-            _ => None,
+            other => other.template_mut().map(|template| &mut template.spec),
         }
     }
 }
@@ -317,23 +338,6 @@ impl ObjectMeta {
     pub fn namespace(&self) -> &str {
         self.namespace.as_ref().map_or("", Name::as_str)
     }
-}
-
-// === impl LabelSelector ===
-
-impl LabelSelector {
-    /// Whether every entry is among `labels`. An empty selector matches nothing, as it selects no pod by intent.
-    pub fn matches(&self, labels: &TextMap) -> bool {
-        selects(&self.match_labels, labels)
-    }
-}
-
-/// Whether `selector` has entries and each is among `labels`.
-pub fn selects(selector: &TextMap, labels: &TextMap) -> bool {
-    !selector.is_empty()
-        && selector
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
 }
 
 // === impl IntOrText ===

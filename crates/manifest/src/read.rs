@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::error::Problem;
+use crate::error::{ManifestError, Problem};
 use crate::walk::Report;
 use crate::yaml;
 
@@ -13,6 +13,20 @@ pub(crate) type File = (String, String);
 
 /// Where, from 1, and what is wrong.
 type Failed = (u64, Problem);
+
+/// Name and text of every file that `paths` name: files, directories (their `.yaml`, `.yml` and `.json` files, sorted by name, not
+/// those below) and `-` (standard input). Everything or nothing.
+pub fn read_files(paths: &[PathBuf]) -> Result<Vec<(String, String)>, Vec<ManifestError>> {
+    let (mut files, mut report) = (Vec::new(), Report::default());
+    for path in paths {
+        read(path, &mut files, &mut report);
+    }
+    if report.errors.is_empty() {
+        Ok(files)
+    } else {
+        Err(report.errors)
+    }
+}
 
 /// Adds what `path` names to `files`.
 pub(crate) fn read(path: &Path, files: &mut Vec<File>, report: &mut Report) {

@@ -158,7 +158,17 @@ fn retry_on(text: &str) -> Result<RetryOn, &'static str> {
             "gateway-error" => on.gateway_error = true,
             "429" => on.too_many = true,
             "reset" => on.reset = true,
-            _ => return Err("a list, with commas, of 5xx, gateway-error, 429 and reset"),
+            "cancelled" => on.grpc.cancelled = true,
+            "deadline-exceeded" => on.grpc.deadline_exceeded = true,
+            "resource-exhausted" => on.grpc.resource_exhausted = true,
+            "internal" => on.grpc.internal = true,
+            "unavailable" => on.grpc.unavailable = true,
+            _ => {
+                return Err(
+                    "a list, with commas, of 5xx, gateway-error, 429, reset, and for gRPC \
+                     cancelled, deadline-exceeded, resource-exhausted, internal, unavailable",
+                );
+            }
         }
     }
     Ok(on)
@@ -166,7 +176,7 @@ fn retry_on(text: &str) -> Result<RetryOn, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use maille_model::terms::Ejection;
+    use maille_model::terms::{Ejection, RetryOnGrpc};
 
     use super::*;
     use crate::from_json;
@@ -189,7 +199,7 @@ mod tests {
         let all = r#"
             "maille.io/timeout-request":"10s","maille.io/timeout-response":"250ms",
             "maille.io/max-requests":"100","maille.io/max-requests-per-endpoint":"7",
-            "maille.io/retry-on":"gateway-error, reset","maille.io/retry-limit":"2",
+            "maille.io/retry-on":"gateway-error, reset,unavailable","maille.io/retry-limit":"2",
             "maille.io/retry-budget":"5%","maille.io/retry-budget-min":"0",
             "maille.io/failure-accrual":"5xx","maille.io/failure-accrual-max-failures":"3",
             "maille.io/failure-accrual-success-rate":"80%",
@@ -205,6 +215,10 @@ mod tests {
                 on: RetryOn {
                     gateway_error: true,
                     reset: true,
+                    grpc: RetryOnGrpc {
+                        unavailable: true,
+                        ..RetryOnGrpc::default()
+                    },
                     ..RetryOn::default()
                 },
                 limit: 2,

@@ -104,7 +104,7 @@ impl<'a> Walk<'a> {
             self.fail(entry.line, Problem::UnknownField { suggestion });
             return None;
         };
-        if matches!(entry.value.data, Data::Null) {
+        if matches!(entry.value.data, Data::Null) || says_nothing(field, &entry.value) {
             return None;
         }
         match &field.rule {
@@ -238,6 +238,15 @@ impl<'a> Walk<'a> {
 
     fn fail(&mut self, line: u64, problem: Problem) {
         self.report.error(self.file, line, &self.path, problem);
+    }
+}
+
+/// As on Kubernetes, a text that is empty is one that is not there, unless it means something.
+fn says_nothing(field: &Field, node: &Node) -> bool {
+    let empty = matches!(&node.data, Data::Text(text) if text.is_empty());
+    match &field.rule {
+        Rule::Take(Type::Text(check)) => empty && field.required.is_none() && !(check.holds)(""),
+        _ => false,
     }
 }
 

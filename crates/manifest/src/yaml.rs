@@ -7,56 +7,86 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Number, Value};
 use serde_saphyr::Spanned;
 
 /// The largest file that is read. An etcd object may have 1.5 MiB; a file may hold some.
-pub(crate) const MAX_BYTES: usize = 16 << 20;
+pub const MAX_BYTES: usize = 16 << 20;
 /// Twice what any Kubernetes object needs; each level costs some stack.
 const MAX_DEPTH: usize = 32;
+/// Twice what the deepest schemas of custom resources have.
+const MAX_SCHEMA_DEPTH: usize = 100;
 const MAX_NODES: usize = 400_000;
 
-/// A value and the line where it begins.
+/// A value and where it begins, from 1.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) line: u64,
-    pub(crate) data: Data,
+pub struct Node {
+    /// The line.
+    pub line: u64,
+    /// The character in it.
+    pub column: u64,
+    /// What it is.
+    pub data: Data,
 }
 
 /// What a node holds.
 #[derive(Clone, Debug)]
-pub(crate) enum Data {
+pub enum Data {
+    /// Nothing.
     Null,
+    /// `true`, and what kubectl takes for it.
     Bool(bool),
+    /// A whole number.
     Int(i128),
+    /// Another number.
     Float(f64),
+    /// Text.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// A map, in the order of the text.
     Map(Vec<Entry>),
 }
 
 /// One key of a map.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) line: u64,
-    pub(crate) key: String,
-    pub(crate) value: Node,
+pub struct Entry {
+    /// The line of the key.
+    pub line: u64,
+    /// The character of that line at which the key begins, from 1.
+    pub column: u64,
+    /// The key.
+    pub key: String,
+    /// Its value.
+    pub value: Node,
 }
 
 /// Where the text stops being YAML, and why.
 #[derive(Debug)]
-pub(crate) struct SyntaxError {
-    pub(crate) line: u64,
-    pub(crate) text: String,
+pub struct SyntaxError {
+    /// From 1; 0 when it is not known.
+    pub line: u64,
+    /// In the library's words.
+    pub text: String,
 }
 
 /// Every document of `text` that is not empty.
-pub(crate) fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
+pub fn documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    within(text, MAX_DEPTH)
+}
+
+/// The same, as deep as the deepest objects that there are: schemas of other people's kinds, which only pass through.
+pub fn deep_documents(text: &str) -> Result<Vec<Node>, SyntaxError> {
+    within(text, MAX_SCHEMA_DEPTH)
+}
+
+fn within(text: &str, max_depth: usize) -> Result<Vec<Node>, SyntaxError> {
     let options = serde_saphyr::options! {
         legacy_octal_numbers: true,
         with_snippet: false,
         emit_comments: false,
         budget: serde_saphyr::budget! {
-            max_depth: MAX_DEPTH,
+            max_depth: max_depth,
             max_nodes: MAX_NODES,
         },
     };
@@ -86,7 +116,7 @@ fn one_line(text: &str) -> String {
 
 impl Node {
     /// The value of `key`, where this is a map that has it and it is not null.
-    pub(crate) fn field(&self, key: &str) -> Option<&Self> {
+    pub fn field(&self, key: &str) -> Option<&Self> {
         match &self.data {
             Data::Map(entries) => entries
                 .iter()
@@ -97,8 +127,41 @@ impl Node {
         }
     }
 
+    /// The entries, where this is a map that has some.
+    pub fn entries(&self) -> &[Entry] {
+        match &self.data {
+            Data::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items, where this is a list that has some.
+    pub fn items(&self) -> &[Self] {
+        match &self.data {
+            Data::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The same as JSON. A number that JSON does not have becomes null.
+    pub fn to_json(&self) -> Value {
+        match &self.data {
+            Data::Null => Value::Null,
+            Data::Bool(value) => Value::from(*value),
+            Data::Int(value) => Number::from_i128(*value).map_or(Value::Null, Value::Number),
+            Data::Float(value) => Value::from(*value),
+            Data::Text(value) => Value::from(value.as_str()),
+            Data::List(items) => items.iter().map(Self::to_json).collect(),
+            Data::Map(entries) => {
+                let entries = entries.iter();
+                let entries = entries.map(|entry| (entry.key.clone(), entry.value.to_json()));
+                Value::Object(entries.collect())
+            }
+        }
+    }
+
     /// The text, where it is one.
-    pub(crate) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.data {
             Data::Text(text) => Some(text),
             _ => None,
@@ -106,7 +169,7 @@ impl Node {
     }
 
     /// The line of what `path` (`spec.ports[0].name`) names, or of the deepest part of it that exists. A key may have dots in it.
-    pub(crate) fn line_at(&self, path: &str) -> u64 {
+    pub fn line_at(&self, path: &str) -> u64 {
         let (mut here, mut line, mut rest) = (self, self.line, path);
         loop {
             rest = rest.trim_start_matches('.');
@@ -139,7 +202,7 @@ impl Node {
     }
 
     /// What it is, for an error: a quoted value or the kind of collection.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         match &self.data {
             Data::Null => "null".to_owned(),
             Data::Bool(value) => format!("the boolean {value}"),
@@ -159,6 +222,7 @@ impl<'de> Deserialize<'de> for Node {
         let spanned = Spanned::<Data>::deserialize(deserializer)?;
         Ok(Self {
             line: spanned.referenced.line(),
+            column: spanned.referenced.column(),
             data: spanned.value,
         })
     }
@@ -233,6 +297,7 @@ impl<'de> Visitor<'de> for DataVisitor {
             let value = access.next_value()?;
             entries.push(Entry {
                 line: key.referenced.line(),
+                column: key.referenced.column(),
                 key: key.value,
                 value,
             });

@@ -11,6 +11,8 @@ pub mod identity;
 pub mod latency;
 /// The mesh as a whole: trust domain and cluster ranges.
 pub mod mesh;
+/// Sets of ports, as people write them.
+pub mod ports;
 /// What a port speaks, as far as somebody declared it.
 pub mod protocol;
 /// Names that TLS clients ask for.
@@ -23,7 +25,10 @@ pub mod terms;
 pub mod workload;
 
 pub use identity::{Identity, IdentityError, Name, NameError, TrustDomain};
-pub use mesh::{ClusterRanges, MESH_PORT, METRICS_PORT, Mesh};
+pub use mesh::{
+    ClusterRanges, INBOUND_PORT, MESH_PORT, METRICS_PORT, Mesh, OUTBOUND_PORT, PROBE_PORT,
+};
+pub use ports::{Ports, PortsError};
 pub use protocol::Protocol;
 pub use server_name::{NotServerName, ServerName};
 pub use service::{AddressOwner, Endpoint, Endpoints, Service, ServiceId, ServicePort};

@@ -25,7 +25,8 @@ pub struct Terms {
     pub zones: Zones,
 }
 
-/// What is tried again. What reached nobody is, always; what was seen only if its method is idempotent and the answer is named here.
+/// What is tried again. What reached nobody is, always; what was seen only if the answer is named here, and its method is idempotent or it is a
+/// call of gRPC, whose methods say nothing of that: there the name alone allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// After which answers.
@@ -49,6 +50,23 @@ pub struct RetryOn {
     pub too_many: bool,
     /// The endpoint closed without an answer, or gave none in time.
     pub reset: bool,
+    /// A call of gRPC ended with one of these and nothing else: no message of an answer came.
+    pub grpc: RetryOnGrpc,
+}
+
+/// The statuses of gRPC after which a call is made again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryOnGrpc {
+    /// CANCELLED, 1.
+    pub cancelled: bool,
+    /// DEADLINE_EXCEEDED, 4.
+    pub deadline_exceeded: bool,
+    /// RESOURCE_EXHAUSTED, 8.
+    pub resource_exhausted: bool,
+    /// INTERNAL, 13.
+    pub internal: bool,
+    /// UNAVAILABLE, 14.
+    pub unavailable: bool,
 }
 
 /// When an endpoint gets nothing for a while.
@@ -111,6 +129,13 @@ impl Retry {
             gateway_error: false,
             too_many: false,
             reset: false,
+            grpc: RetryOnGrpc {
+                cancelled: false,
+                deadline_exceeded: false,
+                resource_exhausted: false,
+                internal: false,
+                unavailable: false,
+            },
         },
         limit: 1,
         budget_percent: 20,
@@ -139,6 +164,20 @@ impl RetryOn {
             429 => self.too_many,
             502..=504 => self.gateway_error || self.server_error,
             500..=599 => self.server_error,
+            _ => false,
+        }
+    }
+}
+
+impl RetryOnGrpc {
+    /// Whether a call that ended with this status is one of them.
+    pub fn status(&self, code: u8) -> bool {
+        match code {
+            1 => self.cancelled,
+            4 => self.deadline_exceeded,
+            8 => self.resource_exhausted,
+            13 => self.internal,
+            14 => self.unavailable,
             _ => false,
         }
     }
@@ -188,5 +227,10 @@ mod tests {
         assert_eq!(counted(Counted::Unavailable), 3);
         assert_eq!(counted(Counted::ServerErrors), 100);
         assert!(!RetryOn::default().status(503) && !on.status(429));
+        let grpc = RetryOnGrpc {
+            unavailable: true,
+            ..RetryOnGrpc::default()
+        };
+        assert!((0..=u8::MAX).filter(|code| grpc.status(*code)).eq([14]));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
-use maille_manifest::marks::ACCESS_LOG;
+use maille_manifest::marks::{ACCESS_LOG, INSIDE};
 use maille_manifest::objects::Pod;
 use tonic::transport::Channel;
 
@@ -65,9 +65,11 @@ impl Agent {
     ) -> Result<Proxy, ProxyError> {
         let uid = pod.metadata.uid.clone();
         let mut agent = self.clone();
-        if let Some(access) = pod.metadata.annotations.get(ACCESS_LOG) {
-            let setting = ("MAILLE_ACCESS_LOG".to_owned(), access.clone());
-            agent.settings.push(setting);
+        for (annotation, setting) in [(ACCESS_LOG, "MAILLE_ACCESS_LOG"), (INSIDE, "MAILLE_INSIDE")]
+        {
+            if let Some(value) = pod.metadata.annotations.get(annotation) {
+                agent.settings.push((setting.to_owned(), value.clone()));
+            }
         }
         let (processes, mesh, of) = (self.processes.clone(), captured.mesh.clone(), uid.clone());
         self.tasks.spawn("rules", async move {

@@ -1,20 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The runner's own API: HTTP/1.1 on a 0600 unix socket, for `maille` and the tests. What runs, and orders.
-//!
-//! | request | does |
-//! |---|---|
-//! | `GET /v1/pods` | the pods with the pids of proxy and containers, and control's |
-//! | `GET /v1/objects` | every object as it runs, pods and Deployments with their status, as Kubernetes writes them |
-//! | `POST /v1/apply` | takes new manifests in place of all earlier ones: `{"files":[[NAME, TEXT], ...]}`; tells what changed |
-//! | `POST /v1/diff` | tells what differs from what runs, and changes nothing |
-//! | `POST /v1/deployments/NAMESPACE/NAME/scale?replicas=N` | another number of pods |
-//! | `POST /v1/deployments/NAMESPACE/NAME/restart` | replaces every pod, step by step |
-//! | `GET /v1/pods/NAMESPACE/NAME/log?container=NAME&tail=N&follow=1&previous=1` | what a container wrote |
-//! | `POST /v1/pods/NAMESPACE/NAME/exec` | runs a command beside a container's: `{"command":[...],"container","stdin","tty","size","term"}` |
-//! | `POST /v1/pods/NAMESPACE/NAME/port-forward?port=N` | a connection to a port, from inside |
-//! | `POST /v1/pods/NAMESPACE/NAME/delete` | ends a pod gracefully; its Deployment makes another one first |
-//! | `POST /v1/control/restart` | kills control, which is started again |
-//! | `POST /v1/control/away?seconds=N` | the same, but only after so long |
+//! Read `api/routes.rs` for every path, `api/streams.rs` for those whose answer goes on.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -31,23 +17,30 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
+use maille_manifest::changes::ObjectKey;
 use maille_manifest::marks::CAPTURE;
 use maille_manifest::object_json;
-use serde::Deserialize;
+use maille_manifest::objects::Pod;
+use maille_openapi::Refusal;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
 use crate::cluster::Cluster;
 use crate::daemon::Daemon;
+use crate::limits::Limiter;
 use crate::objects::{ApplyError, Changed, Objects};
 use crate::processes::{Processes, Role};
-use crate::runner::Pods;
+use crate::runner::{OwnerKey, Pods};
 
 const CONNECTIONS: usize = 256;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a body may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What can be scaled and restarted.
+const MAKERS: &str =
+    "deployments, statefulsets and replicasets can be scaled and restarted, daemonsets restarted";
 /// All manifests together.
 const BODY_BYTES: usize = 32 << 20;
 
@@ -59,22 +52,19 @@ pub(crate) struct Api {
     pub(crate) pods: Arc<Pods>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) control: Option<Arc<Daemon>>,
+    pub(crate) limiter: Arc<Limiter>,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
-}
-
-/// Manifests.
-#[derive(Debug, Deserialize)]
-struct Files {
-    /// Name and text.
-    files: Vec<(String, String)>,
 }
 
 type Reply = (StatusCode, Value);
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+pub(crate) mod routes;
 mod streams;
+
+use routes::{Change, Changes, Files, Order, Restarted, Scaled, Taken, find};
 
 /// Binds `path` and serves until the process ends.
 pub(crate) fn serve(path: &Path, api: Api, tasks: &Tasks) -> io::Result<()> {
@@ -116,77 +106,76 @@ async fn accept(listener: UnixListener, api: Api, tasks: Tasks) {
 impl Api {
     async fn respond(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        let steps: Vec<&str> = path.split('/').skip(1).collect();
-        match (request.method(), &steps[..]) {
-            (&Method::GET, ["v1", "pods", namespace, name, "log"]) => {
-                self.log(namespace, name, request.uri().query().unwrap_or_default())
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let Some((order, [plural, namespace, name])) = find(request.method(), &path) else {
+            let why = format!("there is no {} {path}", request.method());
+            let hint = "docs/reference/api.md lists every path";
+            return reply(refused(StatusCode::NOT_FOUND, &why, hint));
+        };
+        match order {
+            Order::Log => self.log(namespace, name, &query),
+            Order::Exec => self.exec(namespace, name, request).await,
+            Order::Forward => self.forward(namespace, name, request).await,
+            Order::Pods => reply(said(StatusCode::OK, &self.list())),
+            Order::Objects => reply(said(StatusCode::OK, &self.every_object())),
+            Order::Apply => reply(match files(request.into_body()).await {
+                Ok(files) => changes(self.objects.apply(&files)),
+                Err(reply) => reply,
+            }),
+            Order::Diff => reply(match files(request.into_body()).await {
+                Ok(files) => changes(self.objects.differ(&files)),
+                Err(reply) => reply,
+            }),
+            Order::Scale | Order::Restart => {
+                let Some(key) = key(plural, namespace, name) else {
+                    let why = format!("no kind {plural} makes pods");
+                    return reply(refused(StatusCode::NOT_FOUND, &why, MAKERS));
+                };
+                reply(match order {
+                    Order::Scale => self.scale(&key, &query),
+                    _ => self.restart(&key),
+                })
             }
-            (&Method::POST, ["v1", "pods", namespace, name, "exec"]) => {
-                self.exec(namespace, name, request).await
-            }
-            (&Method::POST, ["v1", "pods", namespace, name, "port-forward"]) => {
-                self.forward(namespace, name, request).await
-            }
-            _ => reply(self.answer(request).await),
+            Order::Delete => reply(self.delete(namespace, name)),
+            Order::ControlRestart => reply(self.again()),
+            Order::ControlAway => reply(self.away(&query)),
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Reply {
-        let (parts, body) = request.into_parts();
-        let query = parts.uri.query().unwrap_or_default();
-        let steps: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
-        match (&parts.method, &steps[..]) {
-            (&Method::GET, ["v1", "pods"]) => (StatusCode::OK, self.list()),
-            (&Method::GET, ["v1", "objects"]) => (StatusCode::OK, self.every_object()),
-            (&Method::POST, ["v1", what @ ("apply" | "diff")]) => match files(body).await {
-                Ok(files) if *what == "apply" => changes(self.objects.apply(&files)),
-                Ok(files) => changes(self.objects.differ(&files)),
-                Err(reply) => reply,
-            },
-            (&Method::POST, ["v1", "deployments", namespace, name, "scale"]) => {
-                self.scale(namespace, name, query)
+    fn again(&self) -> Reply {
+        match &self.control {
+            Some(control) => {
+                control.restart();
+                said(StatusCode::ACCEPTED, &Taken {})
             }
-            (&Method::POST, ["v1", "deployments", namespace, name, "restart"]) => {
-                self.restart(namespace, name)
-            }
-            (&Method::POST, ["v1", "pods", namespace, name, "delete"]) => {
-                self.delete(namespace, name)
-            }
-            (&Method::POST, ["v1", "control", "restart"]) => match &self.control {
-                Some(control) => {
-                    control.restart();
-                    (StatusCode::ACCEPTED, json!({}))
-                }
-                None => refused(StatusCode::CONFLICT, "there is no control here"),
-            },
-            (&Method::POST, ["v1", "control", "away"]) => self.away(query),
-            _ => refused(StatusCode::NOT_FOUND, "no such page"),
+            None => uncontrolled(),
         }
     }
 
     fn delete(&self, namespace: &str, name: &str) -> Reply {
         if self.pods.delete(namespace, name) {
-            (StatusCode::ACCEPTED, json!({}))
+            said(StatusCode::ACCEPTED, &Taken {})
         } else {
-            refused(StatusCode::NOT_FOUND, &format!("no pod {namespace}/{name}"))
+            absent(namespace, name)
         }
     }
 
-    fn scale(&self, namespace: &str, name: &str, query: &str) -> Reply {
+    fn scale(&self, key: &ObjectKey, query: &str) -> Reply {
         let replicas = query.strip_prefix("replicas=");
         let Some(replicas) = replicas.and_then(|number| number.parse().ok()) else {
-            return refused(StatusCode::BAD_REQUEST, "say ?replicas=N");
+            let why = "it does not say how many pods there are to be";
+            return refused(StatusCode::BAD_REQUEST, why, "say ?replicas=N");
         };
-        match self.objects.scale(namespace, name, replicas) {
-            Ok(before) => (StatusCode::ACCEPTED, json!({ "before": before })),
+        match self.objects.scale(key, replicas) {
+            Ok(before) => said(StatusCode::ACCEPTED, &Scaled { before }),
             Err(error) => failed(&error),
         }
     }
 
-    fn restart(&self, namespace: &str, name: &str) -> Reply {
+    fn restart(&self, key: &ObjectKey) -> Reply {
         let when = crate::runner::timestamp(self.clock.wall());
-        match self.objects.restart(namespace, name, when.clone()) {
-            Ok(()) => (StatusCode::ACCEPTED, json!({ "restartedAt": when })),
+        match self.objects.restart(key, when.clone()) {
+            Ok(()) => said(StatusCode::ACCEPTED, &Restarted { restarted_at: when }),
             Err(error) => failed(&error),
         }
     }
@@ -197,14 +186,17 @@ impl Api {
         match (&self.control, seconds) {
             (Some(control), Some(seconds)) => {
                 control.away(Duration::from_secs(seconds.into()));
-                (StatusCode::ACCEPTED, json!({}))
+                said(StatusCode::ACCEPTED, &Taken {})
             }
-            (None, _) => refused(StatusCode::CONFLICT, "there is no control here"),
-            (_, None) => refused(StatusCode::BAD_REQUEST, "say ?seconds=N"),
+            (None, _) => uncontrolled(),
+            (_, None) => {
+                let why = "it does not say for how long";
+                refused(StatusCode::BAD_REQUEST, why, "say ?seconds=N")
+            }
         }
     }
 
-    fn every_object(&self) -> Value {
+    fn every_object(&self) -> routes::Objects {
         let mut items: Vec<Value> = Vec::new();
         for object in self.objects.live() {
             // A pod of the manifests is shown as it runs, below.
@@ -212,54 +204,63 @@ impl Api {
                 continue;
             }
             let mut item = read(&object_json(&object));
-            if object.kind() == "Deployment" {
-                let metadata = object.metadata();
-                let status = self
-                    .pods
-                    .status(metadata.namespace(), metadata.name.as_str());
-                if let (Some(status), Some(item)) = (status, item.as_object_mut()) {
-                    item.insert("status".to_owned(), status);
-                }
+            let status = self.pods.status(&OwnerKey::of(&object));
+            if let (Some(status), Some(item)) = (status, item.as_object_mut()) {
+                item.insert("status".to_owned(), status);
             }
             items.push(item);
         }
         let pods = self.cluster.pods();
         items.extend(pods.iter().map(|pod| read(&maille_manifest::to_json(pod))));
-        json!({ "items": items })
+        routes::Objects { items }
     }
 
-    fn list(&self) -> Value {
-        let pods: Vec<Value> = self
-            .cluster
-            .pods()
-            .iter()
-            .map(|pod| {
-                let uid = &pod.metadata.uid;
-                json!({
-                    "namespace": pod.metadata.namespace(),
-                    "name": pod.metadata.name.as_str(),
-                    "uid": uid,
-                    "owner": pod.metadata.owner_references.first().map(|owner| {
-                        json!({"kind": owner.kind, "name": owner.name})
-                    }),
-                    "ready": pod.is_ready(),
-                    "phase": pod.status.phase,
-                    "message": pod.status.message,
-                    "statuses": pod.status.container_statuses,
-                    "init_statuses": pod.status.init_container_statuses,
-                    "capture": pod.metadata.annotations.get(CAPTURE),
-                    "ips": pod.addresses().map(|ip| ip.to_string()).collect::<Vec<_>>(),
-                    "proxy_pid": self.processes.pid(&Role::Proxy(uid.clone())),
-                    "containers": self.processes.containers(uid),
-                })
-            })
-            .collect();
-        json!({
-            "pods": pods,
-            "control_pid": self.processes.pid(&Role::Control),
-            "observer_pid": self.processes.pid(&Role::Observer),
-        })
+    fn list(&self) -> routes::Pods {
+        let pods = self.cluster.pods();
+        routes::Pods {
+            pods: pods.iter().map(|pod| self.pod_row(pod)).collect(),
+            control_pid: self.processes.pid(&Role::Control),
+            observer_pid: self.processes.pid(&Role::Observer),
+        }
     }
+
+    fn pod_row(&self, pod: &Pod) -> routes::Pod {
+        let metadata = &pod.metadata;
+        let owner = metadata.owner_references.first();
+        routes::Pod {
+            namespace: metadata.namespace().to_owned(),
+            name: metadata.name.as_str().to_owned(),
+            uid: metadata.uid.clone(),
+            owner: owner.map(|owner| json!({"kind": owner.kind, "name": owner.name})),
+            ready: pod.is_ready(),
+            phase: pod.status.phase.clone(),
+            message: pod.status.message.clone(),
+            statuses: json!(pod.status.container_statuses),
+            init_statuses: json!(pod.status.init_container_statuses),
+            capture: metadata.annotations.get(CAPTURE).cloned(),
+            ips: pod.addresses().map(|ip| ip.to_string()).collect(),
+            proxy_pid: self.processes.pid(&Role::Proxy(metadata.uid.clone())),
+            containers: json!(self.processes.containers(&metadata.uid)),
+        }
+    }
+}
+
+/// What a path of this API names, where that makes pods.
+fn key(plural: &str, namespace: &str, name: &str) -> Option<ObjectKey> {
+    let kind = match plural {
+        "deployments" => "Deployment",
+        "statefulsets" => "StatefulSet",
+        "daemonsets" => "DaemonSet",
+        "replicasets" => "ReplicaSet",
+        "jobs" => "Job",
+        "cronjobs" => "CronJob",
+        _ => return None,
+    };
+    Some(ObjectKey {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
 }
 
 fn reply((status, body): Reply) -> Response<Body> {
@@ -272,13 +273,19 @@ fn reply((status, body): Reply) -> Response<Body> {
     response
 }
 
+/// An answer of ours always has a JSON form.
+fn said(status: StatusCode, answer: &impl Serialize) -> Reply {
+    (status, serde_json::to_value(answer).unwrap_or_default())
+}
+
 /// JSON of our own making.
 fn read(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap_or_default()
 }
 
 async fn files(body: Incoming) -> Result<Vec<(String, String)>, Reply> {
-    let bad = |text: String| refused(StatusCode::BAD_REQUEST, &text);
+    let hint = "a body is JSON, as in {\"files\":[[\"app.yaml\",\"TEXT\"]]}";
+    let bad = |text: String| refused(StatusCode::BAD_REQUEST, &text, hint);
     let read = Limited::new(body, BODY_BYTES).collect();
     let read = tokio::time::timeout(BODY_TIMEOUT, read).await;
     let read = read.map_err(|_| bad("the body did not come in time".to_owned()))?;
@@ -288,19 +295,17 @@ async fn files(body: Incoming) -> Result<Vec<(String, String)>, Reply> {
 }
 
 fn changes(changed: Result<Vec<Changed>, ApplyError>) -> Reply {
-    let one = |changed: Changed| {
-        json!({
-            "kind": changed.key.kind,
-            "namespace": changed.key.namespace,
-            "name": changed.key.name,
-            "before": changed.before.map(|object| read(&object_json(&object))),
-            "after": changed.after.map(|object| read(&object_json(&object))),
-        })
+    let one = |changed: Changed| Change {
+        kind: changed.key.kind,
+        namespace: changed.key.namespace,
+        name: changed.key.name,
+        before: changed.before.map(|object| read(&object_json(&object))),
+        after: changed.after.map(|object| read(&object_json(&object))),
     };
     match changed {
         Ok(changed) => {
-            let all: Vec<Value> = changed.into_iter().map(one).collect();
-            (StatusCode::OK, json!({ "changes": all }))
+            let changes = changed.into_iter().map(one).collect();
+            said(StatusCode::OK, &Changes { changes })
         }
         Err(error) => failed(&error),
     }
@@ -310,14 +315,33 @@ fn failed(error: &ApplyError) -> Reply {
     let status = match error {
         ApplyError::Manifests(_) | ApplyError::Replicas(_) => StatusCode::BAD_REQUEST,
         ApplyError::Absent { .. } => StatusCode::NOT_FOUND,
+        ApplyError::Fixed { .. } => StatusCode::CONFLICT,
         ApplyError::Write { source, .. } => {
             let text = format!("{error}: {source}");
-            return refused(StatusCode::INTERNAL_SERVER_ERROR, &text);
+            let hint = "make room in the state directory, and say it again";
+            return refused(StatusCode::INTERNAL_SERVER_ERROR, &text, hint);
         }
     };
-    refused(status, &error.to_string())
+    let hint = match error {
+        ApplyError::Manifests(_) => "correct them; nothing was changed",
+        ApplyError::Absent { .. } => "maille get all shows what there is",
+        ApplyError::Fixed { .. } => MAKERS,
+        ApplyError::Replicas(_) | ApplyError::Write { .. } => "",
+    };
+    refused(status, &error.to_string(), hint)
 }
 
-fn refused(status: StatusCode, reason: &str) -> Reply {
-    (status, json!({ "error": reason }))
+fn absent(namespace: &str, name: &str) -> Reply {
+    let why = format!("no pod {namespace}/{name}");
+    refused(StatusCode::NOT_FOUND, &why, "maille get pods -A shows all")
+}
+
+fn uncontrolled() -> Reply {
+    let hint = "a run without the mesh has none";
+    refused(StatusCode::CONFLICT, "there is no control here", hint)
+}
+
+/// What, and why; and what to do, where there is something.
+fn refused(status: StatusCode, why: &str, hint: &str) -> Reply {
+    said(status, &Refusal::new(why, hint))
 }

@@ -22,6 +22,8 @@ pub struct Args {
     pub leaf_lifetime: Option<String>,
     /// The trust domain.
     pub trust_domain: String,
+    /// Where claims of storage are kept. `None`: in the state directory, as long as that is there.
+    pub storage: Option<PathBuf>,
 }
 
 /// What is wrong with a command line.
@@ -39,7 +41,7 @@ pub enum ArgsError {
 }
 
 const USAGE: &str = "maille-node run --state DIR --name NAME [--bin-dir DIR] [--observe] [--marker HEX]... \
-    [--no-mesh] [--leaf-lifetime TIME] [--trust-domain NAME]";
+    [--no-mesh] [--leaf-lifetime TIME] [--trust-domain NAME] [--storage DIR]";
 
 /// Reads the command line after the program's name.
 pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Args, ArgsError> {
@@ -50,6 +52,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Args, ArgsError> 
     }
     let (mut state, mut name, mut bin_dir, mut leaf_lifetime) = (None, None, None, None);
     let mut trust_domain = "cluster.local".to_owned();
+    let mut storage = None;
     let (mut observe, mut mesh, mut markers) = (false, true, Vec::new());
     while let Some(flag) = args.next() {
         let mut value = || args.next().ok_or_else(|| ArgsError::NoValue(flag.clone()));
@@ -60,6 +63,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Args, ArgsError> 
             "--marker" => markers.push(value()?),
             "--leaf-lifetime" => leaf_lifetime = Some(value()?),
             "--trust-domain" => trust_domain = value()?,
+            "--storage" => storage = Some(PathBuf::from(value()?)),
             "--observe" => observe = true,
             "--no-mesh" => mesh = false,
             _ => return Err(ArgsError::Unknown(flag)),
@@ -74,6 +78,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Args, ArgsError> 
         mesh,
         leaf_lifetime,
         trust_domain,
+        storage,
     })
 }
 

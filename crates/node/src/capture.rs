@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Outboard capture: a network namespace of the proxy's own between the wire and the pod.
+//! Outboard capture: a network namespace of the proxy's own between the wire and the pod. (Inboard capture, where the proxy is in
+//! the pod, is [`inboard`] alone.)
 //!
 //! `wire -- up0 [mesh namespace: proxy] dn0 -- eth0 [pod]`. TCP goes to the proxy's listeners with its addresses kept; the
 //! few other things a pod needs pass between `up0` and `dn0` at layer 2, checked; everything else is dropped and counted.
@@ -17,6 +18,8 @@ use maille_sys::link::{self, LinkError, Mac, Route, Scope};
 
 /// Doing a plan, whole or undone.
 pub mod apply;
+/// Capture from inside the pod.
+pub mod inboard;
 /// What is to be done.
 pub mod plan;
 /// What passes.
@@ -29,9 +32,9 @@ pub use apply::{ApplyError, Kernel};
 pub use plan::{Place, Plan, Step, plan};
 
 /// Takes what the pod begins.
-pub const OUTBOUND_PORT: u16 = 15001;
+pub const OUTBOUND_PORT: u16 = maille_model::OUTBOUND_PORT;
 /// Takes what comes to the pod in plain text.
-pub const INBOUND_PORT: u16 = 15006;
+pub const INBOUND_PORT: u16 = maille_model::INBOUND_PORT;
 /// Takes what comes from other proxies.
 pub const MESH_PORT: u16 = maille_model::MESH_PORT;
 /// Where the proxy answers for itself.

@@ -26,6 +26,7 @@ use crate::machine::Machine;
 pub(crate) struct Cluster {
     state_dir: PathBuf,
     state: Mutex<State>,
+    data: watch::Sender<Arc<Data>>,
     changed: watch::Sender<u64>,
 }
 
@@ -34,7 +35,6 @@ struct State {
     namespaces: BTreeMap<String, Namespace>,
     services: Vec<Service>,
     slices: Vec<EndpointSlice>,
-    data: Arc<Data>,
     pods: BTreeMap<String, Pod>,
 }
 
@@ -58,9 +58,9 @@ impl Cluster {
                 namespaces: BTreeMap::new(),
                 services: Vec::new(),
                 slices: Vec::new(),
-                data: Arc::new(Data::of([], machine)),
                 pods: BTreeMap::new(),
             }),
+            data: watch::Sender::new(Arc::new(Data::of([], machine))),
             changed: watch::Sender::new(0),
         }
     }
@@ -70,7 +70,7 @@ impl Cluster {
         let (mut namespaces, mut services) = (BTreeMap::new(), Vec::new());
         let mut slices = Vec::new();
         let machine = self.data().machine;
-        let data = Arc::new(Data::of(objects.clone(), machine));
+        let data = Data::of(objects.clone(), machine);
         for object in objects {
             let metadata = object.metadata();
             let name = metadata.name.to_string();
@@ -88,8 +88,14 @@ impl Cluster {
             state.namespaces = namespaces;
             state.services = services;
             state.slices = slices;
-            state.data = data;
         }
+        self.data.send_if_modified(|known| {
+            let differs = **known != data;
+            if differs {
+                *known = Arc::new(data);
+            }
+            differs
+        });
         self.changed.send_modify(|version| *version += 1);
     }
 
@@ -100,7 +106,12 @@ impl Cluster {
 
     /// Every ConfigMap and Secret.
     pub(crate) fn data(&self) -> Arc<Data> {
-        self.state.lock().data.clone()
+        self.data.borrow().clone()
+    }
+
+    /// The same, and every change of it.
+    pub(crate) fn data_changes(&self) -> watch::Receiver<Arc<Data>> {
+        self.data.subscribe()
     }
 
     /// Where services without a selector lead.

@@ -15,7 +15,7 @@ pub(crate) enum Kind {
 }
 
 /// Everything that containers are told but for what they are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Data {
     /// By namespace and name.
     maps: BTreeMap<(String, String), ConfigMap>,

@@ -17,8 +17,7 @@ use tokio::time::timeout;
 
 mod answer;
 
-pub(crate) use answer::{Names, ServiceNames};
-use answer::{Transport, answer};
+pub(crate) use answer::{Names, ServiceNames, Transport, answer};
 
 const TCP_CONNECTIONS: usize = 64;
 const TCP_IDLE: Duration = Duration::from_secs(5);

@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use maille_manifest::objects::Pod;
 use maille_sys::caps::CapSet;
+use maille_sys::cgroup::Group;
 use maille_sys::netns::NetNs;
 use maille_sys::spawn::{Child, Handle, Spawn, SpawnError, User};
 use nix::pty::{Winsize, openpty};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
@@ -27,7 +29,8 @@ use pipe_ends::Ends;
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// What is to be run.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Exec")]
 pub(crate) struct Order {
     /// Program and arguments.
     pub(crate) command: Vec<String>,
@@ -104,12 +107,12 @@ pub(crate) fn container(
     Ok((name.to_owned(), pid))
 }
 
-/// Starts a command beside the process `pid` of `container`.
+/// Starts a command beside the process `pid` of `container`, within its limits.
 pub(crate) fn start(
     order: &Order,
     pod: &Pod,
-    container: &str,
-    pid: i32,
+    (container, pid): (&str, i32),
+    group: Option<&Group>,
 ) -> Result<Entered, EnterError> {
     let Some((program, args)) = order.command.split_first() else {
         return Err(EnterError::NoCommand);
@@ -130,6 +133,9 @@ pub(crate) fn start(
     }
     if let Some(user) = user(pid).map_err(EnterError::Enter)? {
         spawn = spawn.user(user);
+    }
+    if let Some(group) = group {
+        spawn = spawn.group(group);
     }
     let (spawn, ends) = streams(spawn, order).map_err(EnterError::Enter)?;
     let child = spawn.start().map_err(EnterError::Start)?;

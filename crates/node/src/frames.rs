@@ -27,6 +27,7 @@ use hyper::body::Frame;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use maille_chassis::tasks::Tasks;
+use maille_openapi::Refusal;
 use maille_sys::NetNs;
 use maille_sys::packet::{Direction, Ring, RingSize};
 use tokio::net::UnixListener;
@@ -118,11 +119,17 @@ async fn respond<B>(request: &Request<B>, processes: &Arc<Processes>) -> Respons
     let (frames, uid) = match steps[..] {
         ["v1", "frames", uid] => (true, uid),
         ["v1", "state", uid] => (false, uid),
-        _ => return refuse(StatusCode::NOT_FOUND, "no such page"),
+        _ => return refuse(StatusCode::NOT_FOUND, "there is no such path", ""),
     };
     let sides = match sides(uid, processes) {
         Ok(sides) => sides,
-        Err(why) => return refuse(StatusCode::NOT_FOUND, &why),
+        Err(why) => {
+            return refuse(
+                StatusCode::NOT_FOUND,
+                &why,
+                "maille get pods shows what runs",
+            );
+        }
     };
     if !frames {
         // Reads that block: netlink, /proc and nft.
@@ -132,7 +139,13 @@ async fn respond<B>(request: &Request<B>, processes: &Arc<Processes>) -> Respons
     }
     let filter = match Filter::parse(&value(query, "filter").unwrap_or_default()) {
         Ok(filter) => filter,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(error) => {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                &error.to_string(),
+                "maille capture --help lists the words",
+            );
+        }
     };
     let snaplen = value(query, "snaplen").and_then(|text| text.parse().ok());
     let snaplen = snaplen.unwrap_or(SNAPLEN).clamp(64, SNAPLEN);
@@ -141,6 +154,7 @@ async fn respond<B>(request: &Request<B>, processes: &Arc<Processes>) -> Respons
         Err(error) => refuse(
             StatusCode::CONFLICT,
             &format!("its frames cannot be seen: {error}"),
+            "was its proxy just replaced? say it again",
         ),
     }
 }
@@ -276,8 +290,8 @@ fn answer(kind: &'static str, body: Body) -> Response<Body> {
     response
 }
 
-fn refuse(status: StatusCode, why: &str) -> Response<Body> {
-    let text = serde_json::json!({"error": {"message": why, "hint": ""}}).to_string();
+fn refuse(status: StatusCode, why: &str, hint: &str) -> Response<Body> {
+    let text = serde_json::json!(Refusal::new(why, hint)).to_string();
     let mut response = answer("application/json", full(text));
     *response.status_mut() = status;
     response

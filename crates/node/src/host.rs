@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub(crate) use maille_sys::caps::CapSet;
+pub(crate) use maille_sys::cgroup::Group;
 use maille_sys::link::{self, Net, Route};
 pub(crate) use maille_sys::netns::NetNs;
 use maille_sys::spawn::{Bind, Spawn, SpawnError};
@@ -29,6 +30,8 @@ const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const MTU: u32 = 1500;
 const MAIN_TABLE: u32 = 254;
+/// Where control groups are.
+const GROUPS: &str = "/sys/fs/cgroup";
 
 /// A file or directory of the pod in place of the machine's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub(crate) struct Spec {
     /// Not to be seen.
     pub(crate) hide: PathBuf,
     pub(crate) rights: Rights,
+    /// How much it may use.
+    pub(crate) group: Option<Group>,
 }
 
 /// As whom a process runs, and with which rights.
@@ -68,6 +73,8 @@ pub(crate) struct Inside {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) cwd: String,
     pub(crate) rights: Rights,
+    /// How much the container may use.
+    pub(crate) group: Option<Group>,
 }
 
 /// A proxy to start.
@@ -121,6 +128,17 @@ impl Sandbox {
             .cwd(&spec.cwd)
             .pod(&self.net, &self.hostname)
             .hide(&spec.hide);
+        if let Some(group) = &spec.group {
+            spawn = spawn.group(group);
+            // It can read its limits there, as programs do, but not change them.
+            if Path::new(GROUPS).exists() {
+                spawn = spawn.bind(Bind {
+                    from: PathBuf::from(GROUPS),
+                    at: PathBuf::from(GROUPS),
+                    writable: false,
+                });
+            }
+        }
         if spec.rights.read_only_root {
             spawn = spawn.read_only_root();
         }
@@ -151,6 +169,9 @@ pub(crate) fn spawn_inside(
         .args(command.iter().skip(1))
         .cwd(&inside.cwd)
         .inside(process.clone());
+    if let Some(group) = &inside.group {
+        spawn = spawn.group(group);
+    }
     for (name, value) in &inside.env {
         spawn = spawn.env(name, value);
     }
@@ -211,7 +232,7 @@ fn logging(spawn: Spawn, log: File) -> Result<Spawn, SpawnError> {
     Ok(spawn.output(OwnedFd::from(log), OwnedFd::from(other)))
 }
 
-fn step(program: &std::path::Path, what: &'static str, source: io::Error) -> SpawnError {
+fn step(program: &Path, what: &'static str, source: io::Error) -> SpawnError {
     SpawnError::Step {
         program: program.display().to_string(),
         step: what,
@@ -241,7 +262,7 @@ pub(crate) fn code(exit: &io::Result<Exit>) -> i32 {
 }
 
 /// A file system of memory at `at`, no larger than `bytes`, for everybody here; it stays until [`unmount`] or this namespace's end.
-pub(crate) fn mount_memory(at: &std::path::Path, bytes: Option<u64>) -> io::Result<()> {
+pub(crate) fn mount_memory(at: &Path, bytes: Option<u64>) -> io::Result<()> {
     let mut options = "mode=0777".to_owned();
     if let Some(bytes) = bytes {
         options.push_str(&format!(",size={bytes}"));
@@ -257,7 +278,7 @@ pub(crate) fn mount_memory(at: &std::path::Path, bytes: Option<u64>) -> io::Resu
 }
 
 /// Undoes [`mount_memory`], also while somebody uses it.
-pub(crate) fn unmount(at: &std::path::Path) -> io::Result<()> {
+pub(crate) fn unmount(at: &Path) -> io::Result<()> {
     Ok(umount2(at, MntFlags::MNT_DETACH)?)
 }
 

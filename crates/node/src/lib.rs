@@ -11,7 +11,7 @@ mod api;
 /// The command line.
 pub mod args;
 mod backoff;
-/// Outboard capture.
+/// Capture: from outside the pod, or from inside.
 pub mod capture;
 mod checks;
 mod cluster;
@@ -21,8 +21,14 @@ mod dns;
 mod drift;
 mod enter;
 mod frames;
+/// For fuzz targets.
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
+/// `maille-init`.
+pub mod init;
 mod kube_dns;
+mod limits;
 mod logs;
 mod machine;
 mod network;
@@ -35,4 +41,5 @@ pub mod run;
 mod runner;
 mod witness;
 
+pub use api::routes::openapi;
 pub use run::SETTINGS;

@@ -13,6 +13,8 @@ use maille_chassis::clock::Clock;
 use nix::fcntl::OFlag;
 
 pub(crate) mod follow;
+/// When what was written.
+mod times;
 
 /// A log that is larger becomes `NAME.log.old`, at most its last so many bytes.
 const LIMIT: u64 = 10 << 20;
@@ -36,39 +38,41 @@ pub(crate) fn begin(path: &Path) -> io::Result<File> {
         std::fs::symlink_metadata(path).is_ok_and(|data| data.is_file() && data.len() > 0);
     if written {
         std::fs::rename(path, path.with_extension("log.previous"))?;
-        match std::fs::remove_file(path.with_extension("log.old")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove(&path.with_extension("log.old"))?;
+        times::forget(path)?;
     }
     open(path)
 }
 
-/// Keeps every `.log` of `state_dir` and of its pods small, until the runtime ends.
+/// Keeps every `.log` of `state_dir` and of its pods small, and notes how long those of pods are at which time, until the runtime ends.
 pub(crate) async fn keep_small(state_dir: PathBuf, clock: Clock) {
     loop {
         clock.wait(PERIOD).await;
         let dir = state_dir.clone();
+        let now = clock.wall();
         // A panic in there is the only error, and the next look is due all the same.
         let _ = tokio::task::spawn_blocking(move || {
-            look(&dir, LIMIT);
+            each(&dir, |log| turn(log, LIMIT));
             let pods = std::fs::read_dir(dir.join("pods"));
             for pod in pods.into_iter().flatten().flatten() {
-                look(&pod.path(), LIMIT);
+                each(&pod.path(), |log| {
+                    turn(log, LIMIT)?;
+                    times::note(log, now)
+                });
             }
         })
         .await;
     }
 }
 
-fn look(dir: &Path, limit: u64) {
+fn each(dir: &Path, act: impl Fn(&Path) -> io::Result<()>) {
     // A pod that is gone meanwhile has no logs.
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|extension| extension == "log")
-            && let Err(error) = turn(&path, limit)
+            && let Err(error) = act(&path)
         {
-            maille_chassis::limited!(warn, log = %path.display(), %error, "log cannot be cut");
+            maille_chassis::limited!(warn, log = %path.display(), %error, "log cannot be kept small");
         }
     }
 }
@@ -86,14 +90,20 @@ fn turn(path: &Path, limit: u64) -> io::Result<()> {
         return Ok(());
     }
     let old = path.with_extension("log.old");
-    match std::fs::remove_file(&old) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(&old)?;
+    times::forget(path)?;
     let mut copy = File::options().write(true).create_new(true).open(old)?;
     log.seek(SeekFrom::Start(data.len() - limit))?;
     io::copy(&mut io::Read::by_ref(&mut log).take(limit), &mut copy)?;
     log.set_len(0)
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The last line of a log, fit for a message: printable and short.
@@ -123,10 +133,10 @@ mod tests {
         let path = dir.join("web.log");
         let mut writer = open(&path).unwrap();
         writer.write_all(b"0123456789").unwrap();
-        look(&dir, 10);
+        each(&dir, |log| turn(log, 10));
         assert!(!dir.join("web.log.old").exists());
         writer.write_all(b"ab").unwrap();
-        look(&dir, 10);
+        each(&dir, |log| turn(log, 10));
         writer.write_all(b"next\n").unwrap();
         let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
         assert_eq!(
@@ -135,7 +145,7 @@ mod tests {
         );
         // A link is nobody's log.
         std::os::unix::fs::symlink(dir.join("web.log.old"), dir.join("link.log")).unwrap();
-        look(&dir, 1);
+        each(&dir, |log| turn(log, 1));
         assert_eq!(read("web.log.old"), "\n");
         assert!(turn(&dir.join("link.log"), 1).is_err() && open(&dir.join("link.log")).is_err());
         std::fs::remove_dir_all(&dir).unwrap();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use maille_chassis::clock::Clock;
 use maille_manifest::changes::{Change, ObjectKey, changes};
 use maille_manifest::marks::RESTARTED;
-use maille_manifest::objects::{Deployment, Object};
+use maille_manifest::objects::{Object, PodTemplate};
 use maille_manifest::{load_text, object_json};
 use parking_lot::Mutex;
 
@@ -63,6 +63,11 @@ pub(crate) enum ApplyError {
         kind: &'static str,
         namespace: String,
         name: String,
+    },
+    #[error("a {kind} cannot be {done}")]
+    Fixed {
+        kind: &'static str,
+        done: &'static str,
     },
     #[error("{0} replicas are more than {MOST_REPLICAS}")]
     Replicas(u32),
@@ -143,60 +148,53 @@ impl Objects {
         Ok(told(&changes(state.live.values(), would.values())))
     }
 
-    /// Sets how many pods a Deployment has; how many it had.
-    pub(crate) fn scale(
-        &self,
-        namespace: &str,
-        name: &str,
-        replicas: u32,
-    ) -> Result<u32, ApplyError> {
+    /// Sets how many pods an object has; how many it had.
+    pub(crate) fn scale(&self, key: &ObjectKey, replicas: u32) -> Result<u32, ApplyError> {
         if replicas > MOST_REPLICAS {
             return Err(ApplyError::Replicas(replicas));
         }
-        self.change(namespace, name, |deployment| {
-            std::mem::replace(&mut deployment.spec.replicas, replicas)
+        self.change(key, |object| {
+            let known = object.replicas_mut().ok_or(ApplyError::Fixed {
+                kind: key.kind,
+                done: "scaled",
+            })?;
+            Ok(std::mem::replace(known, replicas))
         })
     }
 
-    /// Replaces every pod of a Deployment, as a change of its template would. `when`: RFC 3339.
-    pub(crate) fn restart(
-        &self,
-        namespace: &str,
-        name: &str,
-        when: String,
-    ) -> Result<(), ApplyError> {
-        self.change(namespace, name, |deployment| {
-            let annotations = &mut deployment.spec.template.metadata.annotations;
+    /// Replaces every pod of an object, as a change of its template would. `when`: RFC 3339.
+    pub(crate) fn restart(&self, key: &ObjectKey, when: String) -> Result<(), ApplyError> {
+        self.change(key, |object| {
+            let template = lasting(object).ok_or(ApplyError::Fixed {
+                kind: key.kind,
+                done: "restarted",
+            })?;
+            let annotations = &mut template.metadata.annotations;
             annotations.insert(RESTARTED.to_owned(), when);
+            Ok(())
         })
     }
 
     fn change<T>(
         &self,
-        namespace: &str,
-        name: &str,
-        change: impl FnOnce(&mut Deployment) -> T,
+        key: &ObjectKey,
+        change: impl FnOnce(&mut Object) -> Result<T, ApplyError>,
     ) -> Result<T, ApplyError> {
-        let key = ObjectKey {
-            kind: "Deployment",
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
         let mut state = self.state.lock();
         let mut live = state.live.clone();
-        let Some(Object::Deployment(deployment)) = live.get_mut(&key) else {
+        let Some(object) = live.get_mut(key) else {
             let ObjectKey {
                 kind,
                 namespace,
                 name,
-            } = key;
+            } = key.clone();
             return Err(ApplyError::Absent {
                 kind,
                 namespace,
                 name,
             });
         };
-        let result = change(deployment);
+        let result = change(object)?;
         self.turn(&mut state, live)?;
         Ok(result)
     }
@@ -280,16 +278,24 @@ fn followed(
 /// `said` as it is to run in place of `live`: a restart is not undone by a manifest that does not know of it.
 fn merged(live: Option<&Object>, said: &Object) -> Object {
     let mut object = said.clone();
-    if let (Some(Object::Deployment(live)), Object::Deployment(said)) = (live, &mut object) {
-        let (live, said) = (&live.spec.template, &mut said.spec.template);
-        if let Some(when) = live.metadata.annotations.get(RESTARTED) {
-            let annotations = &mut said.metadata.annotations;
-            annotations
-                .entry(RESTARTED.to_owned())
-                .or_insert_with(|| when.clone());
-        }
+    let when = live
+        .and_then(Object::template)
+        .and_then(|live| live.metadata.annotations.get(RESTARTED));
+    if let (Some(when), Some(said)) = (when, lasting(&mut object)) {
+        let annotations = &mut said.metadata.annotations;
+        annotations
+            .entry(RESTARTED.to_owned())
+            .or_insert_with(|| when.clone());
     }
     object
+}
+
+/// The template of what keeps pods for ever; those of others end, and are not replaced.
+fn lasting(object: &mut Object) -> Option<&mut PodTemplate> {
+    match object {
+        Object::Job(_) | Object::CronJob(_) => None,
+        other => other.template_mut(),
+    }
 }
 
 fn told(changes: &[Change<'_>]) -> Vec<Changed> {
@@ -303,6 +309,8 @@ fn told(changes: &[Change<'_>]) -> Vec<Changed> {
 
 #[cfg(test)]
 mod tests {
+    use maille_manifest::objects::Deployment;
+
     use super::*;
 
     /// A Deployment of `replicas` pods with the variable COLOUR, and a ConfigMap beside it.

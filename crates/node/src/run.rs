@@ -24,6 +24,7 @@ use crate::api::{self, Api};
 use crate::args::Args;
 use crate::cluster::{Cluster, tell};
 use crate::daemon::{Daemon, Plan};
+use crate::limits::Limiter;
 use crate::machine::Machine;
 use crate::network::{self, Network};
 use crate::objects::Objects;
@@ -46,6 +47,7 @@ struct Running {
     pods: Arc<Pods>,
     control: Option<Arc<Daemon>>,
     observer: Option<Daemon>,
+    limiter: Arc<Limiter>,
 }
 
 /// Runs until it is told to stop.
@@ -108,19 +110,7 @@ async fn start(
         )),
         false => None,
     };
-    let names = Arc::new(RwLock::new(Arc::new(cluster.names())));
-    let dns: Vec<SocketAddr> = [IpAddr::from(DNS_V4), IpAddr::from(DNS_V6)]
-        .into_iter()
-        .chain(kube_dns::ENDPOINTS)
-        .map(|ip| SocketAddr::new(ip, 53))
-        .collect();
-    dns::serve(&dns, &names, tasks)
-        .await
-        .context("DNS cannot be served")?;
-    tasks.spawn(
-        "service addresses",
-        network::follow(cluster.clone(), names, clock),
-    );
+    services(&cluster, tasks, clock).await?;
 
     let agent = args.mesh.then(|| {
         Agent::new(
@@ -132,12 +122,16 @@ async fn start(
             clock,
         )
     });
+    let limiter = Limiter::new(&args.state).context("the state directory cannot be written")?;
+    let limiter = Arc::new(limiter);
     let around = Surroundings {
         cluster: cluster.clone(),
         processes: processes.clone(),
         network,
+        limiter: limiter.clone(),
         agent,
         state_dir: args.state.clone(),
+        claims: claims(args),
         path: format!("{path}:{}", bin_dir.display()),
         alias: has_one_user(),
         tasks: tasks.clone(),
@@ -154,6 +148,7 @@ async fn start(
         pods: pods.clone(),
         objects: Arc::new(objects),
         control: control.clone(),
+        limiter: limiter.clone(),
         clock,
         tasks: tasks.clone(),
     };
@@ -162,7 +157,32 @@ async fn start(
         pods,
         control,
         observer,
+        limiter,
     })
+}
+
+/// Services by name and by address, from now on as they are.
+async fn services(cluster: &Arc<Cluster>, tasks: &Tasks, clock: Clock) -> anyhow::Result<()> {
+    let names = Arc::new(RwLock::new(Arc::new(cluster.names())));
+    let dns: Vec<SocketAddr> = [IpAddr::from(DNS_V4), IpAddr::from(DNS_V6)]
+        .into_iter()
+        .chain(kube_dns::ENDPOINTS)
+        .map(|ip| SocketAddr::new(ip, 53))
+        .collect();
+    dns::serve(&dns, &names, tasks)
+        .await
+        .context("DNS cannot be served")?;
+    tasks.spawn(
+        "service addresses",
+        network::follow(cluster.clone(), names, clock),
+    );
+    Ok(())
+}
+
+/// Where claims of storage are.
+fn claims(args: &Args) -> PathBuf {
+    let own = || args.state.join("claims");
+    args.storage.clone().unwrap_or_else(own)
 }
 
 /// Everything that was asked for.
@@ -228,6 +248,10 @@ fn control(args: &Args, bin_dir: &Path) -> Plan {
 impl Running {
     async fn stop(self) {
         self.pods.shutdown().await;
+        // What is left here is taken away by whoever removes the state directory.
+        if let Err(error) = self.limiter.end() {
+            tracing::warn!(%error, "a control group cannot be removed");
+        }
         if let Some(control) = self.control {
             control.stop().await;
         }

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
 use maille_chassis::without::Without;
-use maille_manifest::changes::Change;
+use maille_manifest::changes::{Change, ObjectKey};
 use maille_manifest::marks::CAPTURE;
 use maille_manifest::objects::{CronJob, Job, Object, Pod, StatefulSet};
 use parking_lot::Mutex;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::agent::Agent;
 use crate::cluster::{Capture, Cluster};
+use crate::limits::Limiter;
 use crate::network::Network;
 use crate::processes::Processes;
 
@@ -36,6 +37,7 @@ pub(crate) mod names;
 mod numbered;
 mod pod;
 mod probe;
+mod report;
 mod rights;
 mod rollout;
 mod set;
@@ -54,9 +56,12 @@ pub(crate) struct Surroundings {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) processes: Arc<Processes>,
     pub(crate) network: Network,
+    pub(crate) limiter: Arc<Limiter>,
     /// Absent without a mesh: then no pod is in it.
     pub(crate) agent: Option<Agent>,
     pub(crate) state_dir: std::path::PathBuf,
+    /// Where claims of storage are.
+    pub(crate) claims: std::path::PathBuf,
     /// The search path of containers.
     pub(crate) path: String,
     /// Whether there is one user only, so that the numbers of others can be no more than names.
@@ -217,11 +222,7 @@ impl Pods {
     /// Takes note of what is to be different from now on.
     pub(crate) fn apply(self: &Arc<Self>, changes: &[Change<'_>]) {
         for change in changes {
-            let key = OwnerKey {
-                kind: change.key.kind,
-                namespace: change.key.namespace.clone(),
-                name: change.key.name.clone(),
-            };
+            let key = OwnerKey::from(&change.key);
             // Another kind of the same name is another key: before and after are of one kind.
             match (change.after.or(change.before), change.after.is_some()) {
                 (Some(Object::Deployment(object)), there) => {
@@ -267,20 +268,6 @@ impl Pods {
         }
         self.bump();
         true
-    }
-
-    /// How a Deployment's pods are, as its `status`. `None`: there is no such Deployment.
-    pub(crate) fn status(&self, namespace: &str, name: &str) -> Option<serde_json::Value> {
-        let key = OwnerKey {
-            kind: "Deployment",
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
-        let set = match self.handles.lock().keepers.get(&key)? {
-            Keeper::Set(goal) => goal.borrow().clone()?,
-            _ => return None,
-        };
-        Some(set.status(&self.owned(&key), self.around.clock.elapsed()))
     }
 
     /// Ends every pod and waits until all are gone.
@@ -431,6 +418,25 @@ impl Pods {
             own.bump();
             drop(gone_sender);
         });
+    }
+}
+
+// === impl OwnerKey ===
+
+impl OwnerKey {
+    /// That of `object`.
+    pub(crate) fn of(object: &Object) -> Self {
+        Self::from(&ObjectKey::of(object))
+    }
+}
+
+impl From<&ObjectKey> for OwnerKey {
+    fn from(key: &ObjectKey) -> Self {
+        Self {
+            kind: key.kind,
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+        }
     }
 }
 

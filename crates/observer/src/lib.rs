@@ -11,6 +11,9 @@ mod classify;
 mod expect;
 mod flows;
 mod frame;
+/// For fuzz targets.
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod markers;
 mod report;
 mod run;

@@ -4,7 +4,7 @@
 //! Must never spin: where descriptors run out, the listener rests until a connection ended or a moment has passed. Next: `original_dst.rs`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::original_dst::OriginalDst;
+use crate::original_dst::{NoDestination, OriginalDst};
 
 /// How long a listener without descriptors rests when no connection ends meanwhile.
 const REST: Duration = Duration::from_millis(100);
@@ -51,9 +51,12 @@ pub(crate) async fn run(
         let ended = ended.notified();
         match listener.accept().await {
             Ok((stream, client)) => {
-                let Some(destination) = original.recover(&stream) else {
-                    tracing::debug!(%client, "no original destination: closed");
-                    continue;
+                let destination = match original.recover(&stream) {
+                    Ok(destination) => destination,
+                    Err(why) => {
+                        refuse(&stream, client, &why);
+                        continue;
+                    }
                 };
                 // A socket that cannot be set is about to fail by itself.
                 let _ = stream.set_nodelay(true);
@@ -77,7 +80,42 @@ pub(crate) async fn run(
     }
 }
 
-/// `::ffff:10.0.0.1` is `10.0.0.1`.
+/// Has the client see a reset, and the log why.
+fn refuse(stream: &TcpStream, client: SocketAddr, why: &NoDestination) {
+    match why {
+        NoDestination::Unknown(_) => {
+            tracing::debug!(%client, error = why as &dyn std::error::Error, "closed")
+        }
+        NoDestination::Own(_) => {
+            maille_chassis::limited!(warn, %client, reason = %why, "connection refused")
+        }
+    }
+    // It is closed in any case.
+    let _ = maille_sys::socket::set_linger_zero(stream);
+}
+
+/// `::ffff:10.0.0.1` is `10.0.0.1`. A link-local address keeps its link, without which it is nobody's.
 fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V6(_) => address,
+        v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_plain_and_a_link_stays() {
+        for (said, meant) in [
+            ("[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("[fd00::1]:80", "[fd00::1]:80"),
+            ("[fe80::1%3]:80", "[fe80::1%3]:80"),
+        ] {
+            let said: SocketAddr = said.parse().unwrap();
+            assert_eq!(plain(said).to_string(), meant);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Stage 5, thin: one endpoint of a plan, the count of what is under way there, and the endpoints that failed already.
 //!
-//! Must never offer an endpoint twice to one exchange. Next: `connect/tcp.rs`.
+//! Must never offer an endpoint twice to one exchange that it may have seen. Next: `connect/tcp.rs`.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -63,11 +63,22 @@ impl Balance {
         }
         let random = self.random.u64(..);
         let picked = self.book.pick(plan, &targets[..tried.count], now, random);
-        let (hop, lease) = picked.map_err(unpicked)?;
-        tried.targets[tried.count] = Some(hop.target());
-        tried.count += 1;
-        let lease = Some(lease);
-        Ok(Picked { hop, lease })
+        Ok(tried.note(picked.map_err(unpicked)?))
+    }
+
+    /// An endpoint for a request that all of them were asked for and none has looked at. It counts as a try, and costs as one.
+    pub(crate) fn pick_again(
+        &mut self,
+        plan: &Plan,
+        tried: &mut Tried,
+        now: Instant,
+    ) -> Result<Picked, Failure> {
+        if tried.count == ATTEMPTS {
+            return Err(Failure::NoEndpoint);
+        }
+        let random = self.random.u64(..);
+        let picked = self.book.pick_again(plan, now, random);
+        Ok(tried.note(picked.map_err(unpicked)?))
     }
 
     /// The endpoint was heard, or should have been.
@@ -88,6 +99,18 @@ impl Balance {
     /// What happened since the last time.
     pub(crate) fn take_tally(&mut self) -> Tally {
         self.book.take_tally()
+    }
+}
+
+// === impl Tried ===
+
+impl Tried {
+    /// One more, of which there are fewer than [`ATTEMPTS`].
+    fn note(&mut self, (hop, lease): (Hop, Lease)) -> Picked {
+        self.targets[self.count] = Some(hop.target());
+        self.count += 1;
+        let lease = Some(lease);
+        Picked { hop, lease }
     }
 }
 

@@ -13,9 +13,12 @@ use maille_chassis::listen::{self, Inherited};
 use maille_chassis::log::{self, Format};
 use maille_chassis::notify;
 use maille_chassis::without::{self, Without};
-use maille_model::WorkloadUid;
+use maille_model::{Identity, IdentityError, WorkloadUid};
 
+use crate::control::Way;
+use crate::control::direct::Direct;
 use crate::outcome::Access;
+use crate::route::Front;
 
 const WORKLOAD: Setting = Setting::new(
     "MAILLE_WORKLOAD",
@@ -23,7 +26,26 @@ const WORKLOAD: Setting = Setting::new(
 );
 const AGENT: Setting = Setting::new(
     "MAILLE_AGENT",
-    "the node agent's socket, such as /run/maille/pods/UID/agent.sock",
+    "the node agent's socket, such as /run/maille/pods/UID/agent.sock; without a node agent MAILLE_CONTROL is set instead",
+);
+const CONTROL: Setting = Setting::new(
+    "MAILLE_CONTROL",
+    "control's address and port, such as 10.96.0.20:15010, where there is no node agent; an address, as DNS may be behind this proxy",
+);
+const CONTROL_IDENTITY: Setting = Setting::with_default(
+    "MAILLE_CONTROL_IDENTITY",
+    "whom the certificate at MAILLE_CONTROL must be for",
+    "spiffe://cluster.local/ns/maille-system/sa/maille-control",
+);
+const TRUST: Setting = Setting::with_default(
+    "MAILLE_TRUST",
+    "the file of the mesh's trust anchors, in PEM, read anew for each use; for MAILLE_CONTROL",
+    "/var/run/maille/trust/ca.crt",
+);
+const TOKEN: Setting = Setting::with_default(
+    "MAILLE_TOKEN",
+    "the file of the pod's token for control, read anew for each use; for MAILLE_CONTROL",
+    "/var/run/maille/token/token",
 );
 const ADMIN: Setting = Setting::new(
     "MAILLE_ADMIN",
@@ -53,6 +75,16 @@ const INBOUND_TO: Setting = Setting::new(
     "MAILLE_INBOUND_TO",
     "for tests: what every inbound connection meant to dial, such as 10.244.0.2:8080",
 );
+const CAPTURE: Setting = Setting::with_default(
+    "MAILLE_CAPTURE",
+    "how connections come to the sockets that are bound here: tproxy (their own address is where they were going), redirect (the kernel remembers it) or \
+     none (clients dial the port of MAILLE_INBOUND, which is in front of MAILLE_APPLICATION)",
+    "tproxy",
+);
+const APPLICATION: Setting = Setting::new(
+    "MAILLE_APPLICATION",
+    "where the application listens that the port of MAILLE_INBOUND is in front of, such as 127.0.0.1:8081; with MAILLE_CAPTURE=none",
+);
 const SOURCE: Setting = Setting::with_default(
     "MAILLE_SOURCE",
     "whose address the application sees: keep (the client's) or own",
@@ -74,10 +106,20 @@ const ACCESS_LOG: Setting = Setting::with_default(
     "off",
 );
 
+const INSIDE: Setting = Setting::with_default(
+    "MAILLE_INSIDE",
+    "refused or allowed: whether what goes through mesh connections is shown in plain text to whoever may ask",
+    "refused",
+);
+
 /// Every setting of this process.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 26] = [
     WORKLOAD,
     AGENT,
+    CONTROL,
+    CONTROL_IDENTITY,
+    TRUST,
+    TOKEN,
     ADMIN,
     OUTBOUND,
     INBOUND,
@@ -85,11 +127,14 @@ pub const SETTINGS: [Setting; 19] = [
     METRICS,
     OUTBOUND_TO,
     INBOUND_TO,
+    CAPTURE,
+    APPLICATION,
     SOURCE,
     MARK,
     DRAIN,
     LOG,
     ACCESS_LOG,
+    INSIDE,
     log::FORMAT,
     without::SETTING,
     listen::SETTINGS[0],
@@ -102,8 +147,8 @@ pub const SETTINGS: [Setting; 19] = [
 pub struct Config {
     /// Whom this proxy serves.
     pub workload: WorkloadUid,
-    /// The socket to ask for configuration and certificates, and to report to.
-    pub agent: PathBuf,
+    /// Whom to ask for configuration and certificates, and to report to.
+    pub control: Way,
     /// Where to answer people and Prometheus, if anywhere.
     pub admin: Option<PathBuf>,
     /// For what the application dials.
@@ -116,6 +161,10 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Sockets that a supervisor passed on.
     pub inherited: Vec<Inherited>,
+    /// How connections come to the sockets that are bound here.
+    pub capture: Capture,
+    /// The port that clients dial in place of the application's.
+    pub front: Option<Front>,
     /// Whose address the application sees.
     pub source: SourceAddress,
     /// SO_MARK of sockets towards the application.
@@ -128,6 +177,8 @@ pub struct Config {
     pub log_format: Format,
     /// Whether there is an access log, and how its lines look.
     pub access: Access,
+    /// Whether what goes through mesh connections may be shown.
+    pub inside: Inside,
     /// Protections that a test left out.
     pub without: Without,
 }
@@ -141,6 +192,17 @@ pub struct Door {
     pub to: Option<SocketAddr>,
 }
 
+/// How captured connections come to a socket of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capture {
+    /// With their addresses kept, by TPROXY.
+    Tproxy,
+    /// Redirected, their destination kept in the kernel's connection tracking.
+    Redirect,
+    /// Nobody captures: clients dial the proxy.
+    None,
+}
+
 /// Whose address an application sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceAddress {
@@ -150,7 +212,22 @@ pub enum SourceAddress {
     Own,
 }
 
+/// Whether what goes through mesh connections is shown in plain text to whoever may ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Inside {
+    /// Nobody sees it.
+    #[default]
+    Refused,
+    /// The pod's owner has agreed.
+    Allowed,
+}
+
 struct Uid(WorkloadUid);
+
+/// An address that can be dialled.
+struct At(SocketAddr);
+
+struct Of(Identity);
 
 // === impl Config ===
 
@@ -163,23 +240,122 @@ impl Config {
                 to: to.map_or(Ok(None), |to| to.optional(source))?,
             })
         };
+        let (capture, inbound) = (CAPTURE.required(source)?, door(INBOUND, Some(INBOUND_TO))?);
         Ok(Self {
             workload: WORKLOAD.required::<Uid>(source)?.0,
-            agent: AGENT.required(source)?,
+            control: way(source)?,
             admin: ADMIN.optional(source)?,
             outbound: door(OUTBOUND, Some(OUTBOUND_TO))?,
-            inbound: door(INBOUND, Some(INBOUND_TO))?,
+            inbound,
             mesh: door(MESH, None)?,
             metrics: METRICS.optional(source)?,
             inherited: listen::inherited(source)?,
+            capture,
+            front: front(source, capture, inbound)?,
             source: SOURCE.required(source)?,
             mark: MARK.optional(source)?,
             drain: Duration::from_secs(DRAIN.required::<u32>(source)?.into()),
             log: LOG.required(source)?,
             access: ACCESS_LOG.required(source)?,
+            inside: INSIDE.required(source)?,
             log_format: log::FORMAT.required(source)?,
             without: without::SETTING.required(source)?,
         })
+    }
+}
+
+/// Where nobody captures there is one port, and somebody behind it; where somebody does there is no such thing.
+fn front(
+    source: &dyn Source,
+    capture: Capture,
+    inbound: Door,
+) -> Result<Option<Front>, SettingError> {
+    let application: Option<At> = APPLICATION.optional(source)?;
+    match (capture, inbound.bind, application) {
+        (Capture::None, Some(bind), Some(At(application))) => Ok(Some(Front {
+            port: bind.port(),
+            application,
+        })),
+        (Capture::None, None, _) => Err(SettingError::Missing {
+            key: INBOUND.key,
+            help: INBOUND.help,
+        }),
+        (Capture::None, Some(_), None) => Err(SettingError::Missing {
+            key: APPLICATION.key,
+            help: APPLICATION.help,
+        }),
+        (Capture::Tproxy | Capture::Redirect, _, None) => Ok(None),
+        (Capture::Tproxy | Capture::Redirect, _, Some(At(application))) => {
+            Err(SettingError::Unusable {
+                key: APPLICATION.key,
+                value: application.to_string(),
+                reason: format!("{} is not none", CAPTURE.key),
+                help: APPLICATION.help,
+            })
+        }
+    }
+}
+
+/// Exactly one of both ways must be set.
+fn way(source: &dyn Source) -> Result<Way, SettingError> {
+    let agent: Option<PathBuf> = AGENT.optional(source)?;
+    let address: Option<At> = CONTROL.optional(source)?;
+    let (identity, trust, token) = (
+        CONTROL_IDENTITY.required::<Of>(source)?.0,
+        TRUST.required(source)?,
+        TOKEN.required(source)?,
+    );
+    match (agent, address) {
+        (None, Some(At(address))) => Ok(Way::Direct(Direct {
+            address,
+            identity,
+            trust,
+            token,
+        })),
+        (Some(agent), None) => Ok(Way::Agent(agent)),
+        (Some(_), Some(At(address))) => Err(SettingError::Unusable {
+            key: CONTROL.key,
+            value: address.to_string(),
+            reason: format!("{} is set too, and there is one way only", AGENT.key),
+            help: CONTROL.help,
+        }),
+        (None, None) => Err(SettingError::Missing {
+            key: AGENT.key,
+            help: AGENT.help,
+        }),
+    }
+}
+
+impl FromStr for At {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let address: SocketAddr = text.parse().map_err(|_| "not an address with a port")?;
+        if address.ip().is_unspecified() || address.port() == 0 {
+            return Err("nobody can be dialled there");
+        }
+        Ok(Self(address))
+    }
+}
+
+impl FromStr for Of {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl FromStr for Capture {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "tproxy" => Ok(Self::Tproxy),
+            "redirect" => Ok(Self::Redirect),
+            "none" => Ok(Self::None),
+            _ => Err("neither tproxy nor redirect nor none"),
+        }
     }
 }
 
@@ -188,6 +364,18 @@ impl FromStr for Uid {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         WorkloadUid::new(text).map(Self).ok_or("not a uid")
+    }
+}
+
+impl FromStr for Inside {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "refused" => Ok(Self::Refused),
+            "allowed" => Ok(Self::Allowed),
+            _ => Err("neither refused nor allowed"),
+        }
     }
 }
 
@@ -204,97 +392,4 @@ impl FromStr for SourceAddress {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::RefCell;
-    use std::collections::{BTreeSet, HashMap};
-
-    use super::*;
-
-    fn minimal() -> HashMap<&'static str, &'static str> {
-        HashMap::from([
-            ("MAILLE_WORKLOAD", "uid-1"),
-            ("MAILLE_AGENT", "/x/agent.sock"),
-        ])
-    }
-
-    #[test]
-    fn the_least_and_the_defaults() {
-        let config = Config::read(&minimal()).unwrap();
-        assert_eq!(config.workload.as_str(), "uid-1");
-        assert_eq!(config.outbound, Door::default());
-        assert_eq!(config.source, SourceAddress::Own);
-        assert_eq!(
-            (config.drain, config.log.as_str()),
-            (Duration::from_secs(10), "info")
-        );
-        assert!(config.inherited.is_empty() && config.mark.is_none() && config.admin.is_none());
-    }
-
-    /// Notes what is asked for.
-    #[derive(Default)]
-    struct Asked(RefCell<BTreeSet<String>>);
-
-    impl Source for Asked {
-        fn get(&self, key: &str) -> Option<String> {
-            self.0.borrow_mut().insert(key.to_owned());
-            minimal().get(key).map(|value| (*value).to_owned())
-        }
-    }
-
-    #[test]
-    fn what_is_read_is_listed_and_what_is_listed_is_read() {
-        let asked = Asked::default();
-        Config::read(&asked).unwrap();
-        // Named only where sockets were passed; read when the process is ready.
-        let later = [listen::SETTINGS[1].key, notify::SOCKET.key];
-        let mut asked = asked.0.into_inner();
-        asked.extend(later.map(str::to_owned));
-        let listed: BTreeSet<_> = SETTINGS.iter().map(|one| one.key.to_owned()).collect();
-        assert_eq!(asked, listed);
-        assert_eq!(listed.len(), SETTINGS.len());
-    }
-
-    #[test]
-    fn everything() {
-        let mut all = minimal();
-        all.extend([
-            ("MAILLE_OUTBOUND", "127.0.0.1:15001"),
-            ("MAILLE_OUTBOUND_TO", "10.96.0.1:80"),
-            ("MAILLE_MESH", "[::]:15008"),
-            ("MAILLE_LOG", "warn"),
-            ("MAILLE_ACCESS_LOG", "json"),
-            ("MAILLE_SOURCE", "keep"),
-            ("MAILLE_MARK", "2"),
-            ("MAILLE_DRAIN_SECONDS", "0"),
-            ("LISTEN_FDS", "1"),
-            ("LISTEN_FDNAMES", "inbound"),
-        ]);
-        let config = Config::read(&all).unwrap();
-        assert_eq!(config.outbound.to, Some("10.96.0.1:80".parse().unwrap()));
-        assert_eq!((config.source, config.mark), (SourceAddress::Keep, Some(2)));
-        assert_eq!(config.drain, Duration::ZERO);
-        assert_eq!(config.inherited[0].name, "inbound");
-        assert_eq!(config.log, "warn");
-        assert_eq!(config.access, Access::On(Format::Json));
-    }
-
-    #[test]
-    fn what_is_missing_or_wrong_is_named() {
-        for (key, value) in [
-            ("MAILLE_WORKLOAD", ""),
-            ("MAILLE_WORKLOAD", "a/b"),
-            ("MAILLE_AGENT", ""),
-            ("MAILLE_MESH", "15008"),
-            ("MAILLE_SOURCE", "client"),
-            ("MAILLE_MARK", "-1"),
-            ("MAILLE_DRAIN_SECONDS", "long"),
-            ("MAILLE_LOG_FORMAT", "xml"),
-            ("MAILLE_ACCESS_LOG", "on"),
-        ] {
-            let mut settings = minimal();
-            settings.insert(key, value);
-            let said = Config::read(&settings).unwrap_err().to_string();
-            assert!(said.starts_with(key), "{said}");
-        }
-    }
-}
+mod tests;

@@ -1,14 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How this proxy talks to control: as which workload, and how soon again after a failure. Used by discovery, identity and telemetry.
+//! How this proxy talks to control: by which way, as which workload, and how soon again after a failure. Used by discovery, identity,
+//! questions and telemetry. Read `control/direct.rs` next.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use maille_chassis::clock::Clock;
+use maille_chassis::grpc;
+use maille_identity::Credentials;
 use maille_model::WorkloadUid;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
+use tonic::transport::Channel;
 use tonic::{Request, Status};
+
+/// Control itself, over TLS.
+pub mod direct;
+
+use direct::Direct;
 
 /// The metadata that names the asking workload. The agent overwrites it with what it attested.
 const WORKLOAD: &str = "maille-workload";
@@ -16,6 +28,15 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 /// A stream that lived so long was a good one: the next attempt comes soon again.
 const GOOD: Duration = Duration::from_secs(10);
+
+/// The way to control.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// By the node agent's socket: it knows who asks.
+    Agent(PathBuf),
+    /// Control itself.
+    Direct(Direct),
+}
 
 /// Adds to every call who is asking.
 #[derive(Clone, Debug)]
@@ -25,6 +46,27 @@ pub struct Caller(MetadataValue<Ascii>);
 #[derive(Debug)]
 pub struct Backoff {
     next: Duration,
+}
+
+// === impl Way ===
+
+impl Way {
+    /// What everything but the first certificate is asked on. It connects with the first call and again after each loss.
+    pub fn channel(&self, credentials: &watch::Receiver<Option<Credentials>>) -> Channel {
+        match self {
+            Self::Agent(path) => grpc::channel(path),
+            Self::Direct(direct) => direct.channel(credentials.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(path) => write!(f, "agent at {}", path.display()),
+            Self::Direct(direct) => write!(f, "control at {direct}"),
+        }
+    }
 }
 
 // === impl Caller ===

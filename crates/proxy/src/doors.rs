@@ -2,20 +2,23 @@
 //! Listening sockets: those that a supervisor passed on, else bound here. Read `listeners.rs` next.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixListener;
 
 use maille_sys::socket;
 use socket2::{Domain, Socket, Type};
 
-use crate::config::{Config, Door, SourceAddress};
+use crate::config::{Capture, Config, Door, SourceAddress};
 use crate::forward::Settings;
 use crate::listeners::Listener;
+use crate::original_dst::{OriginalDst, OwnPorts};
 use crate::route::Dress;
 
 /// Connections that may wait to be accepted: also while the proxy restarts. The kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
+/// EAFNOSUPPORT.
+const NO_FAMILY: i32 = 97;
 
 /// Everything that connections come through.
 #[derive(Debug)]
@@ -83,9 +86,11 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
             doors.metrics = Some(socket);
             continue;
         }
+        // Whoever passes sockets on keeps their connections' addresses.
+        let original = |door: Door| door.to.map_or(OriginalDst::Socket, OriginalDst::Fixed);
         doors.listeners.push(match name {
-            "outbound" => Listener::outbound(socket, config.outbound.to),
-            "inbound" => Listener::inbound(socket, config.inbound.to),
+            "outbound" => Listener::outbound(socket, original(config.outbound)),
+            "inbound" => Listener::inbound(socket, original(config.inbound)),
             "mesh" => Listener::mesh(socket),
             other => return Err(DoorError::Name(other.to_owned())),
         });
@@ -97,10 +102,11 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
         let Some(address) = door.bind.filter(|_| !passed.contains(&name)) else {
             return Ok(None);
         };
-        let socket = if door.to.is_some() || name == "mesh" {
-            listen(address)
-        } else {
+        let kept = config.capture == Capture::Tproxy && door.to.is_none() && name != "mesh";
+        let socket = if kept {
             socket::listen_transparent(address, BACKLOG, mark(name))
+        } else {
+            listen(address)
         };
         socket
             .map(Some)
@@ -113,12 +119,18 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
         let socket = listen(address).map_err(|error| DoorError::Bind(address, error))?;
         doors.metrics = Some(socket);
     }
+    let own = own_ports([&outbound, &inbound]);
+    let original = |door: Door| match (door.to, config.capture) {
+        (Some(to), _) => OriginalDst::Fixed(to),
+        (None, Capture::Tproxy | Capture::None) => OriginalDst::Socket,
+        (None, Capture::Redirect) => OriginalDst::Redirect(own),
+    };
     doors
         .listeners
-        .extend(outbound.map(|socket| Listener::outbound(socket, config.outbound.to)));
+        .extend(outbound.map(|socket| Listener::outbound(socket, original(config.outbound))));
     doors
         .listeners
-        .extend(inbound.map(|socket| Listener::inbound(socket, config.inbound.to)));
+        .extend(inbound.map(|socket| Listener::inbound(socket, original(config.inbound))));
     doors.listeners.extend(mesh.map(Listener::mesh));
     if doors.listeners.is_empty() {
         Err(DoorError::None)
@@ -127,17 +139,33 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
     }
 }
 
-/// An ordinary listener: for explicit ports, and for the mesh port, which is nobody else's.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking(),
-        None,
-    )?;
+/// An ordinary listener: for explicit ports, for redirected connections, and for the mesh port, which is nobody else's. `[::]`
+/// takes both families, or IPv4 alone where the kernel knows no other.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let every = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
+    let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
+        Err(error) if every && error.raw_os_error() == Some(NO_FAMILY) => {
+            return listen((Ipv4Addr::UNSPECIFIED, address.port()).into());
+        }
+        socket => socket?,
+    };
+    if every {
+        socket.set_only_v6(false)?;
+    }
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// The ports of these two. Where one is missing there is none to be met: 0 is nobody's.
+fn own_ports(sockets: [&Option<TcpListener>; 2]) -> OwnPorts {
+    let port = |socket: &Option<TcpListener>| {
+        let address = socket.as_ref()?.local_addr().ok()?;
+        Some(address.port())
+    };
+    OwnPorts(sockets.map(|socket| port(socket).unwrap_or(0)))
 }
 
 /// Where the proxy's own port is reached from inside.
@@ -160,6 +188,7 @@ pub fn settings(config: &Config, doors: &Doors) -> Settings {
             keep_source: config.source == SourceAddress::Keep,
             mark: config.mark,
             metrics: doors.metrics.as_ref().and_then(metrics),
+            front: config.front,
         },
         ..Settings::default()
     }

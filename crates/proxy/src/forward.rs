@@ -27,6 +27,7 @@ mod first;
 mod flow;
 mod head;
 mod hear;
+mod inside;
 mod leave;
 mod links;
 mod message;
@@ -45,6 +46,8 @@ mod world;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::hooked;
 
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -125,6 +128,8 @@ pub struct Core {
     /// It drains, and who has not asked since is closed.
     parted: bool,
     work: Work,
+    /// The exchange that is being given its upstream side.
+    attaching: Option<Id<Exchange>>,
     /// Control said something in this turn.
     news: bool,
 }
@@ -136,6 +141,7 @@ impl Default for Settings {
                 keep_source: false,
                 mark: None,
                 metrics: None,
+                front: None,
             },
             connect_timeout: Duration::from_secs(1),
             max_connections: 65_536,
@@ -406,6 +412,7 @@ impl Core {
             Timer::Close(conn) => self.conns.abort(conn),
             Timer::Handshake(link) => self.handshake_late(link),
             Timer::Wait(exchange) => self.waited(exchange),
+            Timer::Rest(exchange) => self.rest_late(exchange),
             Timer::Sweep => self.sweep(),
             Timer::Farewell => self.farewell(),
             Timer::LastCall => self.last_call(),

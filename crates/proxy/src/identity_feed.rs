@@ -2,7 +2,7 @@
 //! The own certificate: a key is made here and never leaves, a certificate for it is asked for, and again at 70 % of its life or when the mesh's
 //! anchors changed.
 //!
-//! Must never take a certificate away: what is in force stays so until a better one came. Read `discovery.rs` next.
+//! Must never take a certificate away: what is in force stays so until a better one came. Read `identity_feed/signer.rs` next.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,22 +10,16 @@ use std::time::{Duration, SystemTime};
 use maille_chassis::clock::Clock;
 use maille_engine::snapshot::Snapshot;
 use maille_identity::{Credentials, CredentialsError, KeyError, PrivateKey, rotation};
-use maille_wire::v1::SignRequest;
-use maille_wire::v1::certificates_client::CertificatesClient;
 use tokio::sync::watch;
-use tokio::time::timeout;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
-use tonic::{Code, Request};
 
-use crate::control::{Backoff, Caller};
+use crate::control::Backoff;
 
-/// How long control may take to sign.
-const SIGN: Duration = Duration::from_secs(10);
+mod signer;
+
+pub use signer::{Signer, SignerError};
+
 /// Wall time may jump: how long it is not looked at.
 const LOOK: Duration = Duration::from_secs(30);
-
-type Client = CertificatesClient<InterceptedService<Channel, Caller>>;
 
 /// The own credentials, whenever they change; `None` before the first.
 pub type Feed = watch::Receiver<Option<Credentials>>;
@@ -43,10 +37,8 @@ pub struct IdentityFeed {
 enum RenewError {
     #[error("no key could be made")]
     Key(#[from] KeyError),
-    #[error("control did not sign in time")]
-    Late,
-    #[error("control did not sign: {code:?}, {message:?}")]
-    Refused { code: Code, message: String },
+    #[error(transparent)]
+    Sign(#[from] SignerError),
     #[error("what control signed cannot be used")]
     Unusable(#[from] CredentialsError),
 }
@@ -68,12 +60,11 @@ pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, clock: Clock) -> (Feed, Id
 
 impl IdentityFeed {
     /// Asks for certificates, for ever.
-    pub async fn run(mut self, channel: Channel, caller: Caller) {
-        let mut client = CertificatesClient::with_interceptor(channel, caller);
+    pub async fn run(mut self, signer: Signer) {
         let mut backoff = Backoff::new();
         loop {
             let began = self.clock.now();
-            match renew(&mut client).await {
+            match self.renew(&signer).await {
                 Ok((credentials, anchors)) => {
                     tracing::info!(
                         identity = %credentials.identity(),
@@ -125,6 +116,14 @@ impl IdentityFeed {
         }
     }
 
+    async fn renew(&self, signer: &Signer) -> Result<(Credentials, Vec<Vec<u8>>), RenewError> {
+        let key = PrivateKey::generate()?;
+        let held = self.publish.borrow().clone();
+        let signed = signer.sign(key.csr(), held.as_ref()).await?;
+        let credentials = Credentials::new(key, signed.chain, &signed.trust_anchors)?;
+        Ok((credentials, signed.trust_anchors))
+    }
+
     fn anchors(&mut self) -> Option<Vec<Vec<u8>>> {
         let snapshot = self.snapshots.borrow_and_update();
         snapshot.mesh().map(|mesh| mesh.trust_anchors.clone())
@@ -141,21 +140,6 @@ impl IdentityFeed {
                 .as_secs(),
         )
     }
-}
-
-async fn renew(client: &mut Client) -> Result<(Credentials, Vec<Vec<u8>>), RenewError> {
-    let key = PrivateKey::generate()?;
-    let request = Request::new(SignRequest { csr: key.csr() });
-    let signed = timeout(SIGN, client.sign(request))
-        .await
-        .map_err(|_| RenewError::Late)?
-        .map_err(|status| RenewError::Refused {
-            code: status.code(),
-            message: status.message().chars().take(200).collect(),
-        })?
-        .into_inner();
-    let credentials = Credentials::new(key, signed.chain, &signed.trust_anchors)?;
-    Ok((credentials, signed.trust_anchors))
 }
 
 fn life(credentials: &Credentials) -> Duration {

@@ -32,6 +32,8 @@ pub mod failure;
 pub mod forward;
 /// The own certificate, kept fresh.
 pub mod identity_feed;
+/// What goes through mesh connections.
+pub mod inside;
 /// The data plane as a whole.
 pub mod listeners;
 /// What this process says about itself.
@@ -40,6 +42,8 @@ pub mod metrics;
 pub mod original_dst;
 /// How exchanges end: counts and the access log.
 pub mod outcome;
+/// Whether redirected connections reach this proxy.
+pub mod preflight;
 /// The process.
 pub mod process;
 /// What people ask, by way of control.

@@ -4,7 +4,7 @@
 //! Must never bind anything itself: sockets are given. Read `accept.rs` next.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +33,8 @@ pub struct Listener {
     pub socket: TcpListener,
     /// What comes through it.
     pub door: Door,
-    /// `None`: the socket's own address (TPROXY). Else always this one: explicit ports.
-    pub to: Option<SocketAddr>,
+    /// How they tell it.
+    pub original: OriginalDst,
 }
 
 /// What the control thread and the data plane tell each other.
@@ -58,20 +58,20 @@ pub struct Links {
 
 impl Listener {
     /// A listener for what the own application dials.
-    pub fn outbound(socket: TcpListener, to: Option<SocketAddr>) -> Self {
+    pub fn outbound(socket: TcpListener, original: OriginalDst) -> Self {
         Self {
             socket,
             door: Door::Plain(Direction::Outbound),
-            to,
+            original,
         }
     }
 
     /// A listener for what somebody without a proxy dials.
-    pub fn inbound(socket: TcpListener, to: Option<SocketAddr>) -> Self {
+    pub fn inbound(socket: TcpListener, original: OriginalDst) -> Self {
         Self {
             socket,
             door: Door::Plain(Direction::Inbound),
-            to,
+            original,
         }
     }
 
@@ -80,7 +80,7 @@ impl Listener {
         Self {
             socket,
             door: Door::Mesh,
-            to: None,
+            original: OriginalDst::Socket,
         }
     }
 }
@@ -100,10 +100,9 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, links: Links) -> io
     let mut doors = Vec::new();
     for listener in listeners {
         let socket = tokio::net::TcpListener::from_std(listener.socket)?;
-        let original = listener.to.map_or(OriginalDst::Socket, OriginalDst::Fixed);
         let (ended, own) = (Rc::clone(&worker.ended), worker.clone());
         let take = move |stream, accepted| own.accept(stream, accepted);
-        let run = accept::run(socket, listener.door, original, ended, take);
+        let run = accept::run(socket, listener.door, listener.original, ended, take);
         doors.push(tokio::task::spawn_local(run));
     }
     let mut drain = links.drain.clone();
@@ -185,7 +184,7 @@ async fn questions(worker: &Worker, to: &mpsc::Sender<Key>) {
 async fn taps(worker: &Worker, mut taps: watch::Receiver<Taps>) {
     // Before the first tap there is nothing to tell the core.
     while taps.changed().await.is_ok() {
-        let now = Arc::clone(&taps.borrow_and_update());
+        let now = taps.borrow_and_update().clone();
         worker.tell(|core| core.tap(&now));
     }
     // Whoever asked has gone, and nobody will again.

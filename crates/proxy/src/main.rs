@@ -7,9 +7,13 @@ use std::process::ExitCode;
 use maille_chassis::config::Env;
 use maille_chassis::{log, panics};
 use maille_proxy::config::Config;
-use maille_proxy::process;
+use maille_proxy::{preflight, process};
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == preflight::VERB) {
+        return child();
+    }
     let ended = run();
     log::flush();
     match ended {
@@ -21,6 +25,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// What [`preflight::check`] starts; it tells what this ends with.
+fn child() -> ExitCode {
+    let Ok(config) = Config::read(&Env::process()) else {
+        return ExitCode::FAILURE;
+    };
+    match preflight::probe(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.code(&config).into(),
+    }
+}
+
 fn run() -> anyhow::Result<()> {
     let environment = Env::process();
     let config = Config::read(&environment)?;
@@ -29,7 +44,8 @@ fn run() -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         workload = %config.workload,
-        agent = %config.agent.display(),
+        control = %config.control,
+        capture = ?config.capture,
         source = ?config.source,
         drain_seconds = config.drain.as_secs(),
         "starting"

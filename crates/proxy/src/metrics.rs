@@ -61,38 +61,39 @@ pub const LATENCY: Metric = Metric::histogram(
 /// Linkerd's.
 pub const TCP_OPEN: Metric = Metric::counter(
     "tcp_open_total",
-    edge_and!("peer"),
+    edge_and!("peer", "sni"),
     "TCP connections that began: those that applications see, however many share one mesh connection; HTTP is counted by request. \
-     `peer` is the side that the other labels speak of: `dst` outbound, `src` inbound",
+     `peer` is the side that the other labels speak of: `dst` outbound, `src` inbound; `sni` is the name that a TLS client asked for, \
+     of bytes that pass as they are",
 );
 /// Linkerd's.
 pub const TCP_CLOSE: Metric = Metric::counter(
     "tcp_close_total",
-    edge_and!("peer", "classification"),
+    edge_and!("peer", "sni", "classification"),
     "TCP connections that ended; `classification` is `failure` where the mesh or a broken connection ended them",
 );
 /// Linkerd's.
 pub const TCP_CONNECTIONS: Metric = Metric::gauge(
     "tcp_open_connections",
-    edge_and!("peer"),
+    edge_and!("peer", "sni"),
     "TCP connections that are open",
 );
 /// Linkerd's.
 pub const TCP_WRITE: Metric = Metric::counter(
     "tcp_write_bytes_total",
-    edge_and!("peer", "carries"),
+    edge_and!("peer", "sni", "carries"),
     "Bytes written towards the other side, of TCP connections and of HTTP messages with their heads",
 );
 /// Linkerd's.
 pub const TCP_READ: Metric = Metric::counter(
     "tcp_read_bytes_total",
-    edge_and!("peer", "carries"),
+    edge_and!("peer", "sni", "carries"),
     "Bytes read from the other side, of TCP connections and of HTTP messages with their heads",
 );
 /// Linkerd's.
 pub const TCP_DURATION: Metric = Metric::histogram(
     "tcp_connection_duration_ms",
-    edge_and!("peer"),
+    edge_and!("peer", "sni"),
     "Milliseconds that TCP connections lasted which have ended",
 );
 

@@ -63,6 +63,7 @@ pub(crate) fn edge(recorder: &mut Recorder, snapshot: &Snapshot, outcome: &Outco
         port: facts.destination.port(),
         carries: outcome.carries,
         protected: outcome.protected,
+        server_name: facts.server_name.clone(),
     })
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The process: one thread for data, this file's second one for control traffic, and the order of starting and stopping.
 //!
-//! Start: settings, sockets, certificate and first complete snapshot, ready, data. Until then connections wait in their sockets' queues.
+//! Start: settings, preflight, sockets, certificate and first complete snapshot, ready, data. Until then connections wait in their sockets' queues.
 //! Stop: the first signal drains, the second or the deadline ends it; the last counts go out after the last request.
 //! The control thread must never hold up the data thread. Read `listeners.rs` for the data plane, `discovery.rs` for control.
 
@@ -13,7 +13,6 @@ use std::time::Duration;
 use maille_chassis::admin;
 use maille_chassis::clock::Clock;
 use maille_chassis::drain::{Drain, Signals};
-use maille_chassis::grpc;
 use maille_chassis::notify::{NotifyError, Supervisor};
 use maille_chassis::tasks::Tasks;
 use tokio::net::{TcpListener, UnixListener};
@@ -22,12 +21,13 @@ use tokio::time::timeout;
 
 use crate::admin::{Admin, Public};
 use crate::config::Config;
-use crate::control::Caller;
+use crate::control::{Caller, Way};
+use crate::identity_feed::Signer;
 use crate::listeners::Links;
 use crate::questions::Sources;
 use crate::tap::Taps;
 use crate::telemetry::report::{self, Counted};
-use crate::{discovery, doors, identity_feed, listeners, questions};
+use crate::{discovery, doors, identity_feed, listeners, preflight, questions};
 
 /// The control thread's futures are small; its deepest stack is a TLS key being made.
 const STACK: usize = 512 * 1024;
@@ -43,6 +43,9 @@ type Questions = (
 /// Why the process cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
+    /// Connections would not come here.
+    #[error("the pod's connections are not captured")]
+    Preflight(#[from] preflight::PreflightError),
     /// A listening socket.
     #[error("no listening socket")]
     Door(#[from] doors::DoorError),
@@ -71,6 +74,7 @@ pub fn run(
     config: Config,
     environment: &dyn maille_chassis::config::Source,
 ) -> Result<(), ProcessError> {
+    preflight::check(&config)?;
     let doors = doors::open(&config)?;
     let settings = doors::settings(&config, &doors);
     let supervisor = Supervisor::find(environment).map_err(NotifyError::from)?;
@@ -117,21 +121,23 @@ async fn control(
     (tell, supervisor): (oneshot::Sender<Links>, Supervisor),
 ) -> Result<(), ProcessError> {
     let clock = Clock::start();
-    let started = clock.wall();
     let mut signals = Signals::install().map_err(ProcessError::Control)?;
     let (tasks, mut drain, mut last) = (Tasks::new(), Drain::new(), Drain::new());
     let caller = Caller::new(&config.workload).ok_or(ProcessError::Uid)?;
-    let channel = grpc::channel(&config.agent);
-
     let (view, discovery) = discovery::new(config.workload.clone(), clock);
     let discovery = if config.without.last_good {
         discovery.forgetting(config.workload.clone())
     } else {
         discovery
     };
-    tasks.spawn("discovery", discovery.run(channel.clone(), caller.clone()));
     let (credentials, identity) = identity_feed::new(view.snapshots.clone(), clock);
-    tasks.spawn("identity", identity.run(channel.clone(), caller.clone()));
+    let channel = config.control.channel(&credentials);
+    tasks.spawn("discovery", discovery.run(channel.clone(), caller.clone()));
+    let signer = match &config.control {
+        Way::Agent(_) => Signer::agent(channel.clone(), caller.clone()),
+        Way::Direct(direct) => Signer::direct(direct.clone(), channel.clone()),
+    };
+    tasks.spawn("identity", identity.run(signer));
     let counted = Counted::default();
     let (counts, batches) = mpsc::channel(report::QUEUE);
     let collected = tasks.spawn("counts", report::collect(counted.clone(), batches));
@@ -143,6 +149,7 @@ async fn control(
         credentials: credentials.clone(),
         taps,
         told: lines,
+        inside: config.inside,
     };
     let asked = questions::run(sources, channel.clone(), caller.clone(), clock);
     tasks.spawn("questions", asked);
@@ -154,7 +161,7 @@ async fn control(
         snapshots: view.snapshots.clone(),
         credentials: credentials.clone(),
         counted,
-        started,
+        started: clock.wall(),
     };
     let public = Public(answer.clone());
     if let Some(listener) = port {

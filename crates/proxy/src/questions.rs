@@ -21,6 +21,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
+use crate::config::Inside;
 use crate::control::{Backoff, Caller};
 use crate::identity_feed;
 use crate::tap::{TAPS, Tap, Taps, Told, Untold};
@@ -29,6 +30,7 @@ use crate::tap::{TAPS, Tap, Taps, Told, Untold};
 mod convert;
 /// What would be done, and why.
 pub mod explain;
+mod inside;
 
 /// Lines that are on their way from the data thread.
 pub const LINES: usize = 1_024;
@@ -56,6 +58,8 @@ pub struct Sources {
     pub taps: watch::Sender<Taps>,
     /// What taps are told.
     pub told: mpsc::Receiver<Told>,
+    /// Whether what goes through mesh connections may be told.
+    pub inside: Inside,
 }
 
 /// One stream's questions.
@@ -66,6 +70,8 @@ struct Session<'a> {
     wall: (SystemTime, Instant),
     answers: mpsc::Sender<v1::Answer>,
     taps: Vec<Arc<Tap>>,
+    /// Who looks at what goes through mesh connections, by their questions.
+    inside: Vec<u64>,
     waiting: VecDeque<Waiting>,
     untold: HashMap<u64, Untold>,
 }
@@ -95,6 +101,7 @@ pub async fn run(mut sources: Sources, channel: Channel, caller: Caller, clock: 
                     clock,
                     answers,
                     taps: Vec::new(),
+                    inside: Vec::new(),
                     waiting: VecDeque::new(),
                     untold: HashMap::new(),
                 };
@@ -145,6 +152,7 @@ impl Session<'_> {
             Some(Asked::Tap(tap)) => self.tap(id, tap).err().map(Said::Refused),
             Some(Asked::Cancel(_)) => {
                 self.taps.retain(|tap| tap.id != id);
+                self.inside.retain(|known| *known != id);
                 self.waiting.retain(|waiting| waiting.id != id);
                 self.publish();
                 None
@@ -154,6 +162,10 @@ impl Session<'_> {
                 Err(why) => Some(Said::Refused(why)),
             },
             Some(Asked::Certificate(_)) => Some(self.certificate()),
+            Some(Asked::Inside(_)) => {
+                self.look_inside(id);
+                None
+            }
             None => Some(Said::Refused(
                 "this proxy does not know the question".into(),
             )),
@@ -172,7 +184,7 @@ impl Session<'_> {
     fn tap(&mut self, id: u64, asked: v1::Tap) -> Result<(), String> {
         let tap = Arc::new(convert::tap(id, asked)?);
         self.taps.retain(|before| before.id != id);
-        if self.taps.len() >= TAPS {
+        if self.taps.len() + self.inside.len() >= TAPS {
             return Err(format!("{TAPS} taps watch this proxy already"));
         }
         self.taps.push(tap);
@@ -181,10 +193,13 @@ impl Session<'_> {
     }
 
     fn publish(&mut self) {
-        self.sources.taps.send_replace(self.taps.clone().into());
-        let taps = &self.taps;
+        self.sources.taps.send_replace(Taps {
+            exchanges: self.taps.clone().into(),
+            inside: !self.inside.is_empty(),
+        });
+        let (taps, inside) = (&self.taps, &self.inside);
         self.untold
-            .retain(|id, _| taps.iter().any(|tap| tap.id == *id));
+            .retain(|id, _| inside.contains(id) || taps.iter().any(|tap| tap.id == *id));
     }
 
     /// Answers at once, or once control has said what is missing.
@@ -255,6 +270,7 @@ impl Session<'_> {
 
     fn tell(&mut self, lines: impl Iterator<Item = Told>) {
         let mut by_tap: HashMap<u64, v1::TapEvents> = HashMap::new();
+        let mut pieces = Vec::new();
         for told in lines {
             match told {
                 Told::Seen(seen) if self.taps.iter().any(|tap| tap.id == seen.tap) => {
@@ -263,6 +279,12 @@ impl Session<'_> {
                 }
                 Told::Untold { tap, untold } if self.taps.iter().any(|known| known.id == tap) => {
                     self.untold.entry(tap).or_default().add(untold);
+                }
+                Told::Piece(piece) => pieces.push(convert::piece(*piece, self.wall)),
+                Told::Lost(lost) => {
+                    for id in self.inside.clone() {
+                        self.lose_pieces(id, lost);
+                    }
                 }
                 // Of a tap that is over.
                 Told::Seen(_) | Told::Untold { .. } => {}
@@ -281,5 +303,6 @@ impl Session<'_> {
                 self.untold.entry(tap).or_default().add(untold);
             }
         }
+        self.tell_pieces(&pieces);
     }
 }

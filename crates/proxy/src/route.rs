@@ -45,6 +45,15 @@ pub(crate) enum Decision {
     Wait(Key),
 }
 
+/// A port of the proxy in front of one of the application's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Front {
+    /// What clients dial.
+    pub port: u16,
+    /// Where the application is.
+    pub application: SocketAddr,
+}
+
 /// How sockets towards the own application are dressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dress {
@@ -54,6 +63,8 @@ pub struct Dress {
     pub mark: Option<u32>,
     /// Where the proxy itself answers what is sent to port 4191 of its workload.
     pub metrics: Option<SocketAddr>,
+    /// The port that clients dial in place of the application's.
+    pub front: Option<Front>,
 }
 
 // === impl Facts ===
@@ -126,6 +137,14 @@ pub(crate) fn spec(hop: &Hop, facts: &Facts, own: &[IpAddr], dress: Dress) -> Op
         Hop::Local { to } if to.port() == METRICS_PORT && dress.metrics.is_some() => {
             dress.metrics.map(|to| ConnectSpec {
                 to,
+                source: None,
+                mark: None,
+            })
+        }
+        // What goes to a port of the proxy's own would come back to it.
+        Hop::Local { to } if dress.front.is_some_and(|front| front.port == to.port()) => {
+            dress.front.map(|front| ConnectSpec {
+                to: front.application,
                 source: None,
                 mark: None,
             })

@@ -18,6 +18,7 @@ pub mod filter;
 pub mod heads;
 mod tapped;
 
+use crate::inside::Piece;
 pub use filter::Filter;
 pub use heads::{Head, HeaderLine, Headers, Request};
 pub(crate) use tapped::{Tapped, Watcher};
@@ -42,8 +43,14 @@ pub struct Tap {
     pub ends_only: bool,
 }
 
-/// Every tap in force.
-pub type Taps = Arc<[Arc<Tap>]>;
+/// Everything that is watched.
+#[derive(Clone, Debug, Default)]
+pub struct Taps {
+    /// Exchanges.
+    pub exchanges: Arc<[Arc<Tap>]>,
+    /// What goes through mesh connections.
+    pub inside: bool,
+}
 
 /// A moment in the life of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,10 +146,14 @@ pub struct Untold {
 }
 
 /// What the core tells.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Told {
     /// A line.
     Seen(Box<Seen>),
+    /// Bytes of a mesh connection, for everybody who looks inside.
+    Piece(Box<Piece>),
+    /// Pieces that found no room, since the last time.
+    Lost(u64),
     /// What there was no line for.
     Untold {
         /// To which tap.

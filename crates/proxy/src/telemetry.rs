@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use maille_engine::balance::Tally;
 use maille_engine::route::Direction;
-use maille_model::{Identity, Name, Owner, ServiceId, WorkloadUid, latency};
+use maille_model::{Identity, Name, Owner, ServerName, ServiceId, WorkloadUid, latency};
 use tokio::sync::mpsc;
 
 use crate::failure::Failure;
@@ -24,6 +24,8 @@ pub mod totals;
 
 /// Edges that are counted apart at the same time.
 pub const EDGES: usize = 4_096;
+/// Those of them that may be told apart by the name that a TLS client asked for: names are chosen by clients.
+pub const NAMED_EDGES: usize = EDGES / 8;
 /// Edges of what did not fit: by direction, protocol and protection.
 pub const OTHERS: usize = 8;
 /// Different responses of one edge that are counted apart.
@@ -63,6 +65,8 @@ pub struct EdgeKey {
     pub carries: Carries,
     /// The hop was mutual TLS.
     pub protected: bool,
+    /// Whom a TLS client asked for, in bytes that pass as they are.
+    pub server_name: Option<ServerName>,
 }
 
 /// Names of the other workload.
@@ -131,6 +135,8 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Recorder {
     places: HashMap<Arc<EdgeKey>, usize>,
+    /// Edges with a name among them.
+    named: usize,
     slots: Vec<Slot>,
     touched: Vec<usize>,
     flushes: u64,
@@ -221,6 +227,15 @@ impl EdgeKey {
             port: 0,
             carries: self.carries,
             protected: self.protected,
+            server_name: None,
+        }
+    }
+
+    /// The same edge whomever its clients asked for.
+    pub fn nameless(&self) -> Self {
+        Self {
+            server_name: None,
+            ..self.clone()
         }
     }
 
@@ -276,6 +291,7 @@ impl Recorder {
     pub fn new() -> Self {
         Self {
             places: HashMap::new(),
+            named: 0,
             slots: Vec::new(),
             touched: Vec::new(),
             flushes: 0,
@@ -290,13 +306,16 @@ impl Recorder {
     }
 
     /// The place of an edge; a new one where it has none. With all places taken it is that of the edge that was quiet for the
-    /// longest time, if that is a minute; else it counts for [`EdgeKey::other`].
+    /// longest time, if that is a minute; else it counts for [`EdgeKey::other`]. One name too many counts as none.
     pub fn edge(&mut self, key: &EdgeKey) -> EdgeId {
         if let Some(place) = self.places.get(key).copied() {
             return EdgeId {
                 place,
                 generation: self.slots[place].generation,
             };
+        }
+        if key.server_name.is_some() && self.named >= NAMED_EDGES {
+            return self.edge(&key.nameless());
         }
         let key = Arc::new(key.clone());
         let place = if self.slots.len() < EDGES || key.is_other() {
@@ -305,6 +324,7 @@ impl Recorder {
         } else if let Some(place) = self.quietest() {
             let slot = &mut self.slots[place];
             self.places.remove(&slot.key);
+            self.named -= usize::from(slot.key.server_name.is_some());
             let generation = slot.generation.wrapping_add(1);
             *slot = Slot {
                 generation,
@@ -314,6 +334,7 @@ impl Recorder {
         } else {
             return self.edge(&key.other());
         };
+        self.named += usize::from(key.server_name.is_some());
         self.places.insert(key, place);
         EdgeId {
             place,

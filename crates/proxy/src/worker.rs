@@ -25,14 +25,29 @@ use crate::accept::Accepted;
 use crate::connect::tcp;
 use crate::forward::{ConnId, Core, Effect};
 
+mod share;
+
+use share::Share;
+
 /// One read of a local connection takes at most this much.
 const LOCAL_READ: usize = 64 * 1024;
 /// One read of a mesh connection takes at most this much: sixteen records.
 const MESH_READ: usize = 256 * 1024;
 /// So many panics in one turn are not those of single connections.
 const PANICS_A_TURN: u32 = 100;
-/// Full reads of one connection in one poll, before the others get their turn.
+/// Reads of one connection in one poll, before the others get their turn: one that brings something, and one that finds nothing more.
 const READS_A_POLL: usize = 2;
+
+/// What a read tells about the next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum More {
+    /// There is nothing now, or nothing is wanted.
+    No,
+    /// All that was there was taken: the next is most likely to find nothing, and then has the task woken by what comes.
+    Perhaps,
+    /// As much as was asked for was there.
+    Sure,
+}
 
 /// Everything of one thread. Cheap to clone; not `Send`.
 #[derive(Clone, Debug)]
@@ -71,6 +86,7 @@ struct Socket {
     /// The last write did not take everything; the connection's task waits for room.
     blocked: bool,
     ended: bool,
+    share: Share,
     waker: Option<Waker>,
 }
 
@@ -316,6 +332,7 @@ impl State {
             phase,
             blocked: false,
             ended: false,
+            share: Share::FIRST,
             waker: None,
         });
     }
@@ -347,12 +364,14 @@ impl State {
         }
         self.poll_room(id, cx);
         for _ in 0..READS_A_POLL {
-            if !self.poll_read(id, cx) {
-                return Poll::Pending;
+            match self.poll_read(id, cx) {
+                More::No => return Poll::Pending,
+                More::Perhaps => {}
+                More::Sure => break,
             }
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        // Woken at once it would run dozens of times before the runtime looks at the other sockets again: it is, when that was done.
+        pin!(tokio::task::yield_now()).poll(cx)
     }
 
     /// Whether the connection is open now.
@@ -395,27 +414,28 @@ impl State {
         }
     }
 
-    /// Reads once. Whether there may be more.
-    fn poll_read(&mut self, id: ConnId, cx: &mut Context<'_>) -> bool {
+    /// Reads once. Whether there is more.
+    fn poll_read(&mut self, id: ConnId, cx: &mut Context<'_>) -> More {
         if !self.core.wants_read(id) {
-            return false;
+            return More::No;
         }
         let mesh = self.core.is_link(id);
         let Some(socket) = self.sockets.get_mut(id.index()).and_then(Option::as_mut) else {
-            return false;
+            return More::No;
         };
         if socket.ended {
-            return false;
+            return More::No;
         }
         let buffer = if mesh {
             &mut self.mesh
         } else {
             &mut self.local
         };
-        let mut space = ReadBuf::new(buffer);
+        let most = socket.share.bytes().min(buffer.len());
+        let mut space = ReadBuf::new(&mut buffer[..most]);
         // Unlike `readable` and `try_read`, this clears the readiness after a short read: no extra call that says EAGAIN.
         let taken = match Pin::new(&mut socket.stream).poll_read(cx, &mut space) {
-            Poll::Pending => return false,
+            Poll::Pending => return More::No,
             Poll::Ready(Ok(())) => Ok(space.filled().len()),
             Poll::Ready(Err(error)) => Err(error),
         };
@@ -431,12 +451,16 @@ impl State {
                 } else {
                     &mut self.local
                 };
+                let timed = Share::is_timed(n, most).then(|| self.clock.now());
                 self.core.input(id, &mut buffer[..n]);
-                return true;
+                if let (Some(begun), Some(socket)) = (timed, self.socket(id)) {
+                    socket.share.settle(n, most, begun.elapsed());
+                }
+                return if n < most { More::Perhaps } else { More::Sure };
             }
             Err(error) => self.broken(id, &error),
         }
-        false
+        More::No
     }
 
     fn broken(&mut self, id: ConnId, error: &io::Error) {
@@ -504,3 +528,6 @@ fn poll_alarm(
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One connection that floods, in every way that is known, beside others at half of what the machine bears: all of these are answered, and where the
-//! flood is of frames that do nothing their slowest answers must not become more than twice as slow. Floods of requests are work, which is shown. Between two real proxies and a control; a flood that is ended begins again a moment later.
+//! flood is of frames that do nothing their slowest answers must not become more than twice as slow. Floods of requests that are answered are work, which is shown. Between two real proxies and a control; a flood that is ended begins again a moment later.
 //!
 //! Times are those of this machine: away from the record (`MAILLE_TEST_SECONDS=60`) it is enough that the flood was ended. Each flood is held against quiet rounds right before and after it, and may try a few times: whatever else the
 //! machine does only makes it worse.
@@ -17,6 +17,7 @@ mod world;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::catch_unwind;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -27,23 +28,17 @@ use clients::{dial, pause};
 use world::{QUIETLY, World};
 
 /// Connections that are not to suffer.
-const CONNECTIONS: u32 = 4;
+const CONNECTIONS: u32 = 64;
 /// How often a flood may be tried.
 const TRIES: usize = 5;
 /// A flood that was ended begins again after so long.
 const AGAIN: Duration = Duration::from_millis(100);
-/// What a flood of frames that do nothing may do to the slowest answers.
+/// What a flood may do to the slowest answers; away from the record, on a machine that does other things, that is another order of magnitude
+/// only where the flood is let have its way.
 const WORSE: f64 = 2.0;
-/// Floods that are made of requests, or of their content.
-const WORK: &[&str] = &[
-    "streams opened and reset",
-    "streams opened",
-    "blocks that decode to much",
-    "content of one byte",
-    "pipelined requests",
-    "one endless body",
-    "one endless chunked body of one byte each",
-];
+const WORSE_IN_A_HURRY: f64 = 12.0;
+/// Floods of requests that the application answers: they are work, of which each request gets its share, and not each connection.
+const WORK: &[&str] = &["streams opened and reset", "streams opened"];
 
 /// Whether this is for the record, and nothing else runs on the machine.
 fn full() -> bool {
@@ -57,12 +52,32 @@ fn round() -> Duration {
     Duration::from_millis(if full() { 4_000 } else { 700 })
 }
 
-/// Answers requests, with bodies of a known length or none, until the client leaves.
+/// The processor's time goes to others first: who floods, and who is flooded behind the mesh, are other machines in truth, and have
+/// no share of the time that the proxies and their other clients need.
+fn stand_back() {
+    let thread = nix::unistd::gettid().to_string();
+    let renice = Command::new("renice")
+        .args(["-n", "19", "-p", &thread])
+        .output();
+    assert!(renice.unwrap().status.success());
+}
+
+/// More than any body but that of a flood.
+const HUGE: u64 = 1 << 20;
+
+/// Answers requests, with bodies of a known length or none, until the client leaves. Only floods speak HTTP/2.
 fn serve(listener: &TcpListener) {
     for stream in listener.incoming().flatten() {
         thread::spawn(move || {
+            if speaks_http2(&stream) {
+                stand_back();
+                return serve_http2(stream);
+            }
             let mut from = BufReader::with_capacity(1 << 16, stream.try_clone().unwrap());
             while let Some(length) = head(&mut from) {
+                if length > HUGE {
+                    stand_back();
+                }
                 let mut body = (&mut from).take(length);
                 let all = std::io::copy(&mut body, &mut std::io::sink());
                 let text = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -74,6 +89,36 @@ fn serve(listener: &TcpListener) {
     }
 }
 
+fn speaks_http2(stream: &TcpStream) -> bool {
+    let mut begin = [0; 3];
+    stream.peek(&mut begin).unwrap_or(0) == 3 && begin == *b"PRI"
+}
+
+/// Answers requests when all of them was said.
+fn serve_http2(stream: TcpStream) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_io().build().unwrap();
+    let answers = runtime.handle().clone();
+    stream.set_nonblocking(true).unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+        let Ok(mut connection) = h2::server::handshake(stream).await else {
+            return;
+        };
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            answers.spawn(async move {
+                let mut body = request.into_body();
+                while let Some(Ok(data)) = body.data().await {
+                    let _ = body.flow_control().release_capacity(data.len());
+                }
+                if let Ok(mut answer) = respond.send_response(http::Response::new(()), false) {
+                    let _ = answer.send_data("ok".into(), true);
+                }
+            });
+        }
+    });
+}
+
 /// Reads a head: the length of the body behind it.
 fn head(from: &mut BufReader<TcpStream>) -> Option<u64> {
     let mut length = 0;
@@ -82,8 +127,13 @@ fn head(from: &mut BufReader<TcpStream>) -> Option<u64> {
         if from.read_line(&mut line).ok()? == 0 {
             return None;
         }
-        if let Some(text) = line.strip_prefix("Content-Length: ") {
+        let line = line.to_ascii_lowercase();
+        if let Some(text) = line.strip_prefix("content-length: ") {
             length = text.trim().parse().ok()?;
+        }
+        if line.starts_with("transfer-encoding: ") {
+            // It ends with the connection.
+            length = u64::MAX;
         }
         if line == "\r\n" {
             return Some(length);
@@ -218,6 +268,7 @@ const FLOODS: &[Flood] = &[
 
 /// Floods until told to stop, on one connection after the other; whatever comes back is read. How often it was ended.
 fn flood(to: SocketAddr, (_, first, again): &Flood, stop: &AtomicBool) -> u64 {
+    stand_back();
     let mut ended = 0;
     while !stop.load(Ordering::Relaxed) {
         let mut stream = dial(to);
@@ -263,6 +314,7 @@ fn a_flood_is_not_felt_by_others() {
     let to = world.outbound();
     let rate = most(to) / 2.0;
     eprintln!("half load: {rate:.0} requests/s");
+    let mut felt = Vec::new();
     for one in FLOODS {
         let mut seen = Vec::new();
         let fine = (0..TRIES).any(|_| {
@@ -281,8 +333,13 @@ fn a_flood_is_not_felt_by_others() {
                 one.0
             );
             seen.push(worse);
-            worse <= WORSE || WORK.contains(&one.0) || (!full() && ended > 1)
+            let bound = if full() { WORSE } else { WORSE_IN_A_HURRY };
+            worse <= bound || WORK.contains(&one.0) || (!full() && ended > 1)
         });
-        assert!(fine, "{}: {seen:?}", one.0);
+        if !fine {
+            felt.push(format!("{}: {seen:.1?}", one.0));
+        }
     }
+    // All are told, not only the first.
+    assert!(felt.is_empty(), "{felt:#?}");
 }

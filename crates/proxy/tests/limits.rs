@@ -38,12 +38,18 @@ fn full() -> bool {
     seconds.is_some_and(|seconds| seconds >= 60)
 }
 
-/// How many connections come and go: as many as there are compared exchanges.
+/// How many connections come and go: as many as are asked for, or as there are compared exchanges.
 fn connections() -> usize {
-    let count = std::env::var_os("MAILLE_TEST_EXCHANGES");
-    let count = count.and_then(|text| text.to_str()?.parse().ok());
+    let number = |name| {
+        let text = std::env::var_os(name)?;
+        text.to_str()?.parse().ok()
+    };
+    let count = number("MAILLE_TEST_CONNECTIONS").or_else(|| number("MAILLE_TEST_EXCHANGES"));
     count.unwrap_or(5_000)
 }
+
+/// So many clients bring them.
+const CLIENTS: usize = 4;
 
 /// A world with its two proxies at work.
 struct Pair {
@@ -280,6 +286,31 @@ fn what_strangers_trigger_is_said_seldom() {
     assert!(said > 0 && said as u64 <= most, "{said} lines");
 }
 
+/// A connection that comes and goes, in one of five ways.
+fn visit(world: &World, n: usize) {
+    let mut stream = dial(world.outbound());
+    match n % 5 {
+        0 => request(&mut stream).unwrap(),
+        1 => drop(stream.write_all(b"GET / HT")),
+        2 => {
+            stream.shutdown(Shutdown::Write).unwrap();
+            drop(stream.read(&mut [0]));
+        }
+        3 => {
+            let _ = stream.write_all(b"\x16\x03\x01\x00\x05nonsense");
+            socket2::SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .unwrap();
+        }
+        // To the other proxy, which no client of it should reach.
+        _ => {
+            let mut stranger = dial(world.server_mesh());
+            let _ = stranger.write_all(b"GET / HTTP/1.1\r\n\r\n");
+            let _ = stranger.read(&mut [0; 64]);
+        }
+    }
+}
+
 #[test]
 fn no_connection_leaves_a_descriptor() {
     let _alone = ALONE.lock().unwrap_or_else(|broken| broken.into_inner());
@@ -289,29 +320,16 @@ fn no_connection_leaves_a_descriptor() {
     let mut stays = dial(pair.world.outbound());
     request(&mut stays).unwrap();
     let before = pair.descriptors();
-    for n in 0..count {
-        let mut stream = dial(pair.world.outbound());
-        match n % 5 {
-            0 => request(&mut stream).unwrap(),
-            1 => drop(stream.write_all(b"GET / HT")),
-            2 => {
-                stream.shutdown(Shutdown::Write).unwrap();
-                drop(stream.read(&mut [0]));
-            }
-            3 => {
-                let _ = stream.write_all(b"\x16\x03\x01\x00\x05nonsense");
-                socket2::SockRef::from(&stream)
-                    .set_linger(Some(Duration::ZERO))
-                    .unwrap();
-            }
-            // To the other proxy, which no client of it should reach.
-            _ => {
-                let mut stranger = dial(pair.world.server_mesh());
-                let _ = stranger.write_all(b"GET / HTTP/1.1\r\n\r\n");
-                let _ = stranger.read(&mut [0; 64]);
-            }
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let world = &pair.world;
+            scope.spawn(move || {
+                (client..count)
+                    .step_by(CLIENTS)
+                    .for_each(|n| visit(world, n))
+            });
         }
-    }
+    });
     request(&mut stays).unwrap();
     drop(stays);
     // Idle connections to the application are kept for a while.

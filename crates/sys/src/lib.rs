@@ -11,6 +11,8 @@
 
 /// Capabilities, by name and number.
 pub mod caps;
+/// Control groups: how much processes may use.
+pub mod cgroup;
 /// Links, addresses, routes, policy rules and neighbours, by rtnetlink.
 pub mod link;
 /// What a machine must have.
@@ -30,5 +32,7 @@ pub mod spawn;
 
 /// The size of a terminal.
 pub mod terminal;
+/// The legacy packet filter's redirections, for kernels without nftables.
+pub mod xtables;
 
 pub use netns::NetNs;

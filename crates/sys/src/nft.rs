@@ -3,7 +3,7 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::netns::NetNs;
 
@@ -21,6 +21,11 @@ pub enum NftError {
 /// Applies `rules` (nft's own language) inside `namespace`.
 pub fn apply(namespace: &NetNs, rules: &str) -> Result<(), NftError> {
     run(namespace, &["-f", "-"], rules).map(drop)
+}
+
+/// [`apply`] in the namespace that the caller is in, which it need not be allowed to enter.
+pub fn apply_here(rules: &str) -> Result<(), NftError> {
+    said(feed(&["-f", "-"], rules).map_err(NftError::Run)?).map(drop)
 }
 
 /// The rules in force inside `namespace`, as nft lists them.
@@ -41,21 +46,24 @@ pub fn version() -> Result<String, NftError> {
 }
 
 fn run(namespace: &NetNs, arguments: &[&str], input: &str) -> Result<String, NftError> {
-    let output = namespace
-        .run(|| {
-            let mut child = Command::new(program())
-                .args(arguments)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()?;
-            if let Some(mut stdin) = child.stdin.take() {
-                stdin.write_all(input.as_bytes())?;
-            }
-            child.wait_with_output()
-        })
-        .and_then(|output| output)
-        .map_err(NftError::Run)?;
+    let output = namespace.run(|| feed(arguments, input));
+    said(output.and_then(|output| output).map_err(NftError::Run)?)
+}
+
+fn feed(arguments: &[&str], input: &str) -> io::Result<Output> {
+    let mut child = Command::new(program())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes())?;
+    }
+    child.wait_with_output()
+}
+
+fn said(output: Output) -> Result<String, NftError> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {

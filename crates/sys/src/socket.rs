@@ -61,6 +61,22 @@ pub fn original_destination(socket: &impl AsFd) -> io::Result<SocketAddr> {
     })
 }
 
+/// The address that the client of a redirected connection dialled, as the kernel's connection tracking remembers it
+/// (`SO_ORIGINAL_DST`). For a connection that was not redirected it is the socket's own, or an error where nothing is tracked.
+pub fn redirected_destination(socket: &impl AsFd) -> io::Result<SocketAddr> {
+    let socket = SockRef::from(socket);
+    let own = socket.local_addr()?.as_socket();
+    // A socket of both families has connections of IPv4 too, by mapped addresses.
+    let dialled = match own.map(|own| own.ip().to_canonical()) {
+        Some(IpAddr::V4(_)) => socket.original_dst_v4()?,
+        Some(IpAddr::V6(_)) => socket.original_dst_v6()?,
+        None => return Err(io::Error::other("not an internet socket")),
+    };
+    dialled
+        .as_socket()
+        .ok_or_else(|| io::Error::other("the kernel remembers no internet address"))
+}
+
 /// The same address at the other link of a namespace that has two: where a connection to a link-local address goes on that was taken from
 /// one of them. Any other address is the same everywhere.
 pub fn across(address: SocketAddr) -> io::Result<SocketAddr> {

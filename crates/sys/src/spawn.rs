@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::CloneFlags;
 
 use crate::caps::CapSet;
+use crate::cgroup::Group;
 use crate::netns::NetNs;
 
 mod child;
@@ -106,6 +107,7 @@ pub struct Spawn {
     read_only_root: bool,
     user: Option<User>,
     inside: Option<Handle>,
+    group: Option<Group>,
 }
 
 impl Spawn {
@@ -131,6 +133,7 @@ impl Spawn {
             read_only_root: false,
             user: None,
             inside: None,
+            group: None,
         }
     }
 
@@ -258,6 +261,13 @@ impl Spawn {
     #[must_use]
     pub const fn no_new_privileges(mut self) -> Self {
         self.no_new_privileges = true;
+        self
+    }
+
+    /// Limits it as `group` says, from before its first instruction.
+    #[must_use]
+    pub fn group(mut self, group: &Group) -> Self {
+        self.group = Some(group.clone());
         self
     }
 

@@ -11,6 +11,8 @@ pub mod http;
 pub mod proc;
 /// The programs under test.
 pub mod programs;
+/// Control behind TLS.
+pub mod secure;
 /// What a `maille up` holds of the machine.
 pub mod traces;
 /// A `maille up` under test.

@@ -91,6 +91,14 @@ impl Process {
         line.split_terminator('\0').map(str::to_owned).collect()
     }
 
+    /// The directories of control groups that a `maille up` made for what it is in, by the last part of their names, which no other run has.
+    pub fn groups(&self) -> BTreeSet<String> {
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).unwrap_or_default();
+        let parts = groups.lines().flat_map(|line| line.split('/'));
+        let own = parts.filter(|part| part.starts_with("maille."));
+        own.map(str::to_owned).collect()
+    }
+
     /// The namespaces it is in, `net:[4026531840]`.
     pub fn namespaces(&self) -> BTreeSet<String> {
         links(&PathBuf::from(format!("/proc/{}/ns", self.pid)))

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::proc::{Process, holders, tree};
@@ -19,6 +20,8 @@ pub struct Traces {
     namespaces: BTreeSet<String>,
     interfaces: BTreeSet<String>,
     mounts: String,
+    /// What its control groups are below: names that no other run has.
+    groups: BTreeSet<String>,
 }
 
 impl Traces {
@@ -31,7 +34,13 @@ impl Traces {
             .unwrap()
             .namespaces();
         let held: BTreeSet<String> = processes.iter().flat_map(Process::namespaces).collect();
+        let mut groups: BTreeSet<String> = processes.iter().flat_map(Process::groups).collect();
+        // And as it noted them: no process may be in one any more.
+        let noted = up.groups();
+        let noted = noted.iter().filter_map(|path| path.file_name()?.to_str());
+        groups.extend(noted.map(str::to_owned));
         Self {
+            groups,
             namespaces: held.difference(&own).cloned().collect(),
             processes,
             interfaces: interfaces(),
@@ -45,6 +54,17 @@ impl Traces {
     ///
     /// Something stays; it is named.
     pub async fn gone(&self) {
+        self.ended().await;
+        let left = directories(&self.groups);
+        assert!(left.is_empty(), "control groups are left: {left:?}");
+    }
+
+    /// Waits until all of it is gone that the kernel takes away by itself, whoever was killed: everything but empty control groups.
+    ///
+    /// # Panics
+    ///
+    /// Something stays; it is named.
+    pub async fn ended(&self) {
         let gone = || {
             self.processes
                 .iter()
@@ -66,6 +86,25 @@ impl Traces {
         assert_eq!(interfaces(), self.interfaces);
         assert_eq!(mounts(), self.mounts);
     }
+}
+
+/// Every directory of control groups that has one of these names.
+fn directories(names: &BTreeSet<String>) -> Vec<PathBuf> {
+    let (mut found, mut below) = (Vec::new(), vec![PathBuf::from("/sys/fs/cgroup")]);
+    while let Some(directory) = below.pop() {
+        // One that has just gone has nothing in it.
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| names.contains(name)) {
+                found.push(entry.path());
+            }
+            below.push(entry.path());
+        }
+    }
+    found
 }
 
 fn interfaces() -> BTreeSet<String> {

@@ -56,6 +56,12 @@ const TWICE: &[&str] = &[
     "27-vault.yaml",
 ];
 
+/// The one that has limits in the shop of a test, so that there is a control group to be left behind.
+const LIMITED: &str = "21-ledger.yaml";
+const CONTAINER: &str = "        - name: ledger\n";
+const LIMITS: &str =
+    "        - name: ledger\n          resources: {limits: {memory: 256Mi, cpu: \"2\"}}\n";
+
 /// Pods of the shop.
 pub const SHOP_PODS: usize = 15;
 
@@ -110,6 +116,7 @@ impl Up {
             .iter()
             .map(|(name, text)| match TWICE.contains(name) {
                 true => (*name, text.replace("replicas: 1", "replicas: 2")),
+                false if *name == LIMITED => (*name, text.replace(CONTAINER, LIMITS)),
                 false => (*name, (*text).to_owned()),
             })
             .collect();
@@ -171,6 +178,12 @@ impl Up {
     /// The directory above.
     pub fn runtime_dir(&self) -> PathBuf {
         self.dir.path().join("s")
+    }
+
+    /// The directories below which its control groups are, as it has noted them; they need not be there.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        let noted = fs::read_to_string(self.state().join("groups")).unwrap_or_default();
+        noted.lines().map(PathBuf::from).collect()
     }
 
     /// `maille VERB`, aimed at this one.
@@ -375,6 +388,7 @@ impl Up {
 
     /// `maille down`; `maille up` must then have ended well.
     pub async fn down(mut self) -> anyhow::Result<()> {
+        let groups = self.groups();
         let output = self.maille(&["down"]).output()?;
         ensure!(
             output.status.success(),
@@ -395,6 +409,8 @@ impl Up {
             "{} is still there",
             self.state().display()
         );
+        let left: Vec<_> = groups.iter().filter(|group| group.exists()).collect();
+        ensure!(left.is_empty(), "control groups are still there: {left:?}");
         Ok(())
     }
 }

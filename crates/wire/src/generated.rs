@@ -5,6 +5,7 @@
     unused_qualifications,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::too_many_lines,
     reason = "what the generator writes is not ours to style"
 )]
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::components::{SERVER, first, second};
+use crate::components::{API_SERVER, SERVER, first, second};
 use crate::image::sha256;
 use crate::machine::Machine;
 use crate::parts::Parts;
@@ -88,9 +88,7 @@ impl Cluster {
             let boots: Vec<_> = (1..=nodes)
                 .map(|index| scope.spawn(move || worker::boot(self, index)))
                 .collect();
-            until("the API server", LIMIT, || {
-                self.kubectl(&["get", "--raw", "/readyz"])
-            })?;
+            self.await_api_server()?;
             for (name, line) in second(&self.parts, &self.pki()) {
                 self.control_plane.daemon(name, &self.parts.bin(), &line)?;
             }
@@ -175,12 +173,42 @@ impl Cluster {
         worker::boot(self, index)
     }
 
+    /// Ends the API server at once; etcd and all others go on.
+    ///
+    /// # Errors
+    ///
+    /// It does not run.
+    pub fn stop_api_server(&self) -> anyhow::Result<()> {
+        let script = format!("kill -9 $(cat /run/{API_SERVER}.pid)");
+        output(self.control_plane.enter("sh")?.args(["-c", &script])).map(|_| ())
+    }
+
+    /// Starts it again; returns when it is ready.
+    ///
+    /// # Errors
+    ///
+    /// It did not start.
+    pub fn start_api_server(&self) -> anyhow::Result<()> {
+        let [_, (name, line)] = first(&self.parts, &self.pki());
+        self.control_plane.daemon(name, &self.parts.bin(), &line)?;
+        self.await_api_server()
+    }
+
+    fn await_api_server(&self) -> anyhow::Result<()> {
+        until("the API server", LIMIT, || {
+            self.kubectl(&["get", "--raw", "/readyz"])
+        })
+        .map(|_| ())
+    }
+
     /// Loads an image's archive into every node.
     ///
     /// # Errors
     ///
     /// What containerd said.
     pub fn load(&self, image: &Path) -> anyhow::Result<()> {
+        // Machines have working directories of their own.
+        let image = &std::path::absolute(image)?;
         let nodes = self.machines()?;
         let mut nodes = nodes.iter().filter(|machine| machine.name() != "cp");
         nodes.try_for_each(|machine| worker::load(self, machine, image))

@@ -8,6 +8,9 @@ use crate::parts::Parts;
 /// Where the API server is, for everybody in the cluster.
 pub(crate) const SERVER: &str = "10.77.0.1";
 
+/// What the API server is called.
+pub(crate) const API_SERVER: &str = "kube-apiserver";
+
 /// A daemon's name and its command line.
 pub(crate) type Daemon = (&'static str, Vec<String>);
 
@@ -42,10 +45,7 @@ pub(crate) fn first(parts: &Parts, pki: &Path) -> [Daemon; 2] {
         --proxy-client-cert-file {pki}/front-proxy.crt --proxy-client-key-file {pki}/front-proxy.key \
         --enable-aggregator-routing --profiling=false"
     );
-    [
-        line(parts, "etcd", etcd),
-        line(parts, "kube-apiserver", &api),
-    ]
+    [line(parts, "etcd", etcd), line(parts, API_SERVER, &api)]
 }
 
 /// What needs a ready API server. There is one of each, so nobody is elected.

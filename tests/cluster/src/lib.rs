@@ -9,16 +9,24 @@
 /// A cluster: up, down, status, kubectl.
 pub mod cluster;
 mod components;
-/// Images without a registry: OCI archives that containerd, nerdctl and docker load.
-pub mod image;
 /// Process 1 of a machine.
 pub mod init;
 /// A machine made of namespaces.
 pub mod machine;
+/// A cluster with the mesh on it.
+pub mod meshed;
 /// What is built once: programs and images.
 pub mod parts;
 mod pki;
+/// Processes of pods.
+pub mod processes;
 mod shell;
+/// An application in the mesh and outside, under load.
+pub mod twins;
+/// Who watches what goes between nodes.
+pub mod witness;
 mod worker;
 
 pub use cluster::Cluster;
+/// Images without a registry.
+pub use maille_images::archive as image;

@@ -59,7 +59,8 @@ spec:
         "line6:six:80", "line4:bare:7000", "line6:bare:7000", "greet4:bare:7001", "udp4:bare:7002", "udp6:bare:7002",
         "line:alias:80", "line:alias.far.svc.cluster.local:80", "line:outsider:80", "greet:outsider:81",
         "line4:hosted:80", "line6:hosted:80", "greet:hosted:81", "line:10.245.0.1:7100", "greet:[fd00:245::1]:7101",
-        "line:169.254.1.1:7100", "greet:169.254.1.1:7101"]}
+        "line:169.254.1.1:7100", "greet:169.254.1.1:7101",
+        "line:[fe80::1%eth0]:7100", "greet:[fe80::1%eth0]:7101"]}
 ---
 apiVersion: v1
 kind: Service

@@ -82,7 +82,7 @@ async fn a_killed_up_leaves_nothing_after_down() {
     let traces = Traces::of(&up);
     up.kill().unwrap();
     // The kernel ends what it started, even before anybody cleans up.
-    traces.gone().await;
+    traces.ended().await;
     assert!(up.state().exists());
     let down = up.maille(&["down"]).output().unwrap();
     assert!(
@@ -91,6 +91,7 @@ async fn a_killed_up_leaves_nothing_after_down() {
         String::from_utf8_lossy(&down.stderr)
     );
     assert!(!up.runtime_dir().exists());
+    traces.gone().await;
     let again = up.maille(&["down"]).output().unwrap();
     assert!(again.status.success());
     assert!(String::from_utf8_lossy(&again.stderr).contains("nothing is running"));

@@ -6,6 +6,7 @@
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use maille_testkit::up::{NAMESPACE, SHOP_PODS, Settings};
 use maille_testkit::{Up, until_async};
 use serde_json::Value;
 
@@ -227,6 +228,87 @@ fn capture(up: &Up) {
     assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
 }
 
+/// The front of the shop calls the rates in all four kinds of gRPC; without a pod of theirs the mesh answers in gRPC's own words.
+#[tokio::test]
+async fn grpc_calls_are_tapped() {
+    let settings = Settings {
+        rate: 50,
+        seconds: 0,
+        connections: 4,
+    };
+    let mut up = Up::shop("askgrpc", settings).unwrap();
+    up.ready(SHOP_PODS).await.unwrap();
+    up.load_began().await.unwrap();
+    let to_rates = [
+        "tap",
+        "deploy/front",
+        "-n",
+        NAMESPACE,
+        "--to",
+        "svc/rates",
+        "-o",
+        "json",
+    ];
+    let tapped = |more: &[&str], count: usize| -> Vec<Value> {
+        let (lines, code) = first_lines(up.maille(&[&to_rates[..], more].concat()), count);
+        assert_eq!(code, Some(0), "{lines:?}");
+        let read = |line: &String| serde_json::from_str(line).unwrap();
+        lines.iter().map(read).collect()
+    };
+    for line in tapped(&["--path", "/loom.Rates/Follow"], 6) {
+        assert_eq!(line["protocol"], "grpc", "{line}");
+        assert_eq!(line["tls"], true, "{line}");
+        match line["type"].as_str().unwrap() {
+            "request" => assert_eq!(
+                (&line["method"], &line["path"]),
+                (&"POST".into(), &"/loom.Rates/Follow".into())
+            ),
+            "end" => assert_eq!(line["grpc_status"], 0, "{line}"),
+            _ => {}
+        }
+    }
+    let ends = |lines: Vec<Value>| -> Vec<Value> {
+        let ends: Vec<Value> = lines
+            .into_iter()
+            .filter(|line| line["type"] == "end")
+            .collect();
+        assert!(!ends.is_empty(), "nothing has ended");
+        ends
+    };
+    for end in ends(tapped(&["--grpc-status", "0"], 3)) {
+        assert_eq!(end["grpc_status"], 0, "{end}");
+    }
+    let scaled = up.maille(&[
+        "scale",
+        "deploy/rates",
+        "-n",
+        NAMESPACE,
+        "--replicas",
+        "0",
+        "--wait",
+    ]);
+    let scaled = { scaled }.output().unwrap();
+    assert!(scaled.status.success(), "{scaled:?}");
+    // 14 is Unavailable.
+    for end in ends(tapped(&["--grpc-status", "14"], 3)) {
+        assert_eq!(
+            (&end["grpc_status"], &end["failure"]),
+            (&14.into(), &"no-endpoint".into()),
+            "{end}"
+        );
+    }
+    let (lines, _) = first_lines(
+        up.maille(&[&to_rates[..6], &["--grpc-status", "14"]].concat()),
+        3,
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("grpc-status=Unavailable")),
+        "{lines:?}"
+    );
+}
+
 /// Interfaces' names, and frames with the number of theirs.
 fn pcapng(mut bytes: &[u8]) -> (Vec<String>, Vec<(u32, Vec<u8>)>) {
     let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
@@ -254,12 +336,23 @@ fn pcapng(mut bytes: &[u8]) -> (Vec<String>, Vec<(u32, Vec<u8>)>) {
 fn refusals(up: &Up) {
     for (line, code, part) in [
         ("tap deploy/nobody", 1, "there is no deploy/nobody"),
+        ("stat deploy/servr", 1, "did you mean deploy/server?"),
+        ("tap deploy/clint", 1, "did you mean deploy/client?"),
+        ("top deploy/clint", 1, "did you mean deploy/client?"),
+        ("edges svc/servr", 1, "did you mean svc/server"),
+        ("identity po/server", 1, "did you mean po/server-"),
+        ("explain clint svc/server", 1, "did you mean deploy/client?"),
+        ("stat deploymnts", 2, "did you mean deployments?"),
         ("tap thing/web", 2, "no kind of resource"),
         ("tap deploy/client --status 5y", 2, "no status"),
         ("explain client nowhere", 1, "nothing here is called"),
         ("stat deploy/nobody", 1, "there is no"),
         ("identity deploy/nobody", 1, "there is no"),
-        ("capture deploy/nobody -w /dev/null", 1, "no pod of"),
+        (
+            "capture deploy/nobody -w /dev/null",
+            1,
+            "there is no deploy/nobody",
+        ),
     ] {
         let output = typed(up, line);
         let said = String::from_utf8_lossy(&output.stderr);

@@ -61,6 +61,7 @@ apiVersion: apps/v1
 kind: Deployment
 metadata: {name: load, namespace: NAME}
 spec:
+  replicas: 0
   selector: {matchLabels: {app: load}}
   template:
     metadata: {labels: {app: load}}
@@ -163,8 +164,11 @@ impl Stage {
             rate,
             times: times(with),
         };
-        let pods = namespaces.len() * usize::try_from(replicas + 1).unwrap();
-        stage.up.ready(pods).await.unwrap();
+        let pods = |each: u32| namespaces.len() * usize::try_from(each).unwrap();
+        stage.up.ready(pods(replicas)).await.unwrap();
+        // A load that began sooner would hold its streams to the first pods alone, and miss none of the others.
+        stage.maille(&["scale", "load", "--replicas", "1", "--wait"]);
+        stage.up.ready(pods(replicas + 1)).await.unwrap();
         for namespace in namespaces {
             stage.event(namespace, "progress").await;
         }

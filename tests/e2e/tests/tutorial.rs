@@ -117,6 +117,9 @@ impl Reader {
             .args(["-c", &format!("exec 2>&1\n{command}")])
             .current_dir(self.dir.path())
             .env("PATH", path)
+            // A reader's home without a cluster, whatever the machine's own says.
+            .env("HOME", self.dir.path())
+            .env_remove("KUBECONFIG")
             .env("MAILLE_RUNTIME_DIR", self.dir.path().join("s"))
             .output()
             .unwrap();

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use maille_node::capture::{self, Captured, MESH_PORT, METRICS_PORT, PodNet};
 use maille_sys::NetNs;
+use maille_testkit::until;
 use maille_tests_netns::frames::icmp;
 use maille_tests_netns::lab::{GATEWAY_V6, Kind, Node, Pod, tracked};
 use maille_tests_netns::proxy::{Proxy, Way};
@@ -134,12 +136,31 @@ fn both_sides_keep_their_addresses() {
     }
 }
 
-#[test]
-fn what_is_on_the_link_only_is_passed_on_between_its_two_halves() {
+/// Whether `link` has an address of its own that may be used: the kernel makes one when the link comes up, and may ask
+/// around first whether somebody else has it. Columns: Linux, `net/ipv6/addrconf.c`, `if6_seq_show`.
+fn has_link_local(namespace: &NetNs, link: &str) -> bool {
+    let text = namespace.run(|| fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap());
+    let text = text.unwrap();
+    text.lines().any(|line| {
+        let columns: Vec<_> = line.split_ascii_whitespace().collect();
+        let [_, _, _, "20", flags, name] = columns[..] else {
+            return false;
+        };
+        let tentative = 0x40;
+        name == link && u8::from_str_radix(flags, 16).unwrap() & tentative == 0
+    })
+}
+
+#[tokio::test]
+async fn what_is_on_the_link_only_is_passed_on_between_its_two_halves() {
     let node = Node::new(&[Kind::Meshed]);
     let [a] = &node.pods[..] else { unreachable!() };
     for namespace in [&node.namespace, &a.namespace] {
         serve(namespace, APP);
+    }
+    for (namespace, link) in [(&a.namespace, "eth0"), (&node.namespace, "m2")] {
+        let there = || has_link_local(namespace, link).then_some(());
+        until(link, PATIENCE, there).await.unwrap();
     }
     let proxy = Proxy::start(captured(a));
     let own = PodNet::read(&a.namespace, "eth0").unwrap().link_local();

@@ -22,16 +22,22 @@ const NOBODY: &[&str] = &[
 /// What the proxy must not link, directly or through others.
 const NOT_IN_PROXY: &[&str] = &["kube", "kube-client", "clap", "axum"];
 
+/// What the node must not link: it asks control, not the cluster.
+const NOT_IN_NODE: &[&str] = &["kube", "kube-client"];
+
 /// Names that stand for an outside thing, and the crates that own it. Measuring and testing crates are free; the demo is an
 /// application that brings TLS of its own.
 const OWNERS: &[(&str, &[&str])] = &[
     ("rustls", &["identity", "demo"]),
+    ("tokio-rustls", &["identity", "demo"]),
     ("rcgen", &["identity", "demo", "cluster"]),
     ("libc", &["sys"]),
     ("rtnetlink", &["sys"]),
     ("tracing-subscriber", &["chassis"]),
     ("clap", &["cli", "control", "demo"]),
     ("axum", &["control"]),
+    ("kube", &["control", "cli"]),
+    ("k8s-openapi", &["control", "cli"]),
 ];
 
 /// `name -> names it may import`; `None` stands for all.
@@ -58,6 +64,11 @@ pub(super) fn check(tree: &[File]) -> anyhow::Result<Vec<String>> {
         "maille-proxy",
         &["--package", "maille-proxy"],
         NOT_IN_PROXY,
+    )?);
+    problems.extend(linked(
+        "maille-node",
+        &["--package", "maille-node"],
+        NOT_IN_NODE,
     )?);
     problems.extend(linked("the workspace", &["--workspace"], NOBODY)?);
     Ok(problems)

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::kubernetes::Where;
 use super::{Output, Which, duration};
 
 /// How a list is written.
@@ -117,7 +118,7 @@ pub struct Tap {
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: List,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
 }
 
 const TOP: &str = "\
@@ -157,7 +158,7 @@ pub struct Top {
     )]
     pub output: Output,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
 }
 
 const EDGES: &str = "\
@@ -186,7 +187,7 @@ pub struct Edges {
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: List,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
 }
 
 /// How certificates are written.
@@ -219,7 +220,7 @@ pub struct Identity {
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: IdentityOutput,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
 }
 
 const EXPLAIN: &str = "\
@@ -260,7 +261,7 @@ pub struct Explain {
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Output,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
 }
 
 const CAPTURE: &str = "\
@@ -268,11 +269,17 @@ Examples:
   maille capture web-1 -w web.pcapng                    both sides of its proxy, until Ctrl-C
   maille capture deploy/web --filter 'tcp port 8080' | tshark -r - -Y http
   maille capture web-1 --seconds 10 -w web.pcapng       ten seconds
+  maille capture web-1 --plain -w web.pcapng            with what goes through its mesh connections
   maille capture web-1 --state                          sockets, rules, neighbours, routes of both sides
 
 Interfaces in the file: up0 is the wire, between the pod's proxy and everybody else; dn0 is the pod, between its
 application and its proxy, where everything is as the application says it. A pod outside the mesh has eth0 only.
 Nothing is needed in the pod. With -w FILE the state of both sides is written to FILE.txt.
+
+With --plain there is also in0: what the proxy's mesh connections carry, before it is encrypted and after it was decrypted,
+as TCP segments with HTTP/2 at port 15009 (tshark -d tcp.port==15009,http2). Nothing is left out of it. It takes two to
+agree: who asks, with the flag, and the pod's owner, with the annotation maille.io/capture-inside: allowed; without it
+the proxy refuses. Of connections that were open before, readers may not understand all heads (HPACK).
 
 Filters: tcp, udp, icmp, arp, ip, ip6, host ADDRESS, net CIDR, port N, portrange N-M; src and dst before them;
 and, or, not, parentheses.";
@@ -296,6 +303,9 @@ pub struct Capture {
     /// Bytes of each frame that are kept; all unless told.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=262_144))]
     pub snaplen: Option<u32>,
+    /// Also what the proxy's mesh connections carry, in plain text and whole (tokens, cookies, bodies). The pod must allow it.
+    #[arg(long, conflicts_with = "state")]
+    pub plain: bool,
     /// Record nothing: show what both sides' kernels hold.
     #[arg(long, conflicts_with_all = ["filter", "write", "seconds", "snaplen"])]
     pub state: bool,

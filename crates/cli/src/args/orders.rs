@@ -11,14 +11,19 @@ Examples:
   maille get pods                         every pod, with its namespace
   maille get deploy,svc -n shop -o wide   two kinds, more columns
   maille get endpoints web -o json        who answers for a Service
-  maille get pods -l app=web -o name      for a loop in a shell";
+  maille get pods -l app=web -o name      for a loop in a shell
+  maille get pods -w                      and again whatever changes";
 
 const LOGS: &str = "\
 Examples:
   maille logs deploy/web --tail 20        of one of its pods
   maille logs web-5d7f9-abcde -c sidecar -f
+  maille logs deploy/web --all-containers --prefix --since 5m
   maille logs web-5d7f9-abcde --previous  what it said before it was started again
-  maille logs web-5d7f9-abcde -c maille-proxy";
+  maille logs web-5d7f9-abcde -c maille-proxy
+
+Into a file or a pipe a log goes as it was written, byte by byte. On a terminal text and colours are shown, and what would move
+the cursor, hide or turn round text is shown by its number; --raw shows it as it is.";
 
 const EXEC: &str = "\
 Examples:
@@ -40,11 +45,13 @@ Examples:
 
 const RESTART: &str = "\
 Examples:
-  maille restart deployment/web --wait    new pods, one by one, losing no request";
+  maille restart deployment/web --wait    new pods, one by one, losing no request
+  maille restart sts/db ds/agent          several at once";
 
 const SCALE: &str = "\
 Examples:
-  maille scale deployment/web --replicas 3 --wait";
+  maille scale deployment/web --replicas 3 --wait
+  maille scale sts/db --replicas 2        the highest number goes first";
 
 /// `maille get`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +75,9 @@ pub struct Get {
     /// How to write it.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Form,
+    /// Go on with what changes, until Ctrl-C.
+    #[arg(short = 'w', long)]
+    pub watch: bool,
     #[command(flatten)]
     pub which: Which,
 }
@@ -104,9 +114,21 @@ pub struct Logs {
     /// Only the last lines; -1 is all.
     #[arg(long, value_name = "LINES", allow_negative_numbers = true)]
     pub tail: Option<i64>,
+    /// Only what was written so short a time ago: 30s, 5m, 1h; to the second.
+    #[arg(long, value_parser = duration, value_name = "TIME", conflicts_with = "previous")]
+    pub since: Option<Duration>,
     /// Of the run before this one.
     #[arg(short = 'p', long, conflicts_with = "follow")]
     pub previous: bool,
+    /// Of every container of the pod, init containers first.
+    #[arg(long, conflicts_with = "container")]
+    pub all_containers: bool,
+    /// Begin each line with the pod and the container that wrote it.
+    #[arg(long)]
+    pub prefix: bool,
+    /// To a terminal too every byte as it was written; it may then move the cursor, hide text or worse.
+    #[arg(long)]
+    pub raw: bool,
     /// The namespace; not needed where only one has a pod of this name.
     #[arg(short = 'n', long)]
     pub namespace: Option<String>,
@@ -177,8 +199,8 @@ pub struct Diff {
 #[derive(Debug, clap::Args)]
 #[command(after_help = RESTART)]
 pub struct Restart {
-    /// Which Deployments: deployment/NAME, deploy/NAME or NAME.
-    #[arg(required = true, value_name = "deployment/NAME")]
+    /// Which Deployments, StatefulSets, DaemonSets or ReplicaSets: KIND/NAME, or the NAME of a Deployment.
+    #[arg(required = true, value_name = "KIND/NAME")]
     pub targets: Vec<String>,
     #[command(flatten)]
     pub(crate) order: Order,
@@ -188,8 +210,8 @@ pub struct Restart {
 #[derive(Debug, clap::Args)]
 #[command(after_help = SCALE)]
 pub struct Scale {
-    /// Which Deployments: deployment/NAME, deploy/NAME or NAME.
-    #[arg(required = true, value_name = "deployment/NAME")]
+    /// Which Deployments, StatefulSets or ReplicaSets: KIND/NAME, or the NAME of a Deployment.
+    #[arg(required = true, value_name = "KIND/NAME")]
     pub targets: Vec<String>,
     /// How many pods there are to be.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=200))]
@@ -201,7 +223,7 @@ pub struct Scale {
 /// What both take.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Order {
-    /// The namespace; not needed where only one has such a Deployment.
+    /// The namespace; not needed where only one has such an object.
     #[arg(short = 'n', long)]
     pub(crate) namespace: Option<String>,
     /// Return when it is done.

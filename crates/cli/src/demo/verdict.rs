@@ -3,7 +3,9 @@
 //!
 //! Must never take a proxy's word for what was protected: that is the witness's. Read `../demo.rs` for where it comes from.
 
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
 use super::app::LOAD;
 use crate::api::{Edge, Pods, Ref, Stat};
@@ -25,6 +27,85 @@ pub(super) struct Evidence {
     pub(super) left_out: Vec<&'static str>,
     /// The witness's report; `None` if there is none, which is a problem of its own.
     pub(super) observer: Option<Value>,
+}
+
+/// A run of the demo.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DemoSummary")]
+pub(crate) struct Summary {
+    /// Nothing is to be said against it.
+    ok: bool,
+    /// What is.
+    problems: Vec<String>,
+    /// Pods that were asked for.
+    pods: usize,
+    /// Pods that are ready.
+    pods_ready: usize,
+    /// Seconds until all were.
+    ready_s: f64,
+    /// Requests that the load generator sent; `null` where it said nothing.
+    #[schemars(with = "Option<u64>")]
+    requests: Value,
+    /// Those without a proper answer.
+    #[schemars(with = "Option<u64>")]
+    failed: Value,
+    /// Requests a second.
+    #[schemars(with = "Option<f64>")]
+    rps: Value,
+    /// Half of them were faster.
+    #[schemars(with = "Option<f64>")]
+    p50_ms: Value,
+    /// 95 % of them were faster.
+    #[schemars(with = "Option<f64>")]
+    p95_ms: Value,
+    /// 99 % of them were faster.
+    #[schemars(with = "Option<f64>")]
+    p99_ms: Value,
+    /// Share of the bytes under mutual TLS, by the proxies' word; `null` without bytes.
+    mtls_share: Option<f64>,
+    /// What the first different failures said.
+    #[schemars(with = "Option<Vec<String>>")]
+    errors: Value,
+    /// The report of the witness on the wire; `null` where there is none.
+    observer: Option<Value>,
+    /// Who talked to whom.
+    edges: Vec<SummaryEdge>,
+}
+
+/// Who talked to whom.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DemoEdge")]
+struct SummaryEdge {
+    /// `namespace/name` of the client.
+    from: String,
+    /// `namespace/name` of the server.
+    to: String,
+    /// `namespace/name` of the service that was addressed.
+    service: Option<String>,
+    /// The port that was addressed.
+    port: u16,
+    /// `http` or `tcp`.
+    protocol: String,
+    /// `mtls` or `plain`.
+    protection: String,
+    /// Requests, in all.
+    requests: u64,
+    /// Of these, failed ones.
+    failed: u64,
+    /// Requests a second, of late; so are the next three.
+    rps: f64,
+    /// Half of them were faster.
+    p50_ms: Option<f64>,
+    /// 95 % of them were faster.
+    p95_ms: Option<f64>,
+    /// 99 % of them were faster.
+    p99_ms: Option<f64>,
+    /// Bytes, in all.
+    bytes: u64,
+    /// Share of these under mutual TLS; `null` without bytes.
+    mtls_share: Option<f64>,
+    /// Connections, in all.
+    connections: u64,
 }
 
 /// The outcome.
@@ -58,23 +139,26 @@ impl Evidence {
             bytes(|edge| edge.total.bytes),
             bytes(|edge| edge.total.bytes_protected),
         );
-        let json = json!({
-            "ok": problems.is_empty(),
-            "problems": problems,
-            "pods": self.wanted,
-            "pods_ready": ready,
-            "ready_s": round(self.start_s),
-            "requests": self.load["requests"],
-            "failed": self.load["failed"],
-            "rps": self.load["rps"],
-            "p50_ms": self.load["p50_ms"],
-            "p95_ms": self.load["p95_ms"],
-            "p99_ms": self.load["p99_ms"],
-            "mtls_share": ratio(protected, all),
-            "errors": self.load["errors"],
-            "observer": self.observer,
-            "edges": self.stat.edges.iter().map(edge_json).collect::<Vec<_>>(),
-        });
+        let load = |key: &str| self.load[key].clone();
+        let summary = Summary {
+            ok: problems.is_empty(),
+            problems: problems.clone(),
+            pods: self.wanted,
+            pods_ready: ready,
+            ready_s: round(self.start_s),
+            requests: load("requests"),
+            failed: load("failed"),
+            rps: load("rps"),
+            p50_ms: load("p50_ms"),
+            p95_ms: load("p95_ms"),
+            p99_ms: load("p99_ms"),
+            mtls_share: ratio(protected, all),
+            errors: load("errors"),
+            observer: self.observer.clone(),
+            edges: self.stat.edges.iter().map(summed).collect(),
+        };
+        // Texts and numbers always have a JSON form.
+        let json = serde_json::to_value(summary).unwrap_or_default();
         Report { json, problems }
     }
 
@@ -208,26 +292,26 @@ impl Evidence {
     }
 }
 
-fn edge_json(edge: &Edge) -> Value {
+fn summed(edge: &Edge) -> SummaryEdge {
     let (from, to) = names(edge);
     let window = &edge.window;
-    json!({
-        "from": from,
-        "to": to,
-        "service": edge.service,
-        "port": edge.port,
-        "protocol": edge.protocol,
-        "protection": edge.protection,
-        "requests": edge.total.requests,
-        "failed": edge.total.failures,
-        "rps": window.rps,
-        "p50_ms": window.p50_ms,
-        "p95_ms": window.p95_ms,
-        "p99_ms": window.p99_ms,
-        "bytes": edge.total.bytes,
-        "mtls_share": ratio(edge.total.bytes_protected, edge.total.bytes),
-        "connections": edge.total.connections,
-    })
+    SummaryEdge {
+        from,
+        to,
+        service: edge.service.clone(),
+        port: edge.port,
+        protocol: edge.protocol.clone(),
+        protection: edge.protection.clone(),
+        requests: edge.total.requests,
+        failed: edge.total.failures,
+        rps: window.rps,
+        p50_ms: window.p50_ms,
+        p95_ms: window.p95_ms,
+        p99_ms: window.p99_ms,
+        bytes: edge.total.bytes,
+        mtls_share: ratio(edge.total.bytes_protected, edge.total.bytes),
+        connections: edge.total.connections,
+    }
 }
 
 fn names(edge: &Edge) -> (String, String) {

@@ -6,7 +6,10 @@ use serde_json::Value;
 use super::age;
 use crate::names::name;
 use crate::pods_of::is_ready;
+use crate::text::clean_to;
 
+/// Letters of a cell that are shown.
+const LETTERS: usize = 253;
 /// Endpoints that a table shows.
 const SHOWN: usize = 3;
 
@@ -32,6 +35,27 @@ pub(super) fn head(kind: &str, wide: bool) -> Vec<&'static str> {
             ],
             &["SELECTOR"],
         ),
+        "StatefulSet" => (&["NAME", "READY", "AGE"], &["CONTAINERS"]),
+        "ReplicaSet" => (
+            &["NAME", "DESIRED", "CURRENT", "READY", "AGE"],
+            &["CONTAINERS", "SELECTOR"],
+        ),
+        "DaemonSet" => (
+            &[
+                "NAME",
+                "DESIRED",
+                "CURRENT",
+                "READY",
+                "UP-TO-DATE",
+                "AVAILABLE",
+                "AGE",
+            ],
+            &["CONTAINERS", "SELECTOR"],
+        ),
+        "PersistentVolumeClaim" => (
+            &["NAME", "STATUS", "CAPACITY", "ACCESS MODES", "AGE"],
+            &["STORAGECLASS"],
+        ),
         "Endpoints" => (&["NAME", "ENDPOINTS", "AGE"], &[]),
         "Namespace" => (&["NAME", "STATUS", "AGE"], &[]),
         "ConfigMap" | "Secret" => (&["NAME", "DATA", "AGE"], &[]),
@@ -55,16 +79,40 @@ pub(super) fn row(kind: &str, object: &Value, wide: bool, now: u64) -> Vec<Strin
                 text(&object["status"]["message"]),
             ],
         ),
-        "Deployment" => (
-            deployment(object, name, age),
-            vec![
-                containers(&object["spec"]["template"]),
-                pairs(&object["spec"]["selector"]["matchLabels"]),
-            ],
+        "Deployment" => (deployment(object, name, age), template(object)),
+        "StatefulSet" => (
+            vec![name, ready_of(object), age],
+            vec![containers(&object["spec"]["template"])],
         ),
+        "ReplicaSet" => {
+            let wanted = object["spec"]["replicas"].as_u64().unwrap_or(1);
+            let mut row = vec![name, wanted.to_string()];
+            row.extend(numbers(object, &["replicas", "readyReplicas"]));
+            row.push(age);
+            (row, template(object))
+        }
+        "DaemonSet" => {
+            let mut row = vec![name];
+            row.extend(numbers(
+                object,
+                &[
+                    "desiredNumberScheduled",
+                    "currentNumberScheduled",
+                    "numberReady",
+                    "updatedNumberScheduled",
+                    "numberAvailable",
+                ],
+            ));
+            row.push(age);
+            (row, template(object))
+        }
         "Service" => (
             service(object, name, age),
             vec![pairs(&object["spec"]["selector"])],
+        ),
+        "PersistentVolumeClaim" => (
+            claim(object, name, age),
+            vec![text(&object["spec"]["storageClassName"])],
         ),
         "Endpoints" => (vec![name, endpoints(object), age], vec![]),
         "Namespace" => (vec![name, "Active".to_owned(), age], vec![]),
@@ -82,7 +130,7 @@ pub(super) fn row(kind: &str, object: &Value, wide: bool, now: u64) -> Vec<Strin
     if wide {
         row.extend(more);
     }
-    row
+    row.iter().map(|cell| clean_to(cell, LETTERS)).collect()
 }
 
 fn pod(object: &Value, name: String, age: String) -> Vec<String> {
@@ -121,14 +169,49 @@ fn pod(object: &Value, name: String, age: String) -> Vec<String> {
 }
 
 fn deployment(object: &Value, name: String, age: String) -> Vec<String> {
-    let number = |key: &str| object["status"][key].as_u64().unwrap_or(0).to_string();
+    let mut row = vec![name, ready_of(object)];
+    row.extend(numbers(object, &["updatedReplicas", "availableReplicas"]));
+    row.push(age);
+    row
+}
+
+/// Numbers of the status, 0 where it does not say.
+fn numbers(object: &Value, keys: &[&str]) -> Vec<String> {
+    let number = |key: &&str| object["status"][*key].as_u64().unwrap_or(0).to_string();
+    keys.iter().map(number).collect()
+}
+
+/// `2/3`: how many of the wanted pods are ready.
+fn ready_of(object: &Value) -> String {
     let wanted = object["spec"]["replicas"].as_u64().unwrap_or(1);
-    let ready = format!("{}/{wanted}", number("readyReplicas"));
+    let ready = object["status"]["readyReplicas"].as_u64().unwrap_or(0);
+    format!("{ready}/{wanted}")
+}
+
+/// What wide tables tell of what pods are made of.
+fn template(object: &Value) -> Vec<String> {
+    vec![
+        containers(&object["spec"]["template"]),
+        pairs(&object["spec"]["selector"]["matchLabels"]),
+    ]
+}
+
+/// A directory is there as soon as somebody needs it.
+fn claim(object: &Value, name: String, age: String) -> Vec<String> {
+    let spec = &object["spec"];
+    let modes = spec["accessModes"].as_array().into_iter().flatten();
+    let modes = modes.filter_map(Value::as_str).map(|mode| match mode {
+        "ReadWriteOnce" => "RWO",
+        "ReadOnlyMany" => "ROX",
+        "ReadWriteMany" => "RWX",
+        "ReadWriteOncePod" => "RWOP",
+        other => other,
+    });
     vec![
         name,
-        ready,
-        number("updatedReplicas"),
-        number("availableReplicas"),
+        "Bound".to_owned(),
+        text(&spec["resources"]["requests"]["storage"]),
+        modes.collect::<Vec<_>>().join(","),
         age,
     ]
 }
@@ -209,12 +292,10 @@ fn pairs(map: &Value) -> String {
     }
 }
 
-/// A text, fit for a table.
+/// A text, or that there is none.
 fn text(value: &Value) -> String {
     match value.as_str() {
-        Some(text) if !text.is_empty() => {
-            text.chars().filter(|c| !c.is_control()).take(200).collect()
-        }
+        Some(text) if !text.is_empty() => text.to_owned(),
         _ => "<none>".to_owned(),
     }
 }
@@ -242,6 +323,17 @@ mod tests {
         assert_eq!(line("Pod", &bare), "p 1/1 Running 0 <unknown>");
         let deployment = json!({"metadata": {"name": "web"}, "spec": {"replicas": 3}, "status": {"readyReplicas": 2, "updatedReplicas": 1, "availableReplicas": 2}});
         assert_eq!(line("Deployment", &deployment), "web 2/3 1 2 <unknown>");
+        assert_eq!(line("StatefulSet", &deployment), "web 2/3 <unknown>");
+        assert_eq!(line("ReplicaSet", &deployment), "web 3 0 2 <unknown>");
+        let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce", "ReadOnlyMany"],
+            "resources": {"requests": {"storage": "1Gi"}}}});
+        assert_eq!(
+            line("PersistentVolumeClaim", &claim),
+            "data Bound 1Gi RWO,ROX <unknown>"
+        );
+        let daemon = json!({"metadata": {"name": "every"}, "spec": {}, "status": {"desiredNumberScheduled": 1,
+            "currentNumberScheduled": 1, "numberReady": 1, "updatedNumberScheduled": 0, "numberAvailable": 1}});
+        assert_eq!(line("DaemonSet", &daemon), "every 1 1 1 0 1 <unknown>");
         let service = json!({"metadata": {"name": "web"}, "spec": {"clusterIP": "10.96.1.1", "ports": [{"port": 80}, {"port": 53, "protocol": "UDP"}]}});
         assert_eq!(
             line("Service", &service),
@@ -265,6 +357,6 @@ mod tests {
     fn what_a_pod_says_cannot_move_the_cursor() {
         let pod =
             json!({"metadata": {"name": "p"}, "spec": {}, "status": {"message": "\u{1b}[2Jgone"}});
-        assert_eq!(row("Pod", &pod, true, 0).last().unwrap(), "[2Jgone");
+        assert_eq!(row("Pod", &pod, true, 0).last().unwrap(), "\\u{1b}[2Jgone");
     }
 }

@@ -4,11 +4,16 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Api, is_reporting};
 use crate::hub::{Hub, World};
 use crate::index::Pod;
+use crate::replicas::Gathered;
+
+/// Certificates that proxies hold.
+mod held;
 
 /// Names in one message.
 const NAMES: usize = 5;
@@ -16,7 +21,7 @@ const NAMES: usize = 5;
 const CA_MARGIN_SECONDS: i64 = 30 * 24 * 3600;
 
 /// `GET /v1/check`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Report {
     /// Every check, in a fixed order.
     pub checks: Vec<Check>,
@@ -25,7 +30,7 @@ pub struct Report {
 }
 
 /// One check.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Check {
     /// `machine`, `capture`, `control` or `proxies`.
     pub category: String,
@@ -35,28 +40,31 @@ pub struct Check {
     pub ok: bool,
     /// What was found.
     pub message: String,
-    /// What to do; empty when all is well.
+    /// What to do; empty when all is well. Where it is well and this says something, something is on its way and not done.
     pub hint: String,
 }
 
-/// Looks at everything. `node`: what the node said of itself, where it answered.
-pub(crate) fn report(api: &Api, node: Option<Vec<Check>>) -> Report {
+/// Looks at everything. `node`: what the node said of itself; nothing in a cluster, where there is no such one.
+pub(crate) async fn report(api: &Api, node: Vec<Check>) -> Report {
     let now = unix(api.hub.now());
+    let mut checks = node;
+    let gathered = api.replicas.gather(&api.hub, 1).await;
+    let held = held::ask(api).await;
     let world = api.hub.world();
-    let mut checks = node.unwrap_or_else(|| {
-        let silent = check("machine", "the node answers", false).says("it does not".to_owned());
-        vec![silent.hint("see node.log in the state directory")]
-    });
-    checks.extend(control(&world, api.ca_validity, now));
-    checks.extend(proxies(&api.hub, &world, now));
+    checks.extend(control(&world));
+    checks.extend(authority(api.keyring.validity(), now));
+    checks.push(replicas(&gathered));
+    checks.extend(proxies((&api.hub, &gathered), &world, now));
+    if let Some(authority) = api.keyring.current() {
+        checks.extend(held::judge(&held, &authority));
+    }
     Report {
         ok: checks.iter().all(|check| check.ok),
         checks,
     }
 }
 
-fn control(world: &World, (from, until): (SystemTime, SystemTime), now: i64) -> Vec<Check> {
-    let (from, until) = (unix(from), unix(until));
+fn control(world: &World) -> Vec<Check> {
     let pods = world.index.pods().count();
     let services = world.index.services().count();
     let read = format!("{pods} pods and {services} services");
@@ -64,7 +72,6 @@ fn control(world: &World, (from, until): (SystemTime, SystemTime), now: i64) -> 
     let problems = world.broken.iter().chain(&world.refused);
     let problems: Vec<String> = problems.map(|(at, why)| format!("{at}: {why}")).collect();
     let disputes = world.index.disputes();
-    let left = until.saturating_sub(now);
     vec![
         check("control", "sources are read", world.is_complete())
             .says(if world.is_complete() { read } else { unread() })
@@ -75,9 +82,22 @@ fn control(world: &World, (from, until): (SystemTime, SystemTime), now: i64) -> 
         check("control", "addresses have one owner", disputes.is_empty())
             .says(listed("no address is claimed twice", &disputes))
             .hint("of two pods the running one has the address; stop the other one"),
+    ]
+}
+
+fn authority(validity: Option<(SystemTime, SystemTime)>, now: i64) -> Vec<Check> {
+    let Some((from, until)) = validity else {
+        let none = check("control", "the CA is valid", false).says("there is none".to_owned());
+        return vec![
+            none.hint("control makes it, or waits for the Secret that holds it: see its log"),
+        ];
+    };
+    let (from, until) = (unix(from), unix(until));
+    let left = until.saturating_sub(now);
+    vec![
         check("control", "the CA is valid", left > CA_MARGIN_SECONDS)
             .says(format!("its certificate ends in {}", span(left)))
-            .hint("remove the directory ca/ of the state and start again: every proxy gets a new certificate"),
+            .hint("on one machine remove the directory ca/ of the state and start again; in a cluster replace the Secret that holds it"),
         check("control", "the clock is plausible", now >= from)
             .says(if now >= from {
                 "now is after the CA was made".to_owned()
@@ -88,30 +108,34 @@ fn control(world: &World, (from, until): (SystemTime, SystemTime), now: i64) -> 
     ]
 }
 
-fn proxies(hub: &Hub, world: &World, now: i64) -> Vec<Check> {
+fn replicas(gathered: &Gathered) -> Check {
+    check("control", "every replica answers the others", gathered.missing.is_empty())
+        .says(listed("all of them", &gathered.missing))
+        .hint("its proxies are missing from answers: see its log, and whether network policies let replicas reach each other at port 15010")
+}
+
+fn proxies((hub, gathered): (&Hub, &Gathered), world: &World, now: i64) -> Vec<Check> {
+    let proxy = |pod: &Pod| gathered.proxy(hub, &pod.workload.uid);
     let served = || world.index.pods().filter(|pod| pod.is_served());
-    let uid = |pod: &Pod| pod.workload.uid.clone();
     let without = |is_well: &dyn Fn(&Pod) -> bool| -> Vec<String> {
         let bad = served().filter(|pod| !is_well(pod));
         bad.map(|pod| format!("{}/{}", pod.workload.namespace, pod.workload.name))
             .collect()
     };
-    let connected = without(&|pod| hub.proxy(&uid(pod)).discovery > 0);
+    let connected = without(&|pod| proxy(pod).discovery > 0);
     // What an earlier process signed is not known: only what is known to have ended is an error.
     let certified = without(&|pod| {
-        let until = hub.proxy(&uid(pod)).certified_until;
+        let until = proxy(pod).certified_until;
         until.is_none_or(|until| unix(until) > now)
     });
     let accepted = served().filter_map(|pod| {
-        let why = hub.proxy(&uid(pod)).rejection?;
+        let why = proxy(pod).rejection?;
         let workload = &pod.workload;
         Some(format!("{}/{}: {why}", workload.namespace, workload.name))
     });
     let accepted: Vec<String> = accepted.collect();
-    let stats = hub.stats();
-    let second = hub.second();
-    let reporting = without(&|pod| is_reporting(hub, &stats, pod, second));
-    let dropped = stats.dropped();
+    let reporting = without(&|pod| is_reporting(hub, gathered, pod));
+    let dropped = gathered.read(hub, |stats, _| stats.dropped());
     let total = served().count();
     let all = |what: &str| format!("{total} of {total} {what}");
     vec![
@@ -182,8 +206,23 @@ fn span(seconds: i64) -> String {
 // === impl Check ===
 
 impl Check {
+    /// The node does not answer.
+    pub(super) fn silent() -> Self {
+        check("machine", "the node answers", false)
+            .says("it does not".to_owned())
+            .hint("see node.log in the state directory")
+    }
+
     fn says(mut self, message: String) -> Self {
         self.message = message;
+        self
+    }
+
+    /// Well, and what is not done yet.
+    fn unfinished(mut self, is_done: bool, hint: &str) -> Self {
+        if !is_done {
+            hint.clone_into(&mut self.hint);
+        }
         self
     }
 

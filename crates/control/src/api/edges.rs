@@ -6,15 +6,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiError, WINDOW_SECONDS, seconds};
 use crate::hub::World;
 use crate::resource::{Kind, Resource};
+use crate::stat::Stats;
 use crate::stat::view::{EdgeRow, Ref};
 
 /// The parameters.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EdgesQuery {
     /// Only edges from or to this; a kind or one resource.
@@ -26,16 +28,18 @@ pub struct EdgesQuery {
 }
 
 /// `GET /v1/edges`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Edges {
     /// Seconds that `window` fields cover.
     pub window_s: u64,
     /// The edges.
     pub edges: Vec<Edge>,
+    /// Replicas of control that did not answer: what their proxies counted is missing.
+    pub missing: Vec<String>,
 }
 
 /// One.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Edge {
     /// What is counted.
     #[serde(flatten)]
@@ -64,17 +68,19 @@ pub(super) async fn edges(
     };
     let resource = query.resource.as_deref().unwrap_or("all");
     let resource = ApiError::resource(resource, query.namespace.as_deref())?;
-    let second = api.hub.second();
+    let gathered = api.replicas.gather(&api.hub, window).await;
     let world = api.hub.world();
     if resource.name.is_some() {
         ApiError::exists(&resource, &world.index)?;
     }
-    let stat = api.hub.stats().view(&world.index, second, window);
+    let read = |stats: &Stats, second| stats.view(&world.index, second, window);
+    let stat = gathered.read(&api.hub, read);
     let rows = stat.edges.into_iter();
     let rows = rows.filter(|row| touches(&resource, row));
     Ok(Json(Edges {
         window_s: stat.window_s,
         edges: rows.map(|row| edge(row, &world)).collect(),
+        missing: gathered.missing,
     }))
 }
 

@@ -11,13 +11,15 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
 use futures_util::future::join_all;
 use maille_model::WorkloadUid;
 use maille_wire::v1;
 use maille_wire::v1::explanation::Verdict;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Api, ApiError};
+use super::{Api, ApiError, meant};
 use crate::hub::Hub;
 use crate::resource::Resource;
 
@@ -34,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(7);
 const ASKED: usize = 32;
 
 /// The parameters.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainQuery {
     /// `KIND/NAME` of who asks.
@@ -54,7 +56,7 @@ pub struct ExplainQuery {
 }
 
 /// `GET /v1/explain`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Explained {
     /// Who asks: the pod whose proxy answered.
     pub src: Party,
@@ -73,7 +75,7 @@ pub struct Explained {
 }
 
 /// A pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Party {
     /// Its namespace.
     pub namespace: String,
@@ -83,12 +85,14 @@ pub struct Party {
     pub owner: String,
     /// It is in the mesh.
     pub meshed: bool,
+    /// How its packets reach its proxy: `outboard`, `inboard` or `none`.
+    pub capture: &'static str,
     /// Its identity, where it has one.
     pub identity: String,
 }
 
 /// The destination.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Asked {
     /// As it was typed.
     pub text: String,
@@ -99,7 +103,7 @@ pub struct Asked {
 }
 
 /// One part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Step {
     /// `capture`, `destination`, `protocol`, `route`, `endpoints`, `terms`, `policy`, `protection`.
     pub name: &'static str,
@@ -110,7 +114,7 @@ pub struct Step {
 }
 
 /// One place where it may go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Endpoint {
     /// Who is there; empty fields where control knows nobody.
     pub party: Party,
@@ -143,7 +147,12 @@ pub(super) async fn explain(
         let asked = outbound(hub, &src.1, dst.address).await;
         Some(asked.map_err(|error| {
             ApiError::conflict(
-                format!("{}/{}: {error}", src.0.namespace, src.0.pod),
+                format!(
+                    "{}/{}: {error}{}",
+                    src.0.namespace,
+                    src.0.pod,
+                    api.replicas.excuse()
+                ),
                 "maille check says what is wrong with a proxy",
             )
         })?)
@@ -267,13 +276,13 @@ pub(super) fn named(text: &str, namespace: Option<&str>, hub: &Hub) -> Result<Re
         return ApiError::resource(text, namespace);
     }
     let world = hub.world();
-    for kind in ["deploy", "sts", "ds", "job", "cj", "rs", "svc", "po"] {
+    for kind in meant::BARE {
         let resource = ApiError::resource(&format!("{kind}/{text}"), namespace)?;
         if resource.exists(&world.index) {
             return Ok(resource);
         }
     }
-    Err(ApiError::missing(format!(
-        "nothing here is called {text:?}"
-    )))
+    let message = format!("nothing here is called {text:?}");
+    let hint = meant::anything(text, namespace, &world.index);
+    Err(ApiError::of(StatusCode::NOT_FOUND, message, &hint))
 }

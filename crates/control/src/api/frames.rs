@@ -15,6 +15,8 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use hyper_util::rt::TokioIo;
 use maille_chassis::tasks::Tasks;
+use maille_model::WorkloadUid;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CHECKS: usize = 1 << 20;
 
 /// The parameters.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FramesQuery {
     /// `KIND/NAME`: one of its pods.
@@ -75,18 +77,7 @@ async fn pass(
             "for example /v1/capture?pod=deploy/web",
         )
     })?;
-    let resource = super::explain::named(&query.pod, query.namespace.as_deref(), &api.hub)?;
-    let uid = {
-        let world = api.hub.world();
-        let pods = resource.pods(&world.index).into_iter();
-        let best = pods
-            .filter(|pod| pod.has_addresses() && !pod.host_network)
-            .max_by_key(|pod| (pod.takes_connections(), !pod.terminating));
-        match best {
-            Some(pod) => pod.workload.uid.clone(),
-            None => return Err(ApiError::missing(format!("no pod of {resource} runs"))),
-        }
-    };
+    let uid = pod(&query.pod, query.namespace.as_deref(), api)?;
     let mut path = format!("/v1/{what}/{uid}?");
     for (name, value) in [
         ("filter", query.filter),
@@ -103,12 +94,44 @@ async fn pass(
             "see node.log in the state directory",
         )
     };
-    let asked = timeout(PATIENCE, ask(&api.node, &path)).await;
+    let node = api.node.as_ref().ok_or_else(|| {
+        ApiError::of(
+            StatusCode::NOT_IMPLEMENTED,
+            "frames are told by the node of one machine, and this is a cluster".to_owned(),
+            "on the pod's node, tcpdump in the pod's network namespace shows them",
+        )
+    })?;
+    let asked = timeout(PATIENCE, ask(node, &path)).await;
     asked.ok().flatten().ok_or_else(away)
 }
 
-/// What the node says of its machine and of its captures; nothing where it does not answer.
-pub(super) async fn checks(node: &Node) -> Option<Vec<Check>> {
+/// The pod that is meant: one that takes connections before others, and of those the first by its uid, so that two questions mean the same.
+pub(super) fn pod(text: &str, namespace: Option<&str>, api: &Api) -> Result<WorkloadUid, ApiError> {
+    let resource = super::explain::named(text, namespace, &api.hub)?;
+    let world = api.hub.world();
+    let pods = resource.pods(&world.index).into_iter();
+    let best = pods
+        .filter(|pod| pod.has_addresses() && !pod.host_network)
+        .max_by_key(|pod| {
+            let uid = std::cmp::Reverse(pod.workload.uid.as_str());
+            (pod.takes_connections(), !pod.terminating, uid)
+        });
+    if let Some(pod) = best {
+        return Ok(pod.workload.uid.clone());
+    }
+    ApiError::exists(&resource, &world.index)?;
+    Err(ApiError::missing(format!("no pod of {resource} runs")))
+}
+
+/// What the node says of its machine and of its captures; nothing where there is none.
+pub(super) async fn checks(node: &Option<Node>) -> Vec<Check> {
+    let Some(node) = node else {
+        return Vec::new();
+    };
+    said(node).await.unwrap_or_else(|| vec![Check::silent()])
+}
+
+async fn said(node: &Node) -> Option<Vec<Check>> {
     #[derive(Deserialize)]
     struct Said {
         checks: Vec<Check>,
@@ -140,7 +163,8 @@ async fn ask(node: &Node, path: &str) -> Option<Response> {
     Some(answer.map(Body::new))
 }
 
-fn escaped(text: &str) -> String {
+/// A value as it stands in a query.
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use maille_identity::describe;
 use maille_model::WorkloadUid;
 use maille_wire::v1;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Api, ApiError};
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PODS: usize = 200;
 
 /// The parameters.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityQuery {
     /// `KIND` or `KIND/NAME`.
@@ -33,14 +34,16 @@ pub struct IdentityQuery {
 }
 
 /// `GET /v1/identity`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Identities {
     /// One for each pod, meshed or not.
     pub pods: Vec<IdentityRow>,
+    /// Replicas of control that do not answer: proxies that are connected to them cannot be asked.
+    pub missing: Vec<String>,
 }
 
 /// One pod.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct IdentityRow {
     /// Its namespace.
     pub namespace: String,
@@ -67,7 +70,7 @@ pub struct IdentityRow {
 }
 
 /// One certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Certificate {
     /// Whom it names.
     pub subject: String,
@@ -126,9 +129,10 @@ pub(super) async fn identity(
             Err(error) => failed(row, &error),
         }
     });
+    let missing = api.replicas.away();
     let mut pods = join_all(asked).await;
     pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    Ok(Json(Identities { pods }))
+    Ok(Json(Identities { pods, missing }))
 }
 
 fn failed(row: IdentityRow, error: &AskError) -> IdentityRow {

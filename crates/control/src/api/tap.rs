@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use maille_model::WorkloadUid;
 use maille_wire::v1;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
@@ -25,6 +26,7 @@ use super::{Api, ApiError};
 use crate::ask::{Answer, Asked};
 use crate::hub::{Hub, Phase};
 use crate::index::{Dirty, Index};
+use crate::replicas::Replicas;
 use crate::resource::{Kind, Resource};
 
 /// Lines as they are told.
@@ -40,7 +42,7 @@ const MAX_RPS: u32 = 100;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The parameters.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TapQuery {
     /// `KIND` or `KIND/NAME`.
@@ -77,6 +79,9 @@ pub struct TapQuery {
 /// One reader.
 struct Session {
     hub: Arc<Hub>,
+    replicas: Replicas,
+    /// Those whose absence was told.
+    away: Vec<String>,
     target: Resource,
     to: Option<To>,
     tap: v1::Tap,
@@ -124,7 +129,7 @@ pub(super) async fn tap(
             "for example /v1/tap?resource=deploy/web",
         )
     })?;
-    let session = Session::open(&api.hub, &query)?;
+    let session = Session::open(&api, &query)?;
     let lines = unfold(session, |mut session| async move {
         let bytes = session.next().await?;
         Some((Ok::<_, std::convert::Infallible>(bytes), session))
@@ -136,7 +141,8 @@ pub(super) async fn tap(
 // === impl Session ===
 
 impl Session {
-    fn open(hub: &Arc<Hub>, query: &TapQuery) -> Result<Self, ApiError> {
+    fn open(api: &Api, query: &TapQuery) -> Result<Self, ApiError> {
+        let hub = &api.hub;
         let target = ApiError::resource(&query.resource, query.namespace.as_deref())?;
         let to = query.to.as_deref().map(|to| match to.parse() {
             Ok(address) => Ok(To::Address(address)),
@@ -168,6 +174,8 @@ impl Session {
             phase: hub.phase(),
             sent: HashMap::new(),
             hub: hub.clone(),
+            replicas: api.replicas.clone(),
+            away: Vec::new(),
             target,
             to,
             tap,
@@ -285,6 +293,11 @@ impl Session {
         if over_rate + no_room > 0 {
             Line::dropped(over_rate, no_room).write(&mut text);
         }
+        let away = self.replicas.away();
+        for name in away.iter().filter(|name| !self.away.contains(name)) {
+            Line::missing(name).write(&mut text);
+        }
+        self.away = away;
         text
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use maille_manifest::marks::{CAPTURE, ZONE};
+use maille_manifest::marks::{CAPTURE, INJECTED, ZONE};
 use maille_manifest::objects::{self, ObjectMeta, Transport};
 use maille_model::{Membership, Name, NameError, Owner, Workload, WorkloadUid, Zone};
 
@@ -19,6 +19,8 @@ pub struct Pod {
     pub workload: Workload,
     /// What selectors see.
     pub labels: BTreeMap<String, String>,
+    /// How its packets reach its proxy.
+    pub capture: Capture,
     /// Named TCP ports of its containers.
     pub ports: BTreeMap<String, u16>,
     /// It has the node's network: its addresses are not its own, and it has no proxy.
@@ -31,6 +33,17 @@ pub struct Pod {
     pub terminating: bool,
     /// Why it is not ready, in the words of whoever runs it; empty otherwise.
     pub message: String,
+}
+
+/// How a pod's packets reach its proxy, by what was written on it when that was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capture {
+    /// They do not: it is not in the mesh.
+    None,
+    /// The proxy is in a network namespace between the wire and the pod.
+    Outboard,
+    /// The proxy is one of the pod's containers.
+    Inboard,
 }
 
 /// Why an object is no pod that can be served.
@@ -72,7 +85,10 @@ impl Pod {
         let meta = &object.metadata;
         let pod = || meta.name.clone();
         let account = object.service_account().parse();
-        let named = object.spec.containers.iter().flat_map(|c| &c.ports);
+        let sidecars = object.spec.init_containers.iter();
+        let containers = sidecars.filter(|init| init.is_sidecar());
+        let containers = object.spec.containers.iter().chain(containers);
+        let named = containers.flat_map(|container| &container.ports);
         let named = named.filter(|port| !port.name.is_empty() && port.protocol == Transport::Tcp);
         let mut ports = BTreeMap::new();
         for port in named {
@@ -80,8 +96,7 @@ impl Pod {
                 .entry(port.name.clone())
                 .or_insert(port.container_port);
         }
-        let outboard = meta.annotations.get(CAPTURE).map(String::as_str) == Some("outboard");
-        let meshed = outboard && !object.spec.host_network;
+        let capture = Capture::of(meta, object.spec.host_network);
         Ok(Self {
             workload: Workload {
                 uid: WorkloadUid::new(&meta.uid).ok_or_else(|| PodError::Uid(pod()))?,
@@ -97,14 +112,11 @@ impl Pod {
                     .map(|address| address.to_canonical())
                     .collect(),
                 owner: owner(meta),
-                membership: if meshed {
-                    Membership::Meshed
-                } else {
-                    Membership::Unmeshed
-                },
+                membership: capture.membership(),
                 zone: meta.labels.get(ZONE).and_then(|zone| Zone::new(zone)),
             },
             labels: meta.labels.clone(),
+            capture,
             ports,
             host_network: object.spec.host_network,
             phase: match object.status.phase.as_str() {
@@ -144,6 +156,36 @@ impl Pod {
     /// Whether it would serve a connection, asked to go or not: what EndpointSlices call `serving`.
     pub fn answers(&self) -> bool {
         self.ready && self.phase == Phase::Running
+    }
+}
+
+// === impl Capture ===
+
+impl Capture {
+    fn of(meta: &ObjectMeta, host_network: bool) -> Self {
+        let outboard = meta.annotations.get(CAPTURE).map(String::as_str) == Some("outboard");
+        match (host_network, outboard) {
+            (true, _) => Self::None,
+            (false, true) => Self::Outboard,
+            (false, false) if meta.annotations.contains_key(INJECTED) => Self::Inboard,
+            (false, false) => Self::None,
+        }
+    }
+
+    fn membership(self) -> Membership {
+        match self {
+            Self::None => Membership::Unmeshed,
+            Self::Outboard | Self::Inboard => Membership::Meshed,
+        }
+    }
+
+    /// As reports and annotations say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Outboard => "outboard",
+            Self::Inboard => "inboard",
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Service {
     pub facts: Facts,
     /// Labels that its pods have; a service without any selects nothing.
     pub selector: BTreeMap<String, String>,
+    /// Its pods are sent work before they are ready, and when they go: they said that they can take it.
+    pub unready_too: bool,
     /// Where each port of `facts.ports` leads, in the same order.
     pub targets: Vec<Target>,
 }
@@ -72,6 +74,7 @@ impl Service {
                 terms: maille_manifest::terms::read(object).0,
             },
             selector: object.spec.selector.clone(),
+            unready_too: object.spec.publish_not_ready_addresses,
             targets: ports()
                 .map(|port| match port.target() {
                     IntOrText::Port(number) => Target::Number(number),

@@ -240,6 +240,36 @@ fn own_has_the_declared_protocols_of_every_selecting_service() {
 }
 
 #[test]
+fn a_service_may_want_its_pods_before_they_are_ready() {
+    let service = |more: &str| {
+        service(&format!(
+            r#"{{"metadata":{{"name":"web","namespace":"shop"}},"spec":{{"selector":{{"app":"web"}},{more}
+                "ports":[{{"port":80}}]}}}}"#
+        ))
+    };
+    let starting = r#"{"phase":"Running","podIPs":[{"ip":"10.244.0.1"}]}"#;
+    for (more, ready) in [("", false), (r#""publishNotReadyAddresses":true,"#, true)] {
+        let index = index([web("a", "outboard", starting), service(more)]);
+        let endpoints = index.endpoints(&"shop/web".parse().unwrap()).unwrap();
+        assert_eq!(endpoints.0[0].ready, ready, "{more}");
+    }
+}
+
+#[test]
+fn a_pod_with_a_proxy_of_its_own_is_meshed_unless_it_has_the_nodes_network() {
+    for (host_network, meshed) in [(false, true), (true, false)] {
+        let change = pod(&format!(
+            r#"{{"metadata":{{"name":"a","namespace":"shop","uid":"a","annotations":{{"maille.io/injected":"0.1.0","maille.io/capture":"inboard"}}}},
+                "spec":{{"hostNetwork":{host_network},"containers":[]}},"status":{{"phase":"Running"}}}}"#
+        ));
+        let index = index([change]);
+        let capture = index.pod(&uid("a")).unwrap().capture.as_str();
+        assert_eq!(capture == "inboard", meshed);
+        assert_eq!(index.pod(&uid("a")).unwrap().is_served(), meshed);
+    }
+}
+
+#[test]
 fn only_outboard_is_meshed() {
     for (capture, meshed) in [
         ("outboard", true),

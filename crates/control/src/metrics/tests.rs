@@ -2,10 +2,11 @@
 //! The declarations, their reference, and what is written at a start.
 
 use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::SystemTime;
 
 use maille_chassis::clock::Clock;
 use maille_chassis::metrics::reference;
+use maille_identity::Authority;
 use maille_model::{ClusterRanges, Mesh};
 
 use super::*;
@@ -14,7 +15,7 @@ const BEFORE: &str = "# Metrics of control
 
 Made from `crates/control/src/metrics.rs`; `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-control reference` writes it anew.
 
-Control answers `GET /metrics` on `api.sock` of its state directory in Prometheus text.
+Control answers `GET /metrics` in Prometheus text: on `api.sock` of its state directory, in a cluster on port 8081, and by way of its proxy on 8080.
 
 ";
 
@@ -37,7 +38,9 @@ fn everything_declared_is_written_once_and_nothing_else() {
         cluster_ranges: ClusterRanges(Vec::new()),
     };
     let hub = Hub::new(mesh, 1, Clock::start());
-    let text = text(&hub, UNIX_EPOCH);
+    let domain = "cluster.local".parse().unwrap();
+    let authority = Authority::create(&domain, SystemTime::now()).unwrap();
+    let text = text(&hub, &Keyring::fixed(authority));
     for metric in process::ALL.iter().chain(&OWN) {
         let family = format!("# TYPE {} {}\n", metric.name, metric.kind);
         assert_eq!(text.matches(&family).count(), 1, "{}", metric.name);

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use futures_util::stream::{BoxStream, StreamExt as _, unfold};
 use maille_chassis::limited;
-use maille_model::WorkloadUid;
 use maille_wire::discovery::aggregated_discovery_service_server::AggregatedDiscoveryService;
 use maille_wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
 use tokio::sync::{broadcast, watch};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::caller::Caller;
 use super::session::{Answer, Ask, Session, SessionError, Verdict};
-use super::{Seat, admitted, status, workload_of};
+use super::{Desk, Seat, status};
 use crate::hub::{Hub, Phase};
 use crate::index::Dirty;
 use crate::key::{Key, Kind};
@@ -25,13 +25,13 @@ const SUBSCRIPTIONS: usize = 20_000;
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Ads {
-    hub: Arc<Hub>,
+    desk: Desk,
 }
 
 /// One stream.
 struct Stream {
     hub: Arc<Hub>,
-    uid: WorkloadUid,
+    caller: Caller,
     incoming: Streaming<DeltaDiscoveryRequest>,
     session: Session,
     changes: broadcast::Receiver<Arc<Dirty>>,
@@ -52,9 +52,9 @@ enum Wake {
 // === impl Ads ===
 
 impl Ads {
-    /// A service on `hub`.
-    pub fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+    /// A service on `desk`.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
     }
 }
 
@@ -67,13 +67,14 @@ impl AggregatedDiscoveryService for Ads {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let hub = &self.desk.hub;
         let stream = Stream {
-            uid: workload_of(request.metadata())?,
+            caller: self.desk.callers.caller(&request)?,
             incoming: request.into_inner(),
             session: Session::new(SUBSCRIPTIONS),
-            changes: self.hub.changes(),
-            phase: self.hub.phase(),
-            hub: self.hub.clone(),
+            changes: hub.changes(),
+            phase: hub.phase(),
+            hub: hub.clone(),
             seat: None,
             ended: false,
         };
@@ -100,18 +101,19 @@ impl Stream {
 
     async fn advance(&mut self) -> Result<Option<DeltaDiscoveryResponse>, Status> {
         if self.seat.is_none() {
-            admitted(&self.hub, &self.uid).await?;
-            self.seat = Some(Seat::take(&self.hub, &self.uid, |proxy| {
+            self.caller.admitted(&self.hub).await?;
+            self.seat = Some(Seat::take(&self.hub, &self.caller.uid, |proxy| {
                 &mut proxy.discovery
             })?);
         }
         loop {
             // A workload that left meanwhile is told so by the end of its stream.
             self.hub
-                .admit(&self.uid)
+                .admit(&self.caller.uid)
                 .map_err(|refusal| status(&refusal))?;
+            self.caller.is_current(self.hub.now())?;
             // It sees everything that is addressed, and of workloads' own resources its own.
-            let (hub, me) = (&self.hub, &self.uid);
+            let (hub, me) = (&self.hub, &self.caller.uid);
             let look = |key: &Key| match key {
                 Key::Own(uid) if uid != me => None,
                 _ => hub.look(key),
@@ -167,7 +169,7 @@ impl Stream {
                 self.hub.count(|counted| counted.rejections += 1);
                 limited!(
                     warn,
-                    workload = %self.uid,
+                    workload = %self.caller.uid,
                     kind = kind.type_url(),
                     reason = rejection.message,
                     "proxy refused a resource and keeps what it had"
@@ -183,7 +185,8 @@ impl Stream {
         let text = standing
             .next()
             .map(|rejection| format!("{:?}: {}", rejection.kind, rejection.message));
-        self.hub.note(&self.uid, |proxy| proxy.rejection = text);
+        self.hub
+            .note(&self.caller.uid, |proxy| proxy.rejection = text);
     }
 }
 

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `Certificates.Sign`: a certificate for the workload that the agent attested, and for nobody else.
+//! `Certificates.Sign`: a certificate for the workload that the agent attested or that proved itself, and for nobody else.
 //!
 //! The identity is made of what control knows about the workload, never of what the request says; of the request only the
 //! public key is taken, after proof of possession (`maille_identity::ca`). Every certificate is logged.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use maille_chassis::limited;
-use maille_identity::{Authority, SignError};
+use maille_identity::{SignError, Subject};
 use maille_model::WorkloadUid;
 use maille_wire::v1::certificates_server::Certificates;
 use maille_wire::v1::{SignRequest, SignResponse};
 use tonic::{Code, Request, Response, Status};
 
-use super::{admitted, workload_of};
+use super::Desk;
 use crate::causes::with_causes;
-use crate::hub::Hub;
 
 /// Certificates that one workload gets in [`SPELL_SECONDS`].
 const SIGNED: u32 = 30;
@@ -26,27 +24,21 @@ const SPELL_SECONDS: u64 = 10;
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Signer {
-    hub: Arc<Hub>,
-    authority: Arc<Authority>,
-    lifetime: Duration,
+    desk: Desk,
 }
 
 // === impl Signer ===
 
 impl Signer {
-    /// A service on `hub` that signs with `authority`, for `lifetime` each.
-    pub fn new(hub: Arc<Hub>, authority: Arc<Authority>, lifetime: Duration) -> Self {
-        Self {
-            hub,
-            authority,
-            lifetime,
-        }
+    /// A service on `desk`.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
     }
 
     /// One workload in a loop must not keep the one thread busy.
     fn within_rate(&self, uid: &WorkloadUid) -> Result<(), Status> {
-        let spell = self.hub.second() / SPELL_SECONDS;
-        let signed = self.hub.note(uid, |proxy| {
+        let spell = self.desk.hub.second() / SPELL_SECONDS;
+        let signed = self.desk.hub.note(uid, |proxy| {
             if proxy.signed.0 != spell {
                 proxy.signed = (spell, 0);
             }
@@ -66,7 +58,7 @@ impl Signer {
 impl Certificates for Signer {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
         let signed = self.sign_for(request).await;
-        self.hub.count(|counted| match &signed {
+        self.desk.hub.count(|counted| match &signed {
             Ok(_) => counted.signed += 1,
             Err(_) => counted.refused += 1,
         });
@@ -79,26 +71,35 @@ impl Signer {
         &self,
         request: Request<SignRequest>,
     ) -> Result<Response<SignResponse>, Status> {
-        let uid = workload_of(request.metadata())?;
-        let workload = admitted(&self.hub, &uid).await?;
+        let caller = self.desk.callers.applicant(&request).await?;
+        let workload = caller.admitted(&self.desk.hub).await?;
+        let uid = caller.uid;
         self.within_rate(&uid)?;
-        let identity = workload.identity(self.authority.trust_domain());
+        let authority = self.desk.keyring.current();
+        let authority =
+            authority.ok_or_else(|| Status::unavailable("control has no authority yet"))?;
+        let identity = workload.identity(authority.trust_domain());
         let csr = request.into_inner().csr;
-        let now = self.hub.now();
-        let signed = self.authority.sign(&csr, &identity, self.lifetime, now);
+        let now = self.desk.hub.now();
+        let subject = Subject {
+            identity: &identity,
+            uid: Some(&uid),
+        };
+        let signed = authority.sign(&csr, subject, self.desk.leaf_lifetime, now);
         let signed = signed.map_err(|error| {
             let reason = with_causes(&error);
             limited!(warn, workload = %uid, %identity, reason, "certificate not signed");
             Status::new(code(&error), reason)
         })?;
         limited!(info, workload = %uid, %identity, until = unix(signed.not_after), "certificate signed");
-        self.hub
+        self.desk
+            .hub
             .note(&uid, |proxy| proxy.certified_until = Some(signed.not_after));
         Ok(Response::new(SignResponse {
             not_before: unix(signed.not_before),
             not_after: unix(signed.not_after),
             chain: signed.chain,
-            trust_anchors: self.authority.trust_anchors(),
+            trust_anchors: authority.trust_anchors(),
         }))
     }
 }

@@ -3,22 +3,20 @@
 //!
 //! Like discovery it is a value that tonic polls: answers are read while the proxy has room for questions. Read [`crate::ask`] next.
 
-use std::sync::Arc;
-
 use futures_util::stream::{BoxStream, StreamExt as _, unfold};
 use maille_wire::v1;
 use maille_wire::v1::questions_server::Questions;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Seat, admitted, workload_of};
+use super::{Desk, Seat};
 use crate::ask::Hanging;
-use crate::hub::{Hub, Phase};
+use crate::hub::Phase;
 
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Asking {
-    hub: Arc<Hub>,
+    desk: Desk,
 }
 
 /// One line.
@@ -32,9 +30,9 @@ struct Stream {
 // === impl Asking ===
 
 impl Asking {
-    /// A service on `hub`.
-    pub fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+    /// A service on `desk`.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
     }
 }
 
@@ -46,13 +44,14 @@ impl Questions for Asking {
         &self,
         request: Request<Streaming<v1::Answer>>,
     ) -> Result<Response<Self::ServeStream>, Status> {
-        let uid = workload_of(request.metadata())?;
-        admitted(&self.hub, &uid).await?;
+        let hub = &self.desk.hub;
+        let caller = self.desk.callers.caller(&request)?;
+        caller.admitted(hub).await?;
         let stream = Stream {
-            _seat: Seat::take(&self.hub, &uid, |proxy| &mut proxy.questions)?,
+            _seat: Seat::take(hub, &caller.uid, |proxy| &mut proxy.questions)?,
             answers: request.into_inner(),
-            line: self.hub.questions().hang(&uid),
-            phase: self.hub.phase(),
+            line: hub.questions().hang(&caller.uid),
+            phase: hub.phase(),
         };
         let questions = unfold(stream, |mut stream| async move {
             let question = stream.next().await?;

@@ -14,7 +14,7 @@ use maille_wire::v1::{Direction as WireDirection, Edge, ReportRequest, ReportRes
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Seat, admitted, workload_of};
+use super::{Desk, Seat};
 use crate::hub::{Hub, Phase};
 use crate::stat::{Counters, Direction, EdgeKey, Increment, Observation, Spoken, Who};
 
@@ -26,7 +26,7 @@ const FLAGS: usize = 32;
 /// The service.
 #[derive(Clone, Debug)]
 pub struct Reports {
-    hub: Arc<Hub>,
+    desk: Desk,
 }
 
 /// Says that a workload's stream ended, however it did.
@@ -39,9 +39,9 @@ struct Reporting {
 // === impl Reports ===
 
 impl Reports {
-    /// A service on `hub`.
-    pub fn new(hub: Arc<Hub>) -> Self {
-        Self { hub }
+    /// A service on `desk`.
+    pub fn new(desk: Desk) -> Self {
+        Self { desk }
     }
 }
 
@@ -51,15 +51,16 @@ impl Telemetry for Reports {
         &self,
         request: Request<Streaming<ReportRequest>>,
     ) -> Result<Response<ReportResponse>, Status> {
-        let uid = workload_of(request.metadata())?;
+        let hub = &self.desk.hub;
+        let caller = self.desk.callers.caller(&request)?;
         let mut reports = request.into_inner();
-        admitted(&self.hub, &uid).await?;
+        caller.admitted(hub).await?;
         let reporting = Reporting {
-            _seat: Seat::take(&self.hub, &uid, |proxy| &mut proxy.reports)?,
-            hub: self.hub.clone(),
-            uid,
+            _seat: Seat::take(hub, &caller.uid, |proxy| &mut proxy.reports)?,
+            hub: hub.clone(),
+            uid: caller.uid,
         };
-        let mut phase = self.hub.phase();
+        let mut phase = hub.phase();
         loop {
             let next = tokio::select! {
                 next = timeout(QUIET, reports.message()) => next,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use maille_model::{ServiceId, WorkloadUid};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::view::{PodsRow, WindowRow, window_row};
@@ -15,7 +16,8 @@ use crate::index::{Index, Phase, Pod};
 use crate::resource::{Kind, Resource};
 
 /// One resource.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "StatRow")]
 pub struct Row {
     /// `deploy`, `po`, `svc`, `ns`, ...
     pub kind: String,
@@ -195,6 +197,14 @@ fn count(
                 since,
                 Place::Told,
             );
+        } else if !outbound && !client_tells && is_sent_to(index, to, told) {
+            each(
+                tallies,
+                |subject| is_peer_of(subject, key),
+                told,
+                since,
+                Place::Told,
+            );
         }
         return;
     }
@@ -208,9 +218,10 @@ fn count(
                 Place::Told,
             );
         } else if !outbound && !client_tells && is_peer(index, from, key) {
+            let service = service_of(index, told);
             each(
                 tallies,
-                |subject| is_reporter(subject, told),
+                |subject| is_reporter(subject, told) || is_service(subject, service.as_ref()),
                 told,
                 since,
                 Place::Told,
@@ -227,14 +238,44 @@ fn count(
             Place::Heard,
         );
     } else {
+        let service = service_of(index, told).filter(|_| !client_tells);
         each(
             tallies,
-            |subject| is_reporter(subject, told),
+            |subject| is_reporter(subject, told) || is_service(subject, service.as_ref()),
             told,
             since,
             Place::Told,
         );
     }
+}
+
+/// By which service a pod without a proxy came to the reporter: as far as there is only one that leads there. The proxy does not know the name
+/// that was called. Who is no pod (the node with its probes, say) mostly calls none.
+fn service_of(index: &Index, told: &Told<'_>) -> Option<ServiceId> {
+    told.key.peer.as_deref()?;
+    let pod = index.pod(told.uid)?;
+    let mut leading = index.services().filter(|service| {
+        service.facts.id.namespace == pod.workload.namespace
+            && service.selects(&pod.labels)
+            && service
+                .resolve(pod)
+                .any(|(_, target, _)| target == told.key.port)
+    });
+    let only = leading.next()?;
+    leading.next().is_none().then(|| only.facts.id.clone())
+}
+
+/// Whether what a client without a proxy sent to the reporter was sent to a resource.
+fn is_sent_to(index: &Index, to: &Resource, told: &Told<'_>) -> bool {
+    if to.kind != Kind::Service {
+        return is_reporter_of(index, to, told);
+    }
+    let service = service_of(index, told);
+    service.is_some_and(|id| to.services(index).contains(&id))
+}
+
+fn is_service(subject: &Subject, service: Option<&ServiceId>) -> bool {
+    matches!((subject, service), (Subject::Service(id), Some(service)) if id == service)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -276,7 +317,7 @@ fn is_reporter(subject: &Subject, told: &Told<'_>) -> bool {
         Subject::Namespace(namespace) => who.namespace.as_str() == namespace,
         Subject::Owner(..) | Subject::Other(..) => owner(who) == *subject,
         Subject::Pod(_, _, uid) => uid == told.uid,
-        // It is known by what its clients say: its pods do not know by which name they were called.
+        // It is known by what its clients say: its pods do not know by which name they were called. See [`service_of`] for clients that say nothing.
         Subject::Service(_) => false,
     }
 }

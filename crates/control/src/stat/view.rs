@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Counters, Direction, EdgeKey, Spoken, Stats, Sum, Who};
@@ -12,7 +13,7 @@ use crate::index::{Index, Pod};
 use maille_model::Membership;
 
 /// `GET /v1/stat`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Stat {
     /// Seconds that `window` fields cover: as asked for, or less when reports are younger.
     pub window_s: u64,
@@ -20,10 +21,13 @@ pub struct Stat {
     pub edges: Vec<EdgeRow>,
     /// Everybody that control knows, meshed or not.
     pub workloads: Vec<WorkloadRow>,
+    /// Replicas of control that did not answer: what their proxies counted is missing.
+    pub missing: Vec<String>,
 }
 
 /// One end of an edge.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[schemars(rename = "EdgeEnd")]
 pub struct Ref {
     /// Its namespace.
     pub namespace: String,
@@ -36,7 +40,7 @@ pub struct Ref {
 }
 
 /// One edge.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct EdgeRow {
     /// Who opened the connections; `null`: nobody that control knows.
     pub from: Option<Ref>,
@@ -61,7 +65,7 @@ pub struct EdgeRow {
 }
 
 /// Counts since control started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct TotalRow {
     /// HTTP requests that ended.
     pub requests: u64,
@@ -76,7 +80,7 @@ pub struct TotalRow {
 }
 
 /// Counts of a window.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct WindowRow {
     /// HTTP requests that ended.
     pub requests: u64,
@@ -101,7 +105,7 @@ pub struct WindowRow {
 }
 
 /// One workload: an owner and its pods.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct WorkloadRow {
     /// Its namespace.
     pub namespace: String,
@@ -120,7 +124,7 @@ pub struct WorkloadRow {
 }
 
 /// Pods of a workload that are not finished.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PodsRow {
     /// In the mesh.
     pub meshed: u64,
@@ -214,6 +218,7 @@ impl Stats {
                 .iter()
                 .map(|(id, received)| workload_row(id, received, window))
                 .collect(),
+            missing: Vec::new(),
         }
     }
 

@@ -41,11 +41,13 @@ pub struct Series {
     cells: usize,
 }
 
-#[derive(Debug)]
-struct Window {
-    second: u64,
-    counters: Counters,
-    latency: Vec<(u16, u32)>,
+/// One second.
+#[derive(Clone, Debug)]
+pub(super) struct Window {
+    pub(super) second: u64,
+    pub(super) counters: Counters,
+    /// By bucket.
+    pub(super) latency: Vec<(u16, u32)>,
 }
 
 /// What happened in the last seconds, over any number of series.
@@ -117,6 +119,46 @@ impl Series {
     /// Takes over the totals of a series that has ended.
     pub fn bury(&mut self, ended: &Self) {
         self.total.add(&ended.total);
+    }
+
+    /// Its windows from `since` on, the oldest first, and how many connections are open.
+    pub(super) fn since(&self, since: u64) -> (impl Iterator<Item = &Window>, u64) {
+        let windows = self.ring.iter().filter(move |w| w.second >= since);
+        (windows, self.open)
+    }
+
+    /// One that another process counted.
+    pub(super) fn carried(total: Counters, open: u64, windows: Vec<Window>) -> Self {
+        Self {
+            total,
+            open,
+            cells: windows.iter().map(Window::cells).sum(),
+            ring: windows.into(),
+        }
+    }
+
+    /// Adds what somebody else counted of the same edge, `later` seconds later.
+    pub(super) fn absorb(&mut self, other: &Self, later: u64) {
+        self.total.add(&other.total);
+        self.open = self.open.saturating_add(other.open);
+        let mut all: BTreeMap<u64, Window> = BTreeMap::new();
+        let others = other.ring.iter().map(|window| Window {
+            second: window.second.saturating_add(later),
+            ..window.clone()
+        });
+        for window in self.ring.iter().cloned().chain(others) {
+            match all.get_mut(&window.second) {
+                None => {
+                    all.insert(window.second, window);
+                }
+                Some(same) => same.add(&Increment {
+                    counters: window.counters,
+                    latency: window.latency,
+                }),
+            }
+        }
+        self.ring = all.into_values().collect();
+        self.cells = self.ring.iter().map(Window::cells).sum();
     }
 
     /// Memory that its windows take, in cells of 8 bytes.

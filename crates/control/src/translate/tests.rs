@@ -91,6 +91,34 @@ fn golden() {
     );
 }
 
+/// An address of the cluster's that somebody wrote down is listed while it is somebody's; one outside is always.
+#[test]
+fn nobody_is_dialled_at_an_address_that_a_pod_has_left() {
+    let json = r#"{"metadata":{"name":"far-1","namespace":"shop","labels":{"kubernetes.io/service-name":"far"}},"addressType":"IPv4",
+        "endpoints":[{"addresses":["192.0.2.7"]},{"addresses":["10.244.0.2"]}],"ports":[{"name":"http","port":8080}]}"#;
+    let slice = Object::EndpointSlice(from_json(json.as_bytes()).unwrap());
+    let far = Object::Service(
+        from_json(
+            br#"{"metadata":{"name":"far","namespace":"shop"},"spec":{"ports":[{"name":"http","port":80}]}}"#,
+        )
+        .unwrap(),
+    );
+    let mut index = Index::default();
+    for object in [far, slice] {
+        index.apply(Change::read(&object).unwrap().unwrap());
+    }
+    let mesh = mesh();
+    let listed = |index: &Index| {
+        let view = View { index, mesh: &mesh };
+        let endpoints = endpoints(&"shop/far".parse().unwrap(), &view).unwrap().0;
+        let addresses = endpoints.iter().flat_map(|one| &one.workload.addresses);
+        addresses.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&index), ["192.0.2.7"]);
+    index.apply(pod("u2", "10.244.0.2", "web", "outboard", true));
+    assert_eq!(listed(&index), ["192.0.2.7", "10.244.0.2"]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Pod {

@@ -143,6 +143,29 @@ fn the_less_busy_of_two_is_picked() {
 }
 
 #[test]
+fn the_only_one_may_be_asked_again_at_the_cost_of_the_budget() {
+    let mut terms = Terms::DEFAULT;
+    (terms.retry.budget_percent, terms.retry.budget_floor) = (0, 1);
+    let (world, mut book, now) = (World::new(terms, 1), Book::new(), start());
+    let plan = world.plan();
+    let (first, lease) = book.pick(&plan, &[], now, 1).unwrap();
+    book.end(lease, now);
+    let tried = [first.target()];
+    assert_eq!(
+        book.pick(&plan, &tried, now, 2).unwrap_err(),
+        Unpicked::NoEndpoint
+    );
+    for n in 0..10 {
+        let (again, lease) = book.pick_again(&plan, now, n).unwrap();
+        assert_eq!(again, first);
+        book.end(lease, now);
+    }
+    assert_eq!(book.pick_again(&plan, now, 3).unwrap_err(), Unpicked::Spent);
+    let tally = book.take_tally();
+    assert_eq!((tally.retries, tally.retries_refused), (10, 1));
+}
+
+#[test]
 fn equal_load_is_spread_evenly() {
     let (world, mut book) = (World::new(Terms::DEFAULT, 10), Book::new());
     let counts = spread(&mut book, &world.plan(), start(), 10_000, well);

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::budget::{Budget, MOST, MOST_OF_MESH, MOST_WINDOWS, MOST_WINDOWS_OF_MESH};
 use super::closed::{By, Closed};
 use super::frame::{self, Header, Kind};
+use super::latest::Latest;
 use super::settings::{INITIAL_WINDOW, Peer, Role, Settings};
 use super::streams::{Stream, Streams};
 use super::{Code, ConnectionError, Dialect};
@@ -70,6 +71,7 @@ pub struct Connection {
     pub(super) recv_window: i64,
     /// What was consumed and not given back yet.
     pub(super) returned: u32,
+    pub(super) latest: Latest,
     /// Streams that wait for the connection's window, the longest waiting first.
     pub(super) blocked: VecDeque<u32>,
     /// Streams above the peer's GOAWAY.
@@ -134,6 +136,7 @@ impl Connection {
             send_window: INITIAL_WINDOW.into(),
             recv_window: settings.connection_window.max(INITIAL_WINDOW).into(),
             returned: 0,
+            latest: Latest::default(),
             blocked: VecDeque::new(),
             unprocessed: VecDeque::new(),
             goaway_sent: false,
@@ -156,6 +159,18 @@ impl Connection {
     /// Whether [`Self::open_stream`] can succeed now.
     pub fn can_open(&self) -> bool {
         self.refusal().is_none()
+    }
+
+    /// How many streams the peer takes at once: what it has said, or what is taken for it until then.
+    pub fn most_streams(&self) -> u32 {
+        self.peer.max_streams
+    }
+
+    /// Until the peer says something else it takes `most` streams at once, as it did on another connection.
+    pub fn assume_streams(&mut self, most: u32) {
+        if !self.peer.settled {
+            self.peer.max_streams = most;
+        }
     }
 
     /// Streams that have not ended, and those that ended with bytes not [`consumed`](Self::consumed) yet.

@@ -83,6 +83,11 @@ pub(super) fn patch_length(out: &mut [u8], start: usize) {
     out[start..start + 3].copy_from_slice(&length);
 }
 
+/// Writes the flags of the frame that begins at `start`.
+pub(super) fn patch_flags(out: &mut [u8], start: usize, flags: u8) {
+    out[start + 4] = flags;
+}
+
 /// Divides the HEADERS frame that begins at `start` and ends with `out` into frames of at most `most` bytes.
 pub(super) fn divide(out: &mut Vec<u8>, start: usize, most: usize) {
     let block = out.split_off(start + HEADER);

@@ -17,7 +17,7 @@ use crate::hpack::{List, Outcome};
 /// What a block may decode to beyond its own length and the table: short names of the static table.
 const REPEATED: usize = 16 * 1024;
 /// So much more of that counts as a frame without progress.
-const REPEATED_EACH: usize = 4 * 1024;
+const REPEATED_EACH: usize = 256;
 
 impl Connection {
     pub(super) fn headers(

@@ -151,18 +151,7 @@ impl Connection {
         }
         let taken = bytes.len().min(room(self.send_window, open.send));
         let last = end && taken == bytes.len();
-        let mut rest = &bytes[..taken];
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(frame::DATA_SIZE));
-            let flags = if last && later.is_empty() {
-                frame::END_STREAM
-            } else {
-                0
-            };
-            frame::header(out, now.len(), Kind::DATA, flags, stream);
-            out.extend_from_slice(now);
-            rest = later;
-        }
+        self.latest.append(stream, &bytes[..taken], last, out);
         if taken > 0 {
             self.budget.progress();
             // Receivers open their windows by kibibytes, or after every message, for the stream and for the connection.
@@ -186,6 +175,11 @@ impl Connection {
             self.end_local(stream);
         }
         taken
+    }
+
+    /// What was appended to `out` so far is sent as it is, or never: it is looked at no more.
+    pub fn flushed(&mut self) {
+        self.latest.forget();
     }
 
     fn end_local(&mut self, stream: u32) {

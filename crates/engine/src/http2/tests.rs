@@ -176,6 +176,7 @@ impl Side {
     }
 
     fn written(&mut self) -> Vec<u8> {
+        self.link.flushed();
         std::mem::take(&mut self.out)
     }
 }
@@ -332,6 +333,29 @@ fn signs_of_life() {
     exchange(&mut client, &mut server);
     assert_eq!(client.told(), ["pong are you?"]);
     assert_eq!(server.told(), ["pong and you?"]);
+}
+
+#[test]
+fn what_is_taken_for_the_peers_limit_holds_until_it_has_spoken() {
+    let settings = Settings {
+        max_streams: 5,
+        ..Settings::rfc9113()
+    };
+    let (mut client, mut server) = (Side::client(settings), Side::server(settings));
+    client.link.assume_streams(1);
+    assert_eq!(client.link.most_streams(), 1);
+    let get = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/"),
+        (":authority", "web"),
+    ];
+    client.open(1, &get, true);
+    assert!(!client.link.can_open());
+    exchange(&mut client, &mut server);
+    assert!(client.link.can_open());
+    client.link.assume_streams(1);
+    assert_eq!(client.link.most_streams(), 5);
 }
 
 #[test]

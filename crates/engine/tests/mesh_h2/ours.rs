@@ -121,6 +121,7 @@ impl Ours {
                 written = self.write.write(&self.out), if !self.out.is_empty() => {
                     // A peer that has gone may have left something to read.
                     self.out.drain(..written.unwrap_or(self.out.len()));
+                    self.link.flushed();
                 }
                 read = self.read.read(&mut buf) => break read.ok()?,
             }

@@ -11,13 +11,9 @@ use std::time::SystemTime;
 
 use maille_model::TrustDomain;
 use nix::fcntl::OFlag;
-use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use super::kept::{KeptError, certificates};
 use super::{Authority, AuthorityError};
-use crate::clock::from_seconds;
 
 const FILE: &str = "authority.pem";
 const KEY_END: &str = "-----END PRIVATE KEY-----";
@@ -90,47 +86,20 @@ impl Authority {
             what,
         };
         let text = String::from_utf8(text).map_err(|_| damaged("not text"))?;
-        let (key, certificates) = (text.split_once(KEY_END))
+        let (key, text) = (text.split_once(KEY_END))
             .map(|(key, rest)| (format!("{key}{KEY_END}"), rest.trim_start().to_owned()))
             .ok_or_else(|| damaged("no key"))?;
-        let key =
-            PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).map_err(|_| damaged("no key"))?;
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)
-            .map_err(|_| damaged("the key cannot be read"))?;
-        let ders: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(certificates.as_bytes())
-                .collect::<Result<_, _>>()
-                .map_err(|_| damaged("a certificate cannot be read"))?;
+        let ders = certificates(&text).map_err(|_| damaged("a certificate cannot be read"))?;
         let [issuer, root] =
             <[_; 2]>::try_from(ders).map_err(|_| damaged("not exactly an issuer and a root"))?;
-        let parsed = X509Certificate::from_der(&issuer)
-            .map_err(|_| damaged("the issuer cannot be read"))?
-            .1;
-        if *parsed.public_key().subject_public_key.data != *key.public_key_raw() {
-            return Err(damaged("the key is not the issuer's"));
-        }
-        if !is_of(&parsed, trust_domain) {
-            return Err(StoreError::TrustDomain {
-                path,
-                expected: trust_domain.clone(),
-            });
-        }
-        let validity = parsed.validity();
-        let (not_before, not_after) = (
-            from_seconds(validity.not_before.timestamp()),
-            from_seconds(validity.not_after.timestamp()),
-        );
-        let signer = Issuer::from_ca_cert_der(&issuer, key)
-            .map_err(|_| damaged("the issuer cannot sign"))?;
-        Ok(Some(Self {
-            trust_domain: trust_domain.clone(),
-            root,
-            issuer,
-            certificates,
-            signer,
-            not_before,
-            not_after,
-        }))
+        let authority = Self::assemble(&key, vec![issuer], vec![root], trust_domain);
+        authority.map(Some).map_err(|error| match error {
+            KeptError::Damaged(what) => damaged(what),
+            KeptError::TrustDomain(expected) => StoreError::TrustDomain {
+                path: path.clone(),
+                expected,
+            },
+        })
     }
 
     /// Keeps it in `dir` (made with mode 0700 where it is missing), file mode 0600, replacing what was there in one step.
@@ -154,7 +123,8 @@ impl Authority {
     }
 
     fn pem(&self) -> String {
-        self.signer.key().serialize_pem() + &self.certificates
+        let kept = self.kept();
+        kept.key + &kept.issuers + &kept.anchors
     }
 }
 
@@ -212,12 +182,4 @@ fn own(path: &Path, file: &File) -> Result<(), StoreError> {
         owner: facts.uid(),
         mode: facts.mode() & 0o777,
     })
-}
-
-fn is_of(issuer: &X509Certificate<'_>, trust_domain: &TrustDomain) -> bool {
-    let Ok(Some(names)) = issuer.subject_alternative_name() else {
-        return false;
-    };
-    let expected = format!("spiffe://{trust_domain}");
-    names.value.general_names == [GeneralName::URI(&expected)]
 }

@@ -334,7 +334,7 @@ fn an_unknown_authority_is_refused() {
 /// A client that has all it needs, and is not quite of Maille.
 fn stranger(lab: &Lab, edit: impl FnOnce(&mut ClientConfig)) -> Session {
     let own = lab.credentials(WEB, &lab.anchors(), |_| {});
-    let mut config = (*own.dial(&identity(DB))).clone();
+    let mut config = own.dial(&identity(DB));
     edit(&mut config);
     let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
     let connection = UnbufferedClientConnection::new(Arc::new(config), name).unwrap();

@@ -2,7 +2,7 @@
 //! What a pod's fields say about one another. Read `check/container.rs`, `check/volume.rs` and `check/security.rs` for their parts.
 
 use crate::error::Problem;
-use crate::marks::ACCESS_LOG;
+use crate::marks::{ACCESS_LOG, INSIDE};
 use crate::objects::{Container, PodSpec, TextMap};
 use crate::walk::suggest;
 
@@ -61,6 +61,15 @@ pub(super) fn marks(place: &mut Place<'_>, path: &str, annotations: &TextMap) {
             expected: "off, json or text",
         };
         place.fail(&format!("{path}.annotations.{ACCESS_LOG}"), problem);
+    }
+    if let Some(value) = annotations.get(INSIDE)
+        && !["allowed", "refused"].contains(&value.as_str())
+    {
+        let problem = Problem::Malformed {
+            value: value.clone(),
+            expected: "one of the words allowed and refused",
+        };
+        place.fail(&format!("{path}.annotations.{INSIDE}"), problem);
     }
 }
 

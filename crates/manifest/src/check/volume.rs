@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::ErrorKind;
 
 use crate::error::Problem;
-use crate::objects::{Container, DownwardVolume, HostPath, PodSpec, ProjectedVolume, Volume};
+use crate::objects::{
+    Container, DownwardVolume, HostPath, Object, PodSpec, ProjectedVolume, Volume,
+};
 use crate::walk::suggest;
 
 use super::data::{self, Kind};
@@ -22,7 +24,11 @@ const FIELD_PATHS: &[&str] = &[
 ];
 
 pub(super) fn check(place: &mut Place<'_>, path: &str, spec: &PodSpec, known: &Known<'_>) {
+    let claims = claimed(place);
     for (index, volume) in spec.volumes.iter().enumerate() {
+        if claims.contains(&volume.name.as_str()) {
+            continue;
+        }
         let path = format!("{path}.volumes[{index}]");
         let earlier = spec.volumes.get(..index).unwrap_or_default();
         let first = earlier.iter().position(|e| e.name == volume.name);
@@ -33,6 +39,15 @@ pub(super) fn check(place: &mut Place<'_>, path: &str, spec: &PodSpec, known: &K
         );
         self::volume(place, &path, volume, (spec, known));
     }
+}
+
+/// The volumes of a StatefulSet's pods that are claims of their own, whatever the template says of them.
+fn claimed<'a>(place: &Place<'a>) -> Vec<&'a str> {
+    let Object::StatefulSet(set) = &place.source.object else {
+        return Vec::new();
+    };
+    let claims = set.spec.volume_claim_templates.iter();
+    claims.map(|claim| claim.metadata.name.as_str()).collect()
 }
 
 fn volume(
@@ -48,8 +63,10 @@ fn volume(
         volume.projected.is_some(),
         volume.empty_dir.is_some(),
         volume.host_path.is_some(),
+        volume.persistent_volume_claim.is_some(),
     ];
-    let names = "configMap, secret, downwardAPI, projected, emptyDir, hostPath";
+    let names =
+        "configMap, secret, downwardAPI, projected, emptyDir, hostPath, persistentVolumeClaim";
     if !place.one_of(path, &there, names) {
         return;
     }
@@ -91,8 +108,29 @@ fn volume(
         let reason = "the directory may become larger: only one of medium: Memory has a limit";
         place.warn(&format!("{path}.emptyDir.sizeLimit"), reason.to_owned());
     }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        let path = format!("{path}.persistentVolumeClaim.claimName");
+        self::claim(place, &path, &claim.claim_name, known);
+    }
     if let Some(host) = &volume.host_path {
         host_path(place, &format!("{path}.hostPath"), host, known);
+    }
+}
+
+fn claim(place: &mut Place<'_>, path: &str, name: &str, known: &Known<'_>) {
+    let here = place.namespace();
+    let claims = known
+        .claims
+        .iter()
+        .filter(|(namespace, _)| *namespace == here);
+    let names: Vec<&str> = claims.map(|(_, name)| name.as_str()).collect();
+    if !names.contains(&name) {
+        let problem = Problem::UnknownObject {
+            kind: "PersistentVolumeClaim",
+            name: name.to_owned(),
+            suggestion: suggest(name, names.into_iter()),
+        };
+        place.fail(path, problem);
     }
 }
 
@@ -202,10 +240,12 @@ fn host_path(place: &mut Place<'_>, path: &str, host: &HostPath, known: &Known<'
 
 /// Where a container mounts them.
 pub(super) fn mounts(place: &mut Place<'_>, path: &str, container: &Container, spec: &PodSpec) {
+    let mut known: Vec<&str> = spec.volumes.iter().map(|v| v.name.as_str()).collect();
+    known.extend(claimed(place));
     for (index, mount) in container.volume_mounts.iter().enumerate() {
         let path = format!("{path}.volumeMounts[{index}]");
-        if !spec.volumes.iter().any(|volume| volume.name == mount.name) {
-            let suggestion = suggest(&mount.name, spec.volumes.iter().map(|v| v.name.as_str()));
+        if !known.contains(&mount.name.as_str()) {
+            let suggestion = suggest(&mount.name, known.iter().copied());
             let name = mount.name.clone();
             place.fail(
                 &format!("{path}.name"),

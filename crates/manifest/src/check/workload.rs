@@ -2,7 +2,7 @@
 //! What makes pods: selectors against templates, names that leave room for their pods', policies that fit.
 
 use crate::error::Problem;
-use crate::objects::{LabelSelector, Object, PodTemplate, RestartPolicy, StatefulSet, selects};
+use crate::objects::{LabelSelector, Object, Operator, PodTemplate, RestartPolicy, StatefulSet};
 use crate::walk::suggest;
 
 use super::{Known, Place, pod, rollout};
@@ -42,26 +42,37 @@ pub(super) fn check(place: &mut Place<'_>, known: &Known<'_>) {
     pod::check(place, &format!("{path}.spec"), &template.spec, known);
     match object {
         Object::Deployment(deployment) => rollout::check(place, &deployment.spec),
-        Object::StatefulSet(set) => names(place, set, known),
+        Object::StatefulSet(set) => {
+            rollout::numbered(place, &set.spec);
+            names(place, set, known);
+        }
+        Object::DaemonSet(set) => rollout::daemon(place, &set.spec),
         _ => {}
     }
 }
 
 fn selector(place: &mut Place<'_>, selector: &LabelSelector, template: &PodTemplate) {
-    let labels = &selector.match_labels;
-    if labels.is_empty() {
+    for (index, one) in selector.match_expressions.iter().enumerate() {
+        let wants = matches!(one.operator, Operator::In | Operator::NotIn);
+        let path = format!("spec.selector.matchExpressions[{index}].values");
+        if wants && one.values.is_empty() {
+            let what = "In and NotIn need at least one value";
+            place.fail(&path, Problem::Missing { what });
+        } else if !wants && !one.values.is_empty() {
+            let reason = "Exists and DoesNotExist take no values";
+            place.fail(&path, Problem::Unsupported { reason });
+        }
+    }
+    let path = match selector.match_labels.is_empty() && !selector.is_empty() {
+        true => "spec.selector.matchExpressions",
+        false => "spec.selector.matchLabels",
+    };
+    if selector.is_empty() {
         let what = "it must select the template's labels";
-        place.fail("spec.selector.matchLabels", Problem::Missing { what });
-    } else if !selects(labels, &template.metadata.labels) {
-        let selector = labels
-            .iter()
-            .map(|(k, v)| format!("{k}={v}"))
-            .collect::<Vec<_>>()
-            .join(",");
-        place.fail(
-            "spec.selector.matchLabels",
-            Problem::SelectorMismatch { selector },
-        );
+        place.fail(path, Problem::Missing { what });
+    } else if !selector.matches(&template.metadata.labels) {
+        let selector = selector.to_string();
+        place.fail(path, Problem::SelectorMismatch { selector });
     }
 }
 

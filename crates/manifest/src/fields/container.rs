@@ -7,7 +7,7 @@ use super::meta::{ANY_TEXT, NO_IMAGES, PORT, SECONDS};
 use super::refs::{FIELD_REF, KEY_REF, RESOURCE_FIELD_REF, SOURCE_REF};
 use super::texts::{
     ABSOLUTE_PATH, CAPABILITY, ENV_NAME, ENV_PREFIX, HTTP_TOKEN, HTTP_VALUE, LABEL, LABEL_KEY,
-    PORT_NAME, RESTART_ALWAYS, TRANSPORT,
+    PORT_NAME, RESTART_ALWAYS, SCHEME, TRANSPORT,
 };
 use super::volume::VOLUME_MOUNT;
 use super::{Field, Rule, f, must};
@@ -84,7 +84,7 @@ pub(super) const ENV_FROM: &[Field] = &[
 
 pub(super) const RESOURCES: &[Field] = &[
     f("limits", Take(Type::Map(&LABEL_KEY, &Quantity)))
-        .note("`cpu` and `memory` hold where a cgroup can be made; otherwise a warning says so"),
+        .note("`cpu` and `memory` hold where root can make a control group, with 4096 processes and threads at most; otherwise a warning says so"),
     f("requests", Take(Type::Map(&LABEL_KEY, &Quantity)))
         .note("told by `resourceFieldRef`; nothing is reserved"),
     f("claims", Refuse("there are no devices to claim")),
@@ -133,10 +133,8 @@ pub(super) const PROBE: &[Field] = &[
 pub(super) const HTTP_GET: &[Field] = &[
     f("path", Take(ANY_TEXT)),
     must("port", Take(PortOrName), "say which port"),
-    f(
-        "scheme",
-        Only(&["HTTP"], "probes speak HTTP; use tcpSocket or exec"),
-    ),
+    f("scheme", Take(Text(&SCHEME)))
+        .note("`HTTPS`: whatever certificate the server has, as the kubelet asks"),
     f("host", Refuse("probes ask the pod itself")),
     f("httpHeaders", Take(List(&Object(HTTP_HEADER)))),
 ];

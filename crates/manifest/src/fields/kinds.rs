@@ -2,6 +2,7 @@
 //! What is supported, kind by kind.
 
 use super::Field;
+use super::claim::CLAIM;
 use super::data::{CONFIG_MAP, NAMESPACE, SECRET, SERVICE_ACCOUNT};
 use super::pod::POD;
 use super::service::{ENDPOINT_SLICE, SERVICE};
@@ -24,8 +25,7 @@ const CLUSTER_ONLY: KindRule = Warn("only an API server acts on it");
 const POLICY: KindRule = Refuse("ignoring a policy would let traffic through that it forbids");
 const ROUTING: KindRule = Refuse("ignoring it would send traffic elsewhere");
 
-const NO_STORAGE: KindRule =
-    Refuse("there is no storage to claim; an emptyDir in place of the claim does for a trial");
+const NO_STORAGE: KindRule = Refuse("a claim is a directory of its own here: leave the volume out");
 
 /// apiVersion, kind, rule. The first entry of a kind is the one that is suggested.
 pub(crate) const KINDS: &[(&str, &str, KindRule)] = &[
@@ -49,7 +49,7 @@ pub(crate) const KINDS: &[(&str, &str, KindRule)] = &[
         Refuse("write a ReplicaSet, or a Deployment"),
     ),
     ("v1", "PersistentVolume", NO_STORAGE),
-    ("v1", "PersistentVolumeClaim", NO_STORAGE),
+    ("v1", "PersistentVolumeClaim", Take(CLAIM)),
     ("networking.k8s.io/v1", "NetworkPolicy", POLICY),
     (
         "networking.k8s.io/v1",

@@ -2,8 +2,8 @@
 //! What every object has: its metadata, and selectors of labels. Read [`super`] for what a line means.
 
 use super::Rule::{Refuse, Take, Warn};
-use super::Type::{self, Int, Object, Text};
-use super::texts::{ANY, LABEL, LABEL_KEY, LABEL_VALUE, NAME};
+use super::Type::{self, Int, List, Object, Text};
+use super::texts::{ANY, LABEL, LABEL_KEY, LABEL_VALUE, NAME, OPERATOR};
 use super::{Field, Rule, f, must};
 
 pub(super) const PORT: Type = Int(1, 65_535);
@@ -49,7 +49,13 @@ pub(super) const TEMPLATE_META: &[Field] = &[
 
 pub(super) const LABEL_SELECTOR: &[Field] = &[
     f("matchLabels", Take(LABELS)),
-    f("matchExpressions", Refuse("use matchLabels")),
+    f("matchExpressions", Take(List(&Object(REQUIREMENT)))),
+];
+
+const REQUIREMENT: &[Field] = &[
+    must("key", Take(Text(&LABEL_KEY)), "say which label"),
+    must("operator", Take(Text(&OPERATOR)), "say what must hold"),
+    f("values", Take(List(&Text(&LABEL_VALUE)))),
 ];
 
 pub(super) const API_VERSION: Field = f("apiVersion", Take(ANY_TEXT));

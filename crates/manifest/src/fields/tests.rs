@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Every line of every table does what it says, alone and with a value of its type.
 
+use serde_json::Value;
+
 use super::*;
 use crate::error::Problem;
 use crate::walk::{Report, Walk};
@@ -37,32 +39,46 @@ fn object(fields: &[Field]) -> String {
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
 }
 
+/// Texts of which every check takes one.
+const TRIED: &[&str] = &[
+    "name",
+    "In",
+    "HTTPS",
+    "HTTP",
+    "ReadWriteOnce",
+    "Recreate",
+    "OnDelete",
+    "Parallel",
+    "Indexed",
+    "Forbid",
+    "UDP",
+    "ExternalName",
+    "NodePort",
+    "/path",
+    "TCP",
+    "IPv4",
+    "10.0.0.1",
+    "ClusterIP",
+    "None",
+    "SingleStack",
+    "Always",
+    "PreferClose",
+    "Memory",
+    "Directory",
+    "NAME",
+    "RollingUpdate",
+    "NonIndexed",
+    "Allow",
+    "OrderedReady",
+    "* * * * *",
+    "UTC",
+    "ClusterFirst",
+    "net.core.somaxconn",
+    "aGVsbG8=",
+];
+
 /// A text that `check` takes.
 fn text(check: &Check) -> String {
-    const TRIED: &[&str] = &[
-        "name",
-        "/path",
-        "TCP",
-        "IPv4",
-        "10.0.0.1",
-        "ClusterIP",
-        "None",
-        "SingleStack",
-        "Always",
-        "PreferClose",
-        "Memory",
-        "Directory",
-        "NAME",
-        "RollingUpdate",
-        "NonIndexed",
-        "Allow",
-        "OrderedReady",
-        "* * * * *",
-        "UTC",
-        "ClusterFirst",
-        "net.core.somaxconn",
-        "aGVsbG8=",
-    ];
     let found = TRIED.iter().find(|text| (check.holds)(text));
     format!(
         "{:?}",
@@ -71,7 +87,7 @@ fn text(check: &Check) -> String {
 }
 
 /// What becomes of an object with what it needs and one field more.
-fn walk(fields: &'static [Field], name: &str, value: &str) -> (serde_json::Value, Report) {
+fn walk(fields: &'static [Field], name: &str, value: &str) -> (Value, Report) {
     let needed = fields
         .iter()
         .filter(|field| field.required.is_some() && field.name != name);
@@ -239,4 +255,124 @@ fn every_kind_does_what_its_line_says() {
             }
         }
     }
+}
+
+/// Values of `kind`, of which at least one is nobody's default.
+fn values(kind: &'static Type) -> Vec<Value> {
+    match kind {
+        Type::Text(check) => TRIED
+            .iter()
+            .filter(|text| (check.holds)(text))
+            .map(|text| Value::from(*text))
+            .collect(),
+        Type::Bool => vec![true.into(), false.into()],
+        Type::Int(low, high) => vec![7.clamp(*low, *high).into()],
+        Type::PortOrName => vec!["http".into()],
+        Type::Amount => vec!["30%".into()],
+        Type::Quantity => vec!["64Mi".into()],
+        Type::Object(fields) => vec![needed(fields)],
+        Type::List(item) => values(item)
+            .into_iter()
+            .map(|one| vec![one].into())
+            .collect(),
+        Type::Map(keys, item) => {
+            let key = TRIED.iter().find(|text| (keys.holds)(text)).unwrap();
+            let values = values(item).into_iter();
+            values.map(|one| serde_json::json!({ *key: one })).collect()
+        }
+    }
+}
+
+/// What is needed of an object and no more.
+fn needed(fields: &'static [Field]) -> Value {
+    let needed = fields.iter().filter(|field| field.required.is_some());
+    let pairs = needed.map(|field| match &field.rule {
+        Rule::Take(kind) => (field.name.to_owned(), values(kind)[0].clone()),
+        other => panic!("{} is needed and {other:?}", field.name),
+    });
+    Value::Object(pairs.collect())
+}
+
+/// The fields below `fields` that hold a value of their own, each by its path: names, and an empty one for an item of a list.
+fn leaves(
+    fields: &'static [Field],
+    above: &[&'static str],
+    found: &mut Vec<(Vec<&'static str>, &'static Type)>,
+) {
+    for field in fields {
+        let Rule::Take(kind) = &field.rule else {
+            continue;
+        };
+        let mut path = [above, &[field.name]].concat();
+        match kind {
+            Type::Object(fields) => leaves(fields, &path, found),
+            Type::List(Type::Object(fields)) => {
+                path.push("");
+                leaves(fields, &path, found);
+            }
+            kind => found.push((path, kind)),
+        }
+    }
+}
+
+/// An object with what it needs, and `value` at `path`.
+fn with(fields: &'static [Field], path: &[&str], value: Value) -> Value {
+    let mut object = needed(fields);
+    let (name, rest) = path.split_first().unwrap();
+    let field = fields.iter().find(|field| field.name == *name).unwrap();
+    let Rule::Take(kind) = &field.rule else {
+        panic!("{name}")
+    };
+    object[*name] = match (kind, rest) {
+        (_, []) => value,
+        (Type::Object(fields), rest) => with(fields, rest, value),
+        (Type::List(Type::Object(fields)), ["", rest @ ..]) => {
+            vec![with(fields, rest, value)].into()
+        }
+        (kind, rest) => panic!("{kind:?} {rest:?}"),
+    };
+    object
+}
+
+/// A line of a table that no object has would be a field that is taken and forgotten.
+#[test]
+fn what_is_taken_is_in_the_object() {
+    let mut looked_at = 0;
+    for (version, kind, rule) in KINDS {
+        let KindRule::Take(fields) = rule else {
+            continue;
+        };
+        let mut found = Vec::new();
+        leaves(fields, &[], &mut found);
+        for (path, leaf) in found {
+            if path == ["apiVersion"]
+                || path == ["kind"]
+                || path.ends_with(&["", "apiVersion"])
+                || path.ends_with(&["", "kind"])
+            {
+                continue;
+            }
+            looked_at += 1;
+            let pointer: String = path
+                .iter()
+                .map(|step| {
+                    if step.is_empty() {
+                        "/0".to_owned()
+                    } else {
+                        format!("/{step}")
+                    }
+                })
+                .collect();
+            let kept = values(leaf).into_iter().any(|value| {
+                let whole = with(fields, &path, value.clone());
+                let object = crate::load::object(kind, whole.clone())
+                    .unwrap_or_else(|error| panic!("{kind} {pointer}: {error}: {whole}"));
+                let told: Value = serde_json::from_slice(&crate::object_json(&object)).unwrap();
+                assert_eq!(told["apiVersion"], *version);
+                told.pointer(&pointer) == Some(&value)
+            });
+            assert!(kept, "{kind} {pointer}: taken, and not in the object");
+        }
+    }
+    assert!(looked_at > 900, "only {looked_at} fields were looked at");
 }

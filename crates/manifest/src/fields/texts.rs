@@ -72,9 +72,40 @@ pub(crate) const RELATIVE_PATH: Check = Check {
     expected: "a relative path without '..'",
 };
 
+/// A file of a volume; names with two dots first are the volume's own.
+pub(crate) const FILE_PATH: Check = Check {
+    holds: |text| (RELATIVE_PATH.holds)(text) && !text.starts_with(".."),
+    expected: "a relative path without '..'",
+};
+
+pub(crate) const OPERATOR: Check = Check {
+    holds: |text| matches!(text, "In" | "NotIn" | "Exists" | "DoesNotExist"),
+    expected: "In, NotIn, Exists or DoesNotExist",
+};
+
+pub(crate) const SCHEME: Check = Check {
+    holds: |text| matches!(text, "HTTP" | "HTTPS"),
+    expected: "HTTP or HTTPS",
+};
+
+pub(crate) const ACCESS_MODE: Check = Check {
+    holds: |text| {
+        matches!(
+            text,
+            "ReadWriteOnce" | "ReadOnlyMany" | "ReadWriteMany" | "ReadWriteOncePod"
+        )
+    },
+    expected: "ReadWriteOnce, ReadOnlyMany, ReadWriteMany or ReadWriteOncePod",
+};
+
 pub(crate) const STRATEGY_TYPE: Check = Check {
     holds: |text| matches!(text, "RollingUpdate" | "Recreate"),
     expected: "RollingUpdate or Recreate",
+};
+
+pub(crate) const UPDATE_TYPE: Check = Check {
+    holds: |text| matches!(text, "RollingUpdate" | "OnDelete"),
+    expected: "RollingUpdate or OnDelete",
 };
 
 pub(crate) const TRANSPORT: Check = Check {
@@ -223,12 +254,7 @@ pub(crate) const MEDIUM: Check = Check {
 };
 
 pub(crate) const CAPABILITY: Check = Check {
-    holds: |text| {
-        !text.is_empty()
-            && text
-                .bytes()
-                .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-    },
+    holds: |text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'),
     expected: "a capability without CAP_, as in NET_BIND_SERVICE, or ALL",
 };
 

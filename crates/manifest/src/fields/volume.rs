@@ -5,11 +5,13 @@ use super::Rule::{Only, Refuse, Take, Warn};
 use super::Type::{self, Bool, Int, List, Object, Quantity, Text};
 use super::meta::ANY_TEXT;
 use super::refs::{FIELD_REF, RESOURCE_FIELD_REF};
-use super::texts::{ABSOLUTE_PATH, CONFIG_KEY, HOST_PATH_TYPE, LABEL, MEDIUM, NAME, RELATIVE_PATH};
+use super::texts::{
+    ABSOLUTE_PATH, CONFIG_KEY, FILE_PATH, HOST_PATH_TYPE, LABEL, MEDIUM, NAME, RELATIVE_PATH,
+};
 use super::{Field, Rule, f, must};
 
 const NO_STORAGE: Rule = Refuse(
-    "volumes are configMap, secret, downwardAPI, projected, emptyDir and hostPath; an emptyDir of the same name does for a trial",
+    "volumes are configMap, secret, downwardAPI, projected, emptyDir, hostPath and persistentVolumeClaim; an emptyDir of the same name does for a trial",
 );
 const MODE: Type = Int(0, 0o777);
 
@@ -35,7 +37,7 @@ pub(super) const VOLUME: &[Field] = &[
     f("projected", Take(Object(PROJECTED_VOLUME))),
     f("emptyDir", Take(Object(EMPTY_DIR))),
     f("hostPath", Take(Object(HOST_PATH))).note("only with `--allow-host-path`"),
-    f("persistentVolumeClaim", NO_STORAGE),
+    f("persistentVolumeClaim", Take(Object(CLAIM_VOLUME))).note("see Storage"),
     f("ephemeral", NO_STORAGE),
     f("csi", NO_STORAGE),
     f("nfs", NO_STORAGE),
@@ -70,7 +72,7 @@ pub(super) const SECRET_VOLUME: &[Field] = &[
 
 pub(super) const KEY_TO_PATH: &[Field] = &[
     must("key", Take(Text(&CONFIG_KEY)), "say which key"),
-    must("path", Take(Text(&RELATIVE_PATH)), "say which file"),
+    must("path", Take(Text(&FILE_PATH)), "say which file"),
     f("mode", Take(MODE)),
 ];
 
@@ -80,7 +82,7 @@ pub(super) const DOWNWARD_VOLUME: &[Field] = &[
 ];
 
 const DOWNWARD_ITEM: &[Field] = &[
-    must("path", Take(Text(&RELATIVE_PATH)), "say which file"),
+    must("path", Take(Text(&FILE_PATH)), "say which file"),
     f("fieldRef", Take(Object(FIELD_REF))),
     f("resourceFieldRef", Take(Object(RESOURCE_FIELD_REF))),
     f("mode", Take(MODE)),
@@ -120,6 +122,11 @@ const EMPTY_DIR: &[Field] = &[
         .note("`Memory`: a tmpfs of its own, or a directory of the run otherwise"),
     f("sizeLimit", Take(Quantity))
         .note("holds for `medium: Memory` only; otherwise a warning says so"),
+];
+
+const CLAIM_VOLUME: &[Field] = &[
+    must("claimName", Take(Text(&NAME)), "say which claim"),
+    f("readOnly", Take(Bool)),
 ];
 
 const HOST_PATH: &[Field] = &[

@@ -2,10 +2,11 @@
 //! What makes pods: Deployments, sets, jobs. Read [`super`] for what a line means.
 
 use super::Rule::{Only, Refuse, Take, Warn};
-use super::Type::{self, Bool, Int, Object, Text};
+use super::Type::{self, Bool, Int, List, Object, Text};
+use super::claim::CLAIM;
 use super::meta::{API_VERSION, KIND, LABEL_SELECTOR, METADATA, STATUS, TEMPLATE_META};
 use super::pod::POD_TEMPLATE;
-use super::rollout::STRATEGY;
+use super::rollout::{DAEMON_UPDATE, NUMBERED_UPDATE, STRATEGY};
 use super::texts::{
     COMPLETION_MODE, CONCURRENCY, NAME_OR_NONE, POD_MANAGEMENT, SCHEDULE, TIME_ZONE,
 };
@@ -13,11 +14,9 @@ use super::{Field, Rule, f, must};
 
 /// More pods of one kind than one machine is asked for.
 const REPLICAS: Type = Int(0, 200);
-const NO_ROLLOUT: Rule = Warn("pods are not rolled out step by step");
+const MIN_READY: Rule = Take(Int(0, 3600));
 const NO_HISTORY: Rule =
     Warn("a rollout goes on until it is done, and there is no way back but the older file");
-const NO_STORAGE: &str =
-    "there is no storage to claim; mount an emptyDir of that name in the template's volumes";
 
 const SELECTOR: Field = must(
     "selector",
@@ -43,7 +42,7 @@ pub(super) const DEPLOYMENT_SPEC: &[Field] = &[
     SELECTOR,
     TEMPLATE,
     f("strategy", Take(Object(STRATEGY))),
-    f("minReadySeconds", Take(Int(0, 3600))),
+    f("minReadySeconds", MIN_READY),
     f("revisionHistoryLimit", NO_HISTORY),
     f("progressDeadlineSeconds", NO_HISTORY),
     f(
@@ -64,7 +63,7 @@ const REPLICA_SET_SPEC: &[Field] = &[
     f("replicas", Take(REPLICAS)),
     SELECTOR,
     TEMPLATE,
-    f("minReadySeconds", NO_ROLLOUT),
+    f("minReadySeconds", MIN_READY),
 ];
 
 pub(crate) const STATEFUL_SET: &[Field] = &[
@@ -83,13 +82,13 @@ const STATEFUL_SET_SPEC: &[Field] = &[
         .note("its pods are NAME-0.SERVICE and so on, where that service is headless"),
     f("podManagementPolicy", Take(Text(&POD_MANAGEMENT))),
     f("ordinals", Take(Object(ORDINALS))),
-    f("volumeClaimTemplates", Refuse(NO_STORAGE)),
-    f("updateStrategy", NO_ROLLOUT),
-    f("minReadySeconds", NO_ROLLOUT),
+    f("volumeClaimTemplates", Take(List(&Object(CLAIM)))).note("see Storage"),
+    f("updateStrategy", Take(Object(NUMBERED_UPDATE))),
+    f("minReadySeconds", MIN_READY),
     f("revisionHistoryLimit", NO_HISTORY),
     f(
         "persistentVolumeClaimRetentionPolicy",
-        Warn("there is no storage to claim"),
+        Warn("what was claimed is kept"),
     ),
 ];
 
@@ -106,8 +105,8 @@ pub(crate) const DAEMON_SET: &[Field] = &[
 const DAEMON_SET_SPEC: &[Field] = &[
     SELECTOR,
     TEMPLATE,
-    f("updateStrategy", NO_ROLLOUT),
-    f("minReadySeconds", NO_ROLLOUT),
+    f("updateStrategy", Take(Object(DAEMON_UPDATE))),
+    f("minReadySeconds", MIN_READY),
     f("revisionHistoryLimit", NO_HISTORY),
 ];
 

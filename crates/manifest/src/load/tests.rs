@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+mod updates;
+
 use std::path::PathBuf;
 
 use super::*;
@@ -156,6 +158,13 @@ fn object_errors() -> Vec<(String, String)> {
              spec:\n  containers: [{name: a, command: [x]}]\n"
                 .to_owned(),
             "app.yaml:6: metadata.annotations.maille.io/access-log: \"loud\" is not off, json or text"
+                .to_owned(),
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  annotations: {maille.io/capture-inside: \"yes\"}\n\
+             spec:\n  containers: [{name: a, command: [x]}]\n"
+                .to_owned(),
+            "app.yaml:5: metadata.annotations.maille.io/capture-inside: \"yes\" is not one of the words allowed and refused"
                 .to_owned(),
         ),
         (
@@ -493,40 +502,69 @@ spec:
 }
 
 #[test]
-fn rollouts_are_read_and_their_nonsense_is_named() {
-    let with = |lines: &str| {
-        deployment("").replace("spec:\n  selector", &format!("spec:\n{lines}  selector"))
+fn capabilities_are_read_in_any_case() {
+    let said =
+        "          securityContext: {capabilities: {drop: [all], add: [net_bind_service]}}\n";
+    let loaded = load_text(&[("app.yaml".to_owned(), deployment(said))]).unwrap();
+    let spec = loaded.objects[0].pod_spec().unwrap();
+    let security = spec.containers[0].security_context.as_ref().unwrap();
+    let read = security.capabilities.as_ref().unwrap();
+    assert_eq!(
+        (&read.drop[..], &read.add[..]),
+        (
+            &["ALL".to_owned()][..],
+            &["NET_BIND_SERVICE".to_owned()][..]
+        )
+    );
+}
+
+/// A StatefulSet with one claim of its own, whose pods have `volumes` too and mount `mounted`.
+fn stateful(volumes: &str, mounted: &str) -> String {
+    format!(
+        "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: db}}\nspec:\n  replicas: 2\n  selector: {{matchLabels: {{app: db}}}}\n  \
+         template:\n    metadata: {{labels: {{app: db}}}}\n    spec:\n      volumes: {volumes}\n      containers:\n        - name: db\n          \
+         command: [db]\n          volumeMounts: [{{name: {mounted}, mountPath: /data}}]\n  volumeClaimTemplates:\n    - metadata: {{name: own}}\n"
+    )
+}
+
+#[test]
+fn claims_are_found_whoever_makes_them() {
+    let good = |text: String| load_text(&[("app.yaml".to_owned(), text)]).unwrap();
+    good(stateful("[]", "own"));
+    // As manifests have it that were written for pods alone.
+    good(stateful(
+        "[{name: own, persistentVolumeClaim: {claimName: elsewhere}}]",
+        "own",
+    ));
+    let pod = |claim: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: one}}\nspec:\n  volumes: [{{name: v, persistentVolumeClaim: {{claimName: {claim}}}}}]\n  \
+             containers: [{{name: c, command: [c]}}]\n"
+        )
     };
-    let loaded = |lines: &str| load_text(&[("app.yaml".to_owned(), with(lines))]);
-    let good = "  minReadySeconds: 3\n  strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: \"50%\", maxUnavailable: 0}}\n";
-    let taken = loaded(good).unwrap();
-    let Object::Deployment(taken) = &taken.objects[0] else {
-        panic!("{taken:?}");
-    };
-    assert_eq!(taken.spec.min_ready_seconds, 3);
-    let bounds = taken.spec.strategy.bounds(4);
-    assert_eq!((bounds.surge, bounds.unavailable), (2, 0));
-    for (lines, said) in [
-        ("  strategy: {type: Rolling}\n", "RollingUpdate or Recreate"),
-        (
-            "  strategy: {type: Recreate, rollingUpdate: {maxSurge: 1}}\n",
-            "take out one of the two",
-        ),
-        (
-            "  strategy: {rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}\n",
-            "could ever be replaced",
-        ),
-        (
-            "  strategy: {rollingUpdate: {maxSurge: \"5\"}}\n",
-            "percentage",
-        ),
-        (
-            "  strategy: {rollingUpdate: {maxSurge: -1}}\n",
-            "from 0 to 200",
-        ),
-        ("  strategy: {rollingUpdate: {maxsurge: 1}}\n", "maxSurge"),
-    ] {
-        let errors = errors(&with(lines));
-        assert!(errors.len() == 1 && errors[0].contains(said), "{errors:?}");
-    }
+    let both = |claim: &str| format!("{}{}", stateful("[]", "own"), pod(claim));
+    good(both("own-db-1"));
+    assert_eq!(
+        errors(&both("own-db-2")),
+        [
+            "app.yaml:22: spec.volumes[0].persistentVolumeClaim.claimName: there is no PersistentVolumeClaim \"own-db-2\" here, did you mean \"own-db-0\"?"
+        ]
+    );
+    assert_eq!(
+        errors(&stateful("[]", "owm")),
+        [
+            "app.yaml:14: spec.template.spec.containers[0].volumeMounts[0].name: no volume of the pod is named \"owm\", did you mean \"own\"?"
+        ]
+    );
+}
+
+#[test]
+fn an_empty_text_is_none() {
+    let said = "          workingDir: \"\"\n          volumeMounts: [{name: v, mountPath: /v, subPath: \"\"}]\n      volumes: [{name: v, emptyDir: {}}]\n";
+    let loaded = load_text(&[("app.yaml".to_owned(), deployment(said))]).unwrap();
+    let container = &loaded.objects[0].pod_spec().unwrap().containers[0];
+    assert_eq!(container.volume_mounts[0].sub_path, None);
+    assert_eq!(container.working_dir, None);
+    let nameless = deployment("          volumeMounts: [{name: \"\", mountPath: /v}]\n");
+    assert!(errors(&nameless)[0].contains("volumeMounts[0].name: \"\" is not"));
 }

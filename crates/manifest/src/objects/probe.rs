@@ -102,9 +102,23 @@ pub struct HttpGet {
     pub path: String,
     /// By number or name.
     pub port: IntOrText,
+    /// Whether it goes through TLS.
+    #[serde(default)]
+    pub scheme: Scheme,
     /// Fields of the request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub http_headers: Vec<HttpHeader>,
+}
+
+/// How an HTTP request goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Scheme {
+    /// In plain.
+    #[default]
+    Http,
+    /// Through TLS, whoever the server says it is.
+    Https,
 }
 
 /// One field of a probe's request.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a Deployment replaces its pods. Only numbers here: whoever runs pods decides with them. Read [`super`] for the Deployment.
+//! How a Deployment, a StatefulSet or a DaemonSet replaces its pods. Only numbers here: whoever runs pods decides with them. Read [`super`] for the
+//! Deployment, `workloads.rs` for the sets.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,40 @@ pub struct RollingUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_surge: Option<Amount>,
     /// Pods of the wanted number that may be missing. Absent: 25 %, rounded down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<Amount>,
+}
+
+/// How the pods of a set give way to new ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateStrategy<R> {
+    /// By themselves, or only where somebody deletes them.
+    #[serde(default, rename = "type")]
+    pub kind: UpdateType,
+    /// The size of a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling_update: Option<R>,
+}
+
+/// By themselves, or only where somebody deletes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateType {
+    /// Step by step.
+    #[default]
+    RollingUpdate,
+    /// An old one stays until somebody deletes it.
+    OnDelete,
+}
+
+/// How far a StatefulSet is updated, and in which steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NumberedUpdate {
+    /// Pods before this one, counted from the first, stay as they are.
+    #[serde(default)]
+    pub partition: u32,
+    /// Pods that may be missing at a time. Absent: one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<Amount>,
 }
@@ -83,6 +118,44 @@ impl Strategy {
     /// Whether it says no more than its absence would.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+// === impl UpdateStrategy ===
+
+impl<R: Default + PartialEq> UpdateStrategy<R> {
+    /// Whether it says no more than its absence would.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl UpdateStrategy<NumberedUpdate> {
+    /// Pods before this one, counted from the first, stay as they are.
+    pub fn partition(&self) -> u32 {
+        self.rolling_update.map_or(0, |update| update.partition)
+    }
+
+    /// How many of `replicas` pods may be missing at a time: one at least.
+    pub fn unavailable(&self, replicas: u32) -> u32 {
+        let said = self
+            .rolling_update
+            .and_then(|update| update.max_unavailable);
+        said.map_or(1, |amount| amount.of(replicas, u32::div_ceil).max(1))
+    }
+}
+
+impl UpdateStrategy<RollingUpdate> {
+    /// The bounds for the one pod of a DaemonSet: the old one goes first, unless it is said otherwise.
+    pub fn bounds(&self) -> Bounds {
+        let said = self.rolling_update.unwrap_or_default();
+        let of = |amount: Option<Amount>, usual| {
+            amount.map_or(usual, |amount| amount.of(1, u32::div_ceil).min(1))
+        };
+        Bounds {
+            surge: of(said.max_surge, 0),
+            unavailable: of(said.max_unavailable, 1),
+        }
     }
 }
 
@@ -176,6 +249,30 @@ mod tests {
                 "{json} {replicas}"
             );
         }
+    }
+
+    #[test]
+    fn sets_have_bounds_of_their_own() {
+        let numbered = |json: &str| -> (u32, u32) {
+            let strategy: UpdateStrategy<NumberedUpdate> = serde_json::from_str(json).unwrap();
+            (strategy.partition(), strategy.unavailable(5))
+        };
+        assert_eq!(numbered("{}"), (0, 1));
+        assert_eq!(
+            numbered(r#"{"type":"RollingUpdate","rollingUpdate":{"partition":3}}"#),
+            (3, 1)
+        );
+        let half = r#"{"rollingUpdate":{"maxUnavailable":"50%"}}"#;
+        assert_eq!(numbered(half), (0, 3), "rounded up");
+        let daemon = |json: &str| -> (u32, u32) {
+            let strategy: UpdateStrategy<RollingUpdate> = serde_json::from_str(json).unwrap();
+            let bounds = strategy.bounds();
+            (bounds.surge, bounds.unavailable)
+        };
+        assert_eq!(daemon("{}"), (0, 1));
+        let beside = r#"{"rollingUpdate":{"maxSurge":"10%","maxUnavailable":0}}"#;
+        assert_eq!(daemon(beside), (1, 0));
+        assert_eq!(daemon(r#"{"rollingUpdate":{"maxUnavailable":7}}"#), (0, 1));
     }
 
     #[test]

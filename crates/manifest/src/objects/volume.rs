@@ -25,7 +25,7 @@ pub struct VolumeMount {
 }
 
 /// A volume: exactly one source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
     /// What mounts call it.
@@ -52,6 +52,20 @@ pub struct Volume {
     /// A file or directory of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_path: Option<HostPath>,
+    /// A directory that outlives the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimVolume>,
+}
+
+/// A directory that outlives the pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimVolume {
+    /// The PersistentVolumeClaim.
+    pub claim_name: String,
+    /// Whether writing is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// Files from a ConfigMap.
@@ -200,6 +214,9 @@ pub struct HostPath {
 impl Volume {
     /// Whether a container may write there, where its mount does not forbid it.
     pub fn is_writable(&self) -> bool {
-        self.empty_dir.is_some() || self.host_path.is_some()
+        let claim = self.persistent_volume_claim.as_ref();
+        self.empty_dir.is_some()
+            || self.host_path.is_some()
+            || claim.is_some_and(|claim| !claim.read_only)
     }
 }

@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LabelSelector, ObjectMeta, PodTemplate, TemplateMeta};
+use super::{
+    ClaimVolume, LabelSelector, NumberedUpdate, ObjectMeta, PersistentVolumeClaim, PodTemplate,
+    RollingUpdate, TemplateMeta, UpdateStrategy, Volume, is_zero,
+};
 
 /// Pods that are all the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +19,7 @@ pub struct ReplicaSet {
 
 /// What a ReplicaSet keeps running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ReplicaSetSpec {
     /// How many pods.
     #[serde(default = "one")]
@@ -24,6 +28,9 @@ pub struct ReplicaSetSpec {
     pub selector: LabelSelector,
     /// What they look like.
     pub template: PodTemplate,
+    /// How long a pod must have been ready to count as available.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_ready_seconds: u32,
 }
 
 /// Pods with a number each, which keep their names.
@@ -55,6 +62,15 @@ pub struct StatefulSetSpec {
     /// Where numbers begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinals: Option<Ordinals>,
+    /// Storage that each pod has for itself: TEMPLATE-SET-NUMBER.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_claim_templates: Vec<PersistentVolumeClaim>,
+    /// How they give way to new ones.
+    #[serde(default, skip_serializing_if = "UpdateStrategy::is_default")]
+    pub update_strategy: UpdateStrategy<NumberedUpdate>,
+    /// How long a pod must have been ready to count as available.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_ready_seconds: u32,
 }
 
 /// Whether one pod of a StatefulSet waits for the one before it.
@@ -86,11 +102,18 @@ pub struct DaemonSet {
 
 /// What a DaemonSet keeps running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DaemonSetSpec {
     /// Which pods are its own.
     pub selector: LabelSelector,
     /// What they look like.
     pub template: PodTemplate,
+    /// How its pod gives way to a new one.
+    #[serde(default, skip_serializing_if = "UpdateStrategy::is_default")]
+    pub update_strategy: UpdateStrategy<RollingUpdate>,
+    /// How long a pod must have been ready to count as available.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_ready_seconds: u32,
 }
 
 /// Pods that are to end well, so often.
@@ -192,6 +215,37 @@ pub enum Concurrency {
     Forbid,
     /// Ends that one.
     Replace,
+}
+
+// === impl StatefulSet ===
+
+impl StatefulSet {
+    /// The name of the pod of one number.
+    pub fn pod_name(&self, number: u32) -> String {
+        format!("{}-{number}", self.metadata.name)
+    }
+
+    /// The numbers that there are to be.
+    pub fn numbers(&self) -> std::ops::Range<u32> {
+        let start = self.spec.ordinals.unwrap_or_default().start;
+        start..start.saturating_add(self.spec.replicas)
+    }
+
+    /// The volumes that the pod of one number has beside those of the template, which they replace by name.
+    pub fn claims(&self, number: u32) -> impl Iterator<Item = Volume> {
+        let pod = self.pod_name(number);
+        self.spec.volume_claim_templates.iter().map(move |claim| {
+            let name = claim.metadata.name.to_string();
+            Volume {
+                persistent_volume_claim: Some(ClaimVolume {
+                    claim_name: format!("{name}-{pod}"),
+                    read_only: false,
+                }),
+                name,
+                ..Volume::default()
+            }
+        })
+    }
 }
 
 // === impl JobSpec ===

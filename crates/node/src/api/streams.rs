@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The requests whose answer is a stream: a container's log, a command, a connection to a port.
 //!
-//! The last two answer 101 and are then no HTTP any more: frames (`maille_chassis::frames`), or bytes as they are.
+//! The last two answer 101 and are then no HTTP any more: channels (`maille_chassis::channels`), or bytes as they are.
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -14,7 +14,7 @@ use maille_manifest::objects::Pod;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Api, Body, refused, reply};
+use super::{Api, Body, Reply, absent, refused, reply};
 use crate::enter::{self, EnterError, Order};
 use crate::logs::follow::{self, Wanted};
 
@@ -28,10 +28,9 @@ impl Api {
         let pods = self.cluster.pods();
         let is =
             |pod: &Pod| pod.metadata.namespace() == namespace && pod.metadata.name.as_str() == name;
-        pods.into_iter().find(is).ok_or_else(|| {
-            let reason = format!("no pod {namespace}/{name}");
-            Box::new(reply(refused(StatusCode::NOT_FOUND, &reason)))
-        })
+        pods.into_iter()
+            .find(is)
+            .ok_or_else(|| Box::new(reply(absent(namespace, name))))
     }
 
     /// `GET .../log?container=NAME&tail=N&follow=1&previous=1`
@@ -42,7 +41,10 @@ impl Api {
         };
         let wanted = match Wanted::read(&pod, query) {
             Ok(wanted) => wanted,
-            Err(reason) => return reply(refused(StatusCode::BAD_REQUEST, &reason)),
+            Err(reason) => {
+                let hint = "for example ?container=NAME&tail=10&follow=1";
+                return reply(refused(StatusCode::BAD_REQUEST, &reason, hint));
+            }
         };
         let dir = self.cluster.pod_dir(&pod.metadata.uid);
         let (pieces, heard) = mpsc::channel(PIECES);
@@ -78,11 +80,18 @@ impl Api {
             .unwrap_or_default();
         let order: Order = match serde_json::from_slice(&body) {
             Ok(order) => order,
-            Err(error) => return reply(refused(StatusCode::BAD_REQUEST, &error.to_string())),
+            Err(error) => {
+                let hint = "a body is JSON, as in {\"command\":[\"ls\"]}";
+                return reply(refused(StatusCode::BAD_REQUEST, &error.to_string(), hint));
+            }
         };
         let running = self.processes.containers(&pod.metadata.uid);
-        let entered = enter::container(&pod, &running, order.container.as_deref())
-            .and_then(|(container, pid)| enter::start(&order, &pod, &container, pid));
+        let entered = enter::container(&pod, &running, order.container.as_deref()).and_then(
+            |(container, pid)| {
+                let group = self.limiter.of(&pod.metadata.uid, &container);
+                enter::start(&order, &pod, (&container, pid), group.as_ref())
+            },
+        );
         match entered {
             Ok(entered) => {
                 self.tasks.spawn("exec", async move {
@@ -94,7 +103,7 @@ impl Api {
                 });
                 switching()
             }
-            Err(error) => reply(refused(status(&error), &error.to_string())),
+            Err(error) => reply(unentered(&error)),
         }
     }
 
@@ -117,7 +126,8 @@ impl Api {
             .and_then(|port| port.parse::<u16>().ok())
             .filter(|port| *port > 0)
         else {
-            return reply(refused(StatusCode::BAD_REQUEST, "say ?port=N"));
+            let why = "it does not say to which port";
+            return reply(refused(StatusCode::BAD_REQUEST, why, "say ?port=N"));
         };
         let upgrade = hyper::upgrade::on(&mut request);
         let running = self.processes.containers(&pod.metadata.uid);
@@ -130,7 +140,7 @@ impl Api {
                 self.tasks.spawn("port-forward", join(upgrade, stream));
                 switching()
             }
-            Err(error) => reply(refused(status(&error), &error.to_string())),
+            Err(error) => reply(unentered(&error)),
         }
     }
 }
@@ -155,12 +165,21 @@ fn switching() -> Response<Body> {
     response
 }
 
-fn status(error: &EnterError) -> StatusCode {
-    match error {
-        EnterError::Container(..) | EnterError::NoCommand => StatusCode::BAD_REQUEST,
-        EnterError::NotRunning(_) | EnterError::Nothing => StatusCode::CONFLICT,
-        EnterError::Enter(_) | EnterError::Start(_) | EnterError::Port { .. } => {
-            StatusCode::BAD_GATEWAY
-        }
-    }
+fn unentered(error: &EnterError) -> Reply {
+    let (status, hint) = match error {
+        EnterError::Container(..) | EnterError::NoCommand => (StatusCode::BAD_REQUEST, ""),
+        EnterError::NotRunning(_) | EnterError::Nothing => (
+            StatusCode::CONFLICT,
+            "maille logs --previous shows why it ended",
+        ),
+        EnterError::Enter(_) | EnterError::Start(_) => (
+            StatusCode::BAD_GATEWAY,
+            "is the program there, for this container's user?",
+        ),
+        EnterError::Port { .. } => (
+            StatusCode::BAD_GATEWAY,
+            "does the application listen there, on every address or on 127.0.0.1?",
+        ),
+    };
+    refused(status, &error.to_string(), hint)
 }

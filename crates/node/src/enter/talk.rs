@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A command's streams over one connection, in frames, both ways at once: neither direction waits for the other.
+//! A command's streams over one connection, in channels, both ways at once: neither direction waits for the other.
 //!
 //! The command ends with the connection, and the connection with the command, whose last words come first.
 
@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use maille_chassis::frames::{self, Stream};
+use maille_chassis::channels::{self, Channel};
 use maille_sys::spawn::{Child, Exit};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
@@ -46,26 +46,26 @@ async fn hear(
     mut input: Option<Sender>,
     terminal: Option<OwnedFd>,
 ) -> io::Result<()> {
-    while let Some(frame) = frames::read(&mut from).await? {
-        match frame.stream {
-            Stream::Input if frame.bytes.is_empty() => drop(input.take()),
-            Stream::Input => {
+    while let Some(heard) = channels::read(&mut from).await? {
+        match heard.channel {
+            Channel::Input if heard.bytes.is_empty() => drop(input.take()),
+            Channel::Input => {
                 // A command that does not read any more is about to end, or does not care.
                 if let Some(sender) = &mut input
-                    && sender.write_all(&frame.bytes).await.is_err()
+                    && sender.write_all(&heard.bytes).await.is_err()
                 {
                     input = None;
                 }
             }
-            Stream::Size => {
-                if let (Some(terminal), [a, b, c, d]) = (&terminal, &frame.bytes[..]) {
+            Channel::Size => {
+                if let (Some(terminal), [a, b, c, d]) = (&terminal, &heard.bytes[..]) {
                     let size = (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
                     // It may have ended.
                     let _ = maille_sys::terminal::resize(terminal, size);
                 }
             }
-            Stream::Output | Stream::Error | Stream::Exit => {
-                return Err(io::Error::other("a stream of the other direction"));
+            Channel::Output | Channel::Error | Channel::Exit => {
+                return Err(io::Error::other("a channel of the other direction"));
             }
         }
     }
@@ -87,10 +87,10 @@ async fn tell(
         tokio::select! {
             biased;
             n = piece(&mut output, &mut one) => if n > 0 {
-                frames::write(&mut to, Stream::Output, &one[..n]).await?;
+                channels::write(&mut to, Channel::Output, &one[..n]).await?;
             },
             n = piece(&mut error, &mut other) => if n > 0 {
-                frames::write(&mut to, Stream::Error, &other[..n]).await?;
+                channels::write(&mut to, Channel::Error, &other[..n]).await?;
             },
             ended = child.exited(), if exit.is_none() => exit = Some(ended?),
             () = after(LAST_WORDS), if exit.is_some() => break,
@@ -101,7 +101,7 @@ async fn tell(
         Some(Exit::Signal(signal)) => 128 + signal,
         None => 1,
     };
-    frames::write(&mut to, Stream::Exit, &code.to_be_bytes()).await?;
+    channels::write(&mut to, Channel::Exit, &code.to_be_bytes()).await?;
     to.shutdown().await
 }
 

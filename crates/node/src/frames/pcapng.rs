@@ -7,6 +7,7 @@ use std::time::Duration;
 
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
+const NAMES: u32 = 4;
 const STATISTICS: u32 = 5;
 const PACKET: u32 = 6;
 const ETHERNET: u16 = 1;
@@ -42,7 +43,7 @@ impl Writer {
         }
     }
 
-    /// The section's head and its interfaces.
+    /// The section's head and its interfaces, behind which come no more of them: who adds one of its own goes by the block of no names that ends them.
     pub(crate) fn head(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let application = b"maille";
@@ -68,6 +69,8 @@ impl Writer {
                 option(body, 0, &[]);
             });
         }
+        // The end of its records, of which there are none.
+        block(&mut out, NAMES, |body| body.extend_from_slice(&[0; 4]));
         out
     }
 
@@ -181,8 +184,11 @@ mod tests {
         writer.dropped(&mut out, 3);
         let blocks = blocks(&out);
         let kinds: Vec<u32> = blocks.iter().map(|(kind, _)| *kind).collect();
-        assert_eq!(kinds, [SECTION, INTERFACE, INTERFACE, PACKET, STATISTICS]);
-        let frame = &blocks[3].1;
+        assert_eq!(
+            kinds,
+            [SECTION, INTERFACE, INTERFACE, NAMES, PACKET, STATISTICS]
+        );
+        let frame = &blocks[4].1;
         assert_eq!(frame[..4], 1_u32.to_le_bytes());
         let nanos = u64::try_from(at.as_nanos()).unwrap().to_le_bytes();
         assert_eq!(frame[4..8], nanos[4..]);

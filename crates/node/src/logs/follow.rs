@@ -7,11 +7,13 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use maille_chassis::clock::Clock;
 use maille_manifest::objects::Pod;
 use tokio::sync::mpsc;
+
+use super::times;
 
 /// How often a log is looked at for more.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -26,28 +28,31 @@ pub(crate) struct Wanted {
     /// Lines; `None`: all.
     tail: Option<usize>,
     follow: bool,
+    /// Only what was written in so many seconds before now.
+    since: Option<u64>,
 }
 
 impl Wanted {
     /// Reads the query; refuses what makes no sense for `pod`.
     pub(crate) fn read(pod: &Pod, query: &str) -> Result<Self, String> {
-        let names: Vec<&str> = pod
-            .spec
-            .containers
-            .iter()
-            .map(|one| one.name.as_str())
-            .collect();
+        let spec = &pod.spec;
+        let containers = spec.containers.iter().chain(&spec.init_containers);
+        let names: Vec<&str> = containers.map(|one| one.name.as_str()).collect();
         let mut container = names.first().copied().unwrap_or_default();
-        let (mut previous, mut tail, mut follow) = (false, None, false);
+        let (mut previous, mut follow) = (false, false);
+        let (mut tail, mut since) = (None, None);
+        let number = |name: &str, text: &str| {
+            let number = text.parse::<u64>();
+            number.map_err(|_| format!("{name} {text:?} is no number"))
+        };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=').unwrap_or((pair, "")) {
                 ("container", name) => container = name,
-                ("tail", number) => {
-                    let lines = number
-                        .parse()
-                        .map_err(|_| format!("tail {number:?} is no number"))?;
-                    tail = Some(lines);
+                ("tail", lines) => {
+                    let lines = number("tail", lines)?;
+                    tail = Some(usize::try_from(lines).unwrap_or(usize::MAX));
                 }
+                ("since", seconds) => since = Some(number("since", seconds)?),
                 ("follow", flag) => follow = flag == "1",
                 ("previous", flag) => previous = flag == "1",
                 (other, _) => return Err(format!("no parameter {other:?}")),
@@ -69,6 +74,7 @@ impl Wanted {
             previous,
             tail,
             follow,
+            since,
         })
     }
 }
@@ -83,12 +89,19 @@ pub(crate) async fn send(
 ) {
     let path = dir.join(&wanted.file);
     let mut reader = Reader::new(path.clone());
-    let begin = if wanted.previous {
-        whole(&path.with_extension("log.previous"))
-    } else {
-        let mut begin = whole(&path.with_extension("log.old"));
-        begin.extend(reader.more());
-        begin
+    let before = |seconds| clock.wall().checked_sub(Duration::from_secs(seconds));
+    let time = wanted
+        .since
+        .map(|seconds| before(seconds).unwrap_or(SystemTime::UNIX_EPOCH));
+    let from = time.and_then(|time| times::after(&path, time));
+    let begin = match from {
+        _ if wanted.previous => whole(&path.with_extension("log.previous")),
+        Some(from) => since(&reader.more(), from).to_vec(),
+        None => {
+            let mut begin = whole(&path.with_extension("log.old"));
+            begin.extend(reader.more());
+            begin
+        }
     };
     let begin = match wanted.tail {
         Some(lines) => last(&begin, lines),
@@ -118,6 +131,20 @@ pub(crate) async fn send(
             () = clock.wait(PERIOD) => {}
             () = pieces.closed() => return,
         }
+    }
+}
+
+/// The whole lines from `from` on.
+fn since(text: &[u8], from: u64) -> &[u8] {
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
+    let (before, after) = text.split_at(from);
+    if before.is_empty() || before.ends_with(b"\n") {
+        return after;
+    }
+    // A line that had begun by then.
+    match after.iter().position(|byte| *byte == b'\n') {
+        Some(end) => &after[end + 1..],
+        None => &[],
     }
 }
 
@@ -203,6 +230,21 @@ mod tests {
     }
 
     #[test]
+    fn whole_lines_since() {
+        for (text, from, expected) in [
+            ("a\nb\n", 0, "a\nb\n"),
+            ("a\nb\n", 2, "b\n"),
+            ("a\nb\n", 1, "b\n"),
+            ("a\nbc\nd", 3, "d"),
+            ("a\nbc", 3, ""),
+            ("a\n", 9, ""),
+        ] {
+            let found = since(text.as_bytes(), from);
+            assert_eq!(std::str::from_utf8(found), Ok(expected), "{text:?} {from}");
+        }
+    }
+
+    #[test]
     fn a_reader_follows_cuts_and_replacements() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("web.log");
@@ -225,8 +267,17 @@ mod tests {
         let file = |query: &str| Wanted::read(&pod, query).map(|wanted| wanted.file);
         assert_eq!(file("").as_deref(), Ok("a.log"));
         assert_eq!(file("container=b&tail=3&follow=1").as_deref(), Ok("b.log"));
-        assert_eq!(file("container=maille-proxy").as_deref(), Ok("proxy.log"));
-        for wrong in ["container=..", "container=", "tail=x", "since=1h"] {
+        assert_eq!(
+            file("container=maille-proxy&since=5").as_deref(),
+            Ok("proxy.log")
+        );
+        for wrong in [
+            "container=..",
+            "container=",
+            "tail=x",
+            "since=1h",
+            "tail=-1",
+        ] {
             assert!(file(wrong).is_err(), "{wrong}");
         }
     }

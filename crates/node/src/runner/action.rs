@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is done to a container from outside: one try of a probe, or a hook. HTTP/1.1, TCP and gRPC go to the pod's
+//! What is done to a container from outside: one try of a probe, or a hook. HTTP/1.1 (in plain or through TLS), TCP and gRPC go to the pod's
 //! address from inside its network: on the way in the pod's proxy would take a connection before the application does, and a TCP
 //! probe would say that it is there. A program is run inside the container's namespaces.
 
@@ -11,8 +11,10 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use maille_manifest::objects::{Hook, HttpGet, IntOrText, Pod, Probe, Transport};
+use maille_identity::anyone;
+use maille_manifest::objects::{Hook, HttpGet, IntOrText, Pod, Probe, Scheme, Transport};
 use maille_sys::netns::NetNs;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Duration, timeout};
 
@@ -56,6 +58,11 @@ pub(crate) enum ActionError {
     Slow { seconds: u64 },
     #[error("{address}: {source}")]
     Connect {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("{address}: no TLS: {source}")]
+    Tls {
         address: SocketAddr,
         source: io::Error,
     },
@@ -132,7 +139,15 @@ impl Action {
         match self {
             Self::Http(get) => {
                 let address = subject.address(&get.port)?;
-                ask(get, address, subject.connect(address).await?).await
+                let stream = subject.connect(address).await?;
+                match get.scheme {
+                    Scheme::Http => ask(get, address, stream).await,
+                    Scheme::Https => {
+                        let failed = |source| ActionError::Tls { address, source };
+                        let stream = anyone::dial(stream, address.ip()).await;
+                        ask(get, address, stream.map_err(failed)?).await
+                    }
+                }
             }
             Self::Tcp(port) => subject.connect(subject.address(port)?).await.map(drop),
             Self::Grpc { port, service } => {
@@ -173,7 +188,10 @@ impl Subject {
     }
 }
 
-async fn ask(get: &HttpGet, address: SocketAddr, stream: TcpStream) -> Result<(), ActionError> {
+async fn ask<S>(get: &HttpGet, address: SocketAddr, stream: S) -> Result<(), ActionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let path = match get.path.starts_with('/') {
         true => get.path.clone(),
         false => format!("/{}", get.path),

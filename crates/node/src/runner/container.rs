@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use maille_manifest::objects::{Container, Pod, RestartPolicy};
 use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
@@ -17,7 +18,7 @@ use super::probe::{Prober, Purpose};
 use super::status::{ContainerPhase, ContainerState};
 use super::{Stop, Surroundings, env, files, rights};
 use crate::backoff::Backoff;
-use crate::host::{Child, Exit, Inside, Sandbox, Spec, code, describe};
+use crate::host::{Child, Exit, Group, Inside, Sandbox, Spec, code, describe};
 use crate::logs::{self, last_line};
 use crate::processes::Role;
 
@@ -25,6 +26,11 @@ use crate::processes::Role;
 const HOOK: Duration = Duration::from_secs(600);
 /// What is left of a grace when the hook before SIGTERM has used it up, as Kubernetes has it.
 const LEAST: Duration = Duration::from_secs(2);
+
+/// The code of a process that SIGKILL ended.
+const KILLED: i32 = 137;
+/// Why, in Kubernetes' words, where the kernel did it because the container used too much memory.
+const OOM_KILLED: &str = "OOMKilled";
 
 /// One container's life.
 #[derive(Debug)]
@@ -78,12 +84,24 @@ impl Running {
         let mut backoff = Backoff::container();
         loop {
             let began = self.around.clock.elapsed();
+            let mut reason = None;
             let (code, mut message) = match self.start() {
-                Ok(child) => {
+                Ok((child, group)) => {
                     self.note(Some(child.pid()));
-                    let end = Box::pin(self.live(child)).await;
+                    let end = Box::pin(self.live(child, group.as_ref())).await;
                     self.note(None);
+                    let killed = group.is_some_and(|group| self.ungroup(&group));
                     match end {
+                        End::Exited(code, why) if killed && code == KILLED => {
+                            reason = Some(OOM_KILLED);
+                            (
+                                code,
+                                format!(
+                                    "{OOM_KILLED}: {why}, it needed more memory than {}",
+                                    self.memory()
+                                ),
+                            )
+                        }
                         End::Stopped => return,
                         End::Exited(code, why) => (code, why),
                     }
@@ -103,17 +121,17 @@ impl Running {
             tracing::info!(pod = %self.pod.metadata.name, container = self.container.name, message, again, "container ended");
             if !again {
                 let at = self.around.clock.wall();
-                let phase = ContainerPhase::Ended { code, at };
+                let phase = ContainerPhase::Ended { code, at, reason };
                 return self.say(phase, false, message).await;
             }
             let wait = backoff.after(self.around.clock.elapsed().saturating_sub(began));
             self.restarts = self.restarts.saturating_add(1);
-            let mut reason = "ContainerCreating";
+            let mut waits = "ContainerCreating";
             if !wait.is_zero() {
-                reason = "CrashLoopBackOff";
-                message = format!("{reason}: {message}; started again in {} s", wait.as_secs());
+                waits = "CrashLoopBackOff";
+                message = format!("{waits}: {message}; started again in {} s", wait.as_secs());
             }
-            let phase = ContainerPhase::Waiting(reason);
+            let phase = ContainerPhase::Waiting(waits);
             self.say(phase, false, message).await;
             let stop = self.stop.wait_for(Option::is_some);
             if timeout(wait, stop).await.is_ok() {
@@ -130,11 +148,16 @@ impl Running {
         self.dir().join(format!("{}.log", self.container.name))
     }
 
-    fn start(&self) -> anyhow::Result<Child> {
+    fn start(&self) -> anyhow::Result<(Child, Option<Group>)> {
         let launch = self.launch()?;
         let log = logs::begin(&self.log())?;
         let mounts = files::mounts(&self.dir(), &self.pod, &self.container, &launch.env)?;
+        let limiter = &self.around.limiter;
+        let group = limiter
+            .begin(&self.pod.metadata.uid, &self.container)
+            .context("its limits cannot be set")?;
         let child = self.sandbox.spawn(Spec {
+            group: group.clone(),
             program: launch.program,
             args: launch.args,
             env: launch.env,
@@ -143,8 +166,33 @@ impl Running {
             mounts,
             hide: self.around.state_dir.clone(),
             rights: rights::of(&self.pod.spec, &self.container, self.around.alias),
-        })?;
-        Ok(child)
+        });
+        match child {
+            Ok(child) => Ok((child, group)),
+            Err(error) => {
+                group.map(|group| self.ungroup(&group));
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Gives the group of a process that has ended back; whether the kernel killed somebody in it for want of memory.
+    fn ungroup(&self, group: &Group) -> bool {
+        let killed = group.killed() > 0;
+        if let Err(error) = group.remove() {
+            tracing::warn!(pod = %self.pod.metadata.name, container = self.container.name, %error, "its control group cannot be removed");
+        }
+        killed
+    }
+
+    /// How much memory it may use, for people.
+    fn memory(&self) -> String {
+        let resources = self.container.resources.as_ref();
+        let limit = resources.and_then(|resources| resources.limits.get("memory"));
+        limit.map_or_else(
+            || "there is".to_owned(),
+            |limit| format!("its limit of {limit}"),
+        )
     }
 
     fn launch(&self) -> Result<env::Launch, env::LaunchError> {
@@ -162,7 +210,7 @@ impl Running {
     }
 
     /// Whom probes and hooks ask.
-    fn subject(&self, child: &Child) -> anyhow::Result<Subject> {
+    fn subject(&self, child: &Child, group: Option<&Group>) -> anyhow::Result<Subject> {
         let launch = self.launch()?;
         Ok(Subject {
             pod: (*self.pod).clone(),
@@ -173,14 +221,15 @@ impl Running {
                 env: launch.env,
                 cwd: self.cwd(),
                 rights: rights::of(&self.pod.spec, &self.container, self.around.alias),
+                group: group.cloned(),
             },
             output: self.dir().join(format!("{}.exec", self.container.name)),
         })
     }
 
     /// From start to end of one process.
-    async fn live(&mut self, mut child: Child) -> End {
-        let subject = match self.subject(&child) {
+    async fn live(&mut self, mut child: Child, group: Option<&Group>) -> End {
+        let subject = match self.subject(&child, group) {
             Ok(subject) => subject,
             Err(error) => {
                 stop(&mut child, Duration::ZERO).await;

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use maille_manifest::objects::{
-    ObjectMeta, OwnerReference, Pod, PodManagement, PodStatus, StatefulSet,
+    ObjectMeta, OwnerReference, Pod, PodManagement, PodStatus, StatefulSet, UpdateType,
 };
 use tokio::sync::watch;
 
@@ -26,15 +27,18 @@ struct Wanted {
     replicas: u32,
     /// Whether one waits for the one before it.
     ordered: bool,
+    /// How many may be missing while they are replaced.
+    unavailable: usize,
 }
 
 /// How the pod of one number is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Member {
+    /// Ready, and for long enough.
     ready: bool,
     /// It was told to end.
     leaving: bool,
-    /// It is of the current template.
+    /// It is of the template that its number should have, or stays as it is until somebody deletes it.
     current: bool,
     /// Somebody wants it gone.
     condemned: bool,
@@ -53,64 +57,181 @@ pub(super) async fn keep(
     key: OwnerKey,
     mut goal: watch::Receiver<Option<Arc<StatefulSet>>>,
 ) {
+    let clock = pods.around.clock;
     let mut changes = pods.changes();
+    let mut plan: Option<Plan> = None;
     loop {
         changes.mark_unchanged();
         let wanted = goal.borrow_and_update().clone();
         let handles = pods.owned(&key);
-        match wanted {
-            Some(set) => act(&pods, &key, &set, &handles),
+        let due = match wanted {
+            Some(set) => {
+                let plan = plan.get_or_insert_with(|| Plan::new(Arc::clone(&set)));
+                plan.follow(set, &handles);
+                plan.act(&pods, &key, &handles, clock.elapsed())
+            }
             None if handles.is_empty() && pods.release::<StatefulSet>(&key) => return,
             None => {
                 for handle in &handles {
                     order(handle, Stop::Deleted);
                 }
+                None
             }
-        }
+        };
+        let later = async {
+            match due {
+                Some(due) => clock.wait(due.saturating_sub(clock.elapsed())).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             changed = goal.changed() => if changed.is_err() { return },
             changed = changes.changed() => if changed.is_err() { return },
+            () = later => {}
         }
     }
 }
 
-fn act(pods: &Arc<Pods>, key: &OwnerKey, set: &StatefulSet, handles: &[Handle]) {
-    let hash = names::hash(&set.spec.template);
-    let mut members = BTreeMap::new();
-    for handle in handles {
-        let number = handle
-            .name
-            .rsplit_once('-')
-            .map(|(_, number)| number.parse());
-        let Some(Ok(number)) = number else { continue };
-        let member = Member {
-            ready: handle.ready.borrow().is_some(),
-            leaving: *handle.stop.borrow() != Stop::No,
-            current: handle.hash == hash,
-            condemned: handle.condemned.is_some(),
-        };
-        members.insert(number, (member, handle));
+/// A StatefulSet with the hash of its template.
+#[derive(Clone, Debug)]
+struct Version {
+    set: Arc<StatefulSet>,
+    hash: String,
+}
+
+/// What there is to be, and what there was: numbers before the partition are of that.
+#[derive(Debug)]
+struct Plan {
+    now: Version,
+    /// The last one of whose template every pod was.
+    before: Version,
+}
+
+// === impl Version ===
+
+impl Version {
+    fn new(set: Arc<StatefulSet>) -> Self {
+        let hash = names::hash(&set.spec.template);
+        Self { set, hash }
     }
-    let wanted = Wanted {
-        start: set.spec.ordinals.unwrap_or_default().start,
-        replicas: set.spec.replicas,
-        ordered: set.spec.pod_management_policy == PodManagement::OrderedReady,
-    };
-    let looks = members
-        .iter()
-        .map(|(number, (member, _))| (*number, *member));
-    let step = step(wanted, &looks.collect());
-    for (_, handle) in step.stop.iter().filter_map(|number| members.get(number)) {
-        order(handle, Stop::Deleted);
-    }
-    for number in step.start {
-        match pod(set, number) {
-            Ok(pod) => pods.start(pod, (key.clone(), hash.clone())),
-            Err(error) => {
-                tracing::error!(name = key.name, error = %format_args!("{error:#}"), "no pod can be made");
-            }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    fn new(set: Arc<StatefulSet>) -> Self {
+        let now = Version::new(set);
+        Self {
+            before: now.clone(),
+            now,
         }
     }
+
+    /// From now on `set` is wanted. Once every number has a pod of a template, there is no way back but an older file; a pod that is
+    /// just gone says nothing of what its number is to be.
+    fn follow(&mut self, set: Arc<StatefulSet>, handles: &[Handle]) {
+        if !Arc::ptr_eq(&set, &self.now.set) {
+            self.now = Version::new(set);
+        }
+        let updated = handles.iter().all(|handle| handle.hash == self.now.hash);
+        let replicas = usize::try_from(self.now.set.spec.replicas).unwrap_or(usize::MAX);
+        if updated && handles.len() == replicas {
+            self.before = self.now.clone();
+        }
+    }
+
+    /// The first number that is to be of the wanted template.
+    fn first(&self) -> u32 {
+        let spec = &self.now.set.spec;
+        let start = self.now.set.numbers().start;
+        start.saturating_add(spec.update_strategy.partition())
+    }
+
+    /// What the pod of a number is to be of.
+    fn version(&self, number: u32) -> &Version {
+        match number < self.first() {
+            true => &self.before,
+            false => &self.now,
+        }
+    }
+
+    /// One step; when the next one is due although nothing changes.
+    fn act(
+        &self,
+        pods: &Arc<Pods>,
+        key: &OwnerKey,
+        handles: &[Handle],
+        now: Duration,
+    ) -> Option<Duration> {
+        let set = &self.now.set;
+        let wait = Duration::from_secs(set.spec.min_ready_seconds.into());
+        let by_hand = set.spec.update_strategy.kind == UpdateType::OnDelete;
+        let (mut members, mut due) = (BTreeMap::new(), None);
+        for handle in handles {
+            let number = handle.name.rsplit_once('-');
+            let number = number.and_then(|(_, number)| number.parse().ok());
+            let Some(number) = number else { continue };
+            let since = *handle.ready.borrow();
+            let counts = since.map(|since| since + wait);
+            let later = counts.filter(|counts| *counts > now);
+            due = due.into_iter().chain(later).min();
+            let stays = by_hand || number < self.first();
+            let member = Member {
+                ready: counts.is_some_and(|counts| counts <= now),
+                leaving: *handle.stop.borrow() != Stop::No,
+                current: stays || handle.hash == self.now.hash,
+                condemned: handle.condemned.is_some(),
+            };
+            members.insert(number, (member, handle));
+        }
+        let unavailable = set.spec.update_strategy.unavailable(set.spec.replicas);
+        let wanted = Wanted {
+            start: set.numbers().start,
+            replicas: set.spec.replicas,
+            ordered: set.spec.pod_management_policy == PodManagement::OrderedReady,
+            unavailable: usize::try_from(unavailable).unwrap_or(usize::MAX),
+        };
+        let looks = members.iter();
+        let looks = looks.map(|(number, (member, _))| (*number, *member));
+        let step = step(wanted, &looks.collect());
+        for (_, handle) in step.stop.iter().filter_map(|number| members.get(number)) {
+            order(handle, Stop::Deleted);
+        }
+        for number in step.start {
+            let version = self.version(number);
+            match pod(&version.set, number) {
+                Ok(pod) => pods.start(pod, (key.clone(), version.hash.clone())),
+                Err(error) => {
+                    tracing::error!(name = key.name, error = %format_args!("{error:#}"), "no pod can be made");
+                }
+            }
+        }
+        due
+    }
+}
+
+/// How the pods are, in the words of a StatefulSet's status.
+pub(super) fn status(set: &StatefulSet, handles: &[Handle], now: Duration) -> serde_json::Value {
+    let hash = names::hash(&set.spec.template);
+    let there: Vec<&Handle> = handles
+        .iter()
+        .filter(|handle| *handle.stop.borrow() == Stop::No)
+        .collect();
+    let ready = there.iter().filter(|handle| handle.is_ready()).count();
+    let wait = Duration::from_secs(set.spec.min_ready_seconds.into());
+    let counts = |since: Duration| since + wait <= now;
+    let available = there
+        .iter()
+        .filter(|handle| handle.ready.borrow().is_some_and(counts))
+        .count();
+    let updated = there.iter().filter(|handle| handle.hash == hash).count();
+    serde_json::json!({
+        "replicas": there.len(),
+        "updatedReplicas": updated,
+        "currentReplicas": there.len() - updated,
+        "readyReplicas": ready,
+        "availableReplicas": available,
+    })
 }
 
 /// One step from how the pods are towards how they are to be.
@@ -147,23 +268,39 @@ fn step(wanted: Wanted, members: &BTreeMap<u32, Member>) -> Step {
             return step;
         }
     }
-    let settled = members
-        .values()
-        .all(|member| member.ready && !member.leaving);
-    let old = members.iter().rev().find(|(_, member)| !member.current);
-    if let Some((number, member)) = old
-        && (settled || !member.ready)
-        && !member.leaving
-    {
-        step.stop.push(*number);
-    }
+    step.stop.extend(replaced(wanted, members));
     step
+}
+
+/// Which old ones are told to end: those that are not ready first, which are no loss, then the highest; so many that no more are missing than may be.
+fn replaced(wanted: Wanted, members: &BTreeMap<u32, Member>) -> Vec<u32> {
+    let there = || members.values().filter(|member| !member.leaving);
+    let all = usize::try_from(wanted.replicas).unwrap_or(usize::MAX);
+    let mut room = wanted
+        .unavailable
+        .saturating_sub(all.saturating_sub(there().count()));
+    let mut unready = there().filter(|member| !member.ready).count();
+    let mut stop = Vec::new();
+    let old = members.iter().rev();
+    let old = old.filter(|(_, member)| !member.current && !member.leaving);
+    let mut old: Vec<_> = old.collect();
+    old.sort_by_key(|(_, member)| member.ready);
+    for (number, member) in old {
+        if !member.ready && room > 0 {
+            unready -= 1;
+        } else if room <= unready {
+            break;
+        }
+        room -= 1;
+        stop.push(*number);
+    }
+    stop
 }
 
 /// The pod of one number, without uid.
 fn pod(set: &StatefulSet, number: u32) -> anyhow::Result<Pod> {
     let template = &set.spec.template;
-    let name = format!("{}-{number}", set.metadata.name);
+    let name = set.pod_name(number);
     let mut metadata = ObjectMeta::new(set.metadata.namespace.clone(), name.parse()?);
     metadata.labels.clone_from(&template.metadata.labels);
     metadata.labels.extend([
@@ -181,6 +318,10 @@ fn pod(set: &StatefulSet, number: u32) -> anyhow::Result<Pod> {
         controller: true,
     }];
     let mut spec = template.spec.clone();
+    for claim in set.claims(number) {
+        spec.volumes.retain(|volume| volume.name != claim.name);
+        spec.volumes.push(claim);
+    }
     spec.hostname = Some(name);
     let service = &set.spec.service_name;
     spec.subdomain = Some(service.clone()).filter(|service| !service.is_empty());
@@ -192,96 +333,4 @@ fn pod(set: &StatefulSet, number: u32) -> anyhow::Result<Pod> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const READY: Member = Member {
-        ready: true,
-        leaving: false,
-        current: true,
-        condemned: false,
-    };
-    const BEGINS: Member = Member {
-        ready: false,
-        ..READY
-    };
-    const OLD: Member = Member {
-        current: false,
-        ..READY
-    };
-    const LEAVES: Member = Member {
-        leaving: true,
-        ..READY
-    };
-
-    fn check(
-        (start, replicas, ordered): (u32, u32, bool),
-        members: &[(u32, Member)],
-        starts: &[u32],
-        stops: &[u32],
-    ) {
-        let wanted = Wanted {
-            start,
-            replicas,
-            ordered,
-        };
-        let members = members.iter().copied().collect();
-        let found = step(wanted, &members);
-        assert_eq!(
-            (&found.start[..], &found.stop[..]),
-            (starts, stops),
-            "{members:?}"
-        );
-    }
-
-    #[test]
-    fn they_come_one_after_the_other() {
-        check((0, 3, true), &[], &[0], &[]);
-        check((0, 3, true), &[(0, BEGINS)], &[], &[]);
-        check((0, 3, true), &[(0, READY)], &[1], &[]);
-        check(
-            (0, 3, true),
-            &[(0, READY), (1, READY), (2, READY)],
-            &[],
-            &[],
-        );
-        check((5, 2, true), &[(5, READY)], &[6], &[]);
-        check((0, 3, false), &[], &[0, 1, 2], &[]);
-        check((0, 3, false), &[(1, BEGINS)], &[0, 2], &[]);
-        // A hole is filled before anything else happens.
-        check((0, 3, true), &[(0, READY), (2, READY)], &[1], &[]);
-        check((0, 2, true), &[(0, READY), (1, LEAVES)], &[], &[]);
-    }
-
-    #[test]
-    fn they_go_the_other_way() {
-        let all = [(0, READY), (1, READY), (2, READY)];
-        check((0, 1, true), &all, &[], &[2]);
-        check(
-            (0, 1, true),
-            &[(0, READY), (1, READY), (2, LEAVES)],
-            &[],
-            &[],
-        );
-        check((0, 1, false), &all, &[], &[2, 1]);
-        check((0, 0, true), &[(0, READY)], &[], &[0]);
-    }
-
-    #[test]
-    fn they_are_replaced_one_at_a_time_the_last_first() {
-        check((0, 3, true), &[(0, OLD), (1, OLD), (2, OLD)], &[], &[2]);
-        check((0, 3, true), &[(0, OLD), (1, OLD), (2, BEGINS)], &[], &[]);
-        check((0, 3, true), &[(0, OLD), (1, OLD), (2, READY)], &[], &[1]);
-        let stuck = Member {
-            ready: false,
-            ..OLD
-        };
-        check((0, 2, true), &[(0, stuck), (1, OLD)], &[], &[0]);
-        check((0, 2, false), &[(0, OLD), (1, stuck)], &[], &[1]);
-        let condemned = Member {
-            condemned: true,
-            ..READY
-        };
-        check((0, 2, true), &[(0, READY), (1, condemned)], &[], &[1]);
-    }
-}
+mod tests;

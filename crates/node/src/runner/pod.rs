@@ -22,6 +22,7 @@ use crate::agent::Proxy;
 use crate::backoff::Backoff;
 use crate::capture::Captured;
 use crate::cluster::Capture;
+use crate::data::Data;
 use crate::host::NODE;
 use crate::host::Sandbox;
 use crate::network::Attached;
@@ -42,6 +43,8 @@ pub(super) struct Life {
     orders: watch::Receiver<Stop>,
     ready: Readiness,
     parts: Parts,
+    /// What its volumes are filled from.
+    data: watch::Receiver<Arc<Data>>,
 }
 
 /// What a pod has while it runs, in the order in which it ends.
@@ -82,6 +85,7 @@ impl Life {
         ready: Readiness,
     ) -> Self {
         Self {
+            data: around.cluster.data_changes(),
             around,
             pod,
             capture,
@@ -144,13 +148,13 @@ impl Life {
         let captured = self.begin_network(has).await?;
         self.publish();
         files::write(&dir, &self.pod).context("its files cannot be written")?;
-        volumes::make(
-            &dir,
-            &self.pod,
-            &self.around.cluster.data(),
-            !self.around.alias,
-        )
-        .context("its volumes cannot be made")?;
+        let places = volumes::Places {
+            pod: &dir,
+            claims: &self.around.claims,
+        };
+        let data = self.data.borrow_and_update().clone();
+        volumes::make(places, &self.pod, &data, !self.around.alias)
+            .context("its volumes cannot be made")?;
         self.parts.failed.clear();
         if let (Some(agent), Some(captured)) = (&self.around.agent, captured) {
             let proxy = agent
@@ -274,6 +278,7 @@ impl Life {
     ) -> Served {
         let mut proxy = has.proxy.as_ref().map(Proxy::ready);
         let mut orders = self.orders.clone();
+        let mut data = self.data.clone();
         let deadline = self.pod.spec.active_deadline_seconds;
         let late = self.around.clock.now() + Duration::from_secs(u64::from(deadline.unwrap_or(0)));
         loop {
@@ -289,6 +294,11 @@ impl Life {
                     self.parts.proxy_ready = Some(ready);
                     self.parts.proxy_message = self.explain_proxy();
                 }
+                Ok(()) = data.changed() => {
+                    let now = data.borrow_and_update().clone();
+                    self.refresh(&now);
+                    continue;
+                }
                 () = self.around.clock.until(late), if deadline.is_some() => {
                     self.parts.cut = deadline.map(Cut::Deadline);
                 }
@@ -297,6 +307,14 @@ impl Life {
                 return Served::Finished;
             }
             self.publish();
+        }
+    }
+
+    /// Its volumes as `data` is now. What containers have in their environment stays as it was when they started.
+    fn refresh(&self, data: &Data) {
+        let changed = volumes::refresh(&self.dir(), &self.pod, data, !self.around.alias);
+        if !changed.is_empty() {
+            tracing::info!(pod = %self.pod.metadata.name, volumes = ?changed, "volumes have other files now");
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) enum Pace {
     Rolling(Bounds),
     /// The old ones are gone before the first new one starts.
     Recreate,
+    /// An old one stays until somebody deletes it.
+    OnDelete,
 }
 
 /// One pod, as far as a step cares.
@@ -69,8 +71,9 @@ pub(super) fn step(goal: &Goal, members: &[Member]) -> Step {
     let mut start = match goal.pace {
         Pace::Rolling(bounds) => rolling(goal.replicas, bounds, members, &mut stop),
         Pace::Recreate => recreate(goal.replicas, members, &mut stop),
+        Pace::OnDelete => on_delete(goal.replicas, members, &mut stop),
     };
-    let surplus = surplus(goal.replicas, members);
+    let surplus = surplus(goal, members);
     if !surplus.is_empty() {
         start = 0;
         stop.extend(surplus);
@@ -125,15 +128,33 @@ fn recreate(replicas: u32, members: &[Member], stop: &mut Vec<usize>) -> u32 {
     replicas.saturating_sub(count(members.iter().filter(|member| member.counts())))
 }
 
-/// Pods of the current template beyond the wanted number: those that do not serve first, then the youngest.
-fn surplus(replicas: u32, members: &[Member]) -> Vec<usize> {
+/// Who is condemned has a successor first, of the current template; nobody else goes.
+fn on_delete(replicas: u32, members: &[Member], stop: &mut Vec<usize>) -> u32 {
+    let counted = || members.iter().filter(|member| member.counts());
+    let available = count(counted().filter(|member| member.state == State::Available));
+    for (index, member) in members.iter().enumerate() {
+        let goes = match (member.condemned, member.state) {
+            (_, State::Leaving) | (Condemned::No, _) => false,
+            (Condemned::Overdue, _) | (Condemned::Waits, State::Unavailable) => true,
+            (Condemned::Waits, State::Available) => available >= replicas.max(1),
+        };
+        if goes {
+            stop.push(index);
+        }
+    }
+    replicas.saturating_sub(count(counted()))
+}
+
+/// Pods beyond the wanted number, of the current template where old ones give way by themselves: those that do not serve first, then the youngest.
+fn surplus(goal: &Goal, members: &[Member]) -> Vec<usize> {
+    let any = goal.pace == Pace::OnDelete;
     let mut current: Vec<(usize, &Member)> = members
         .iter()
         .enumerate()
-        .filter(|(_, member)| member.current && member.counts())
+        .filter(|(_, member)| (member.current || any) && member.counts())
         .collect();
     current.sort_by_key(|(index, member)| (member.state != State::Available, *index));
-    let keep = usize::try_from(replicas).unwrap_or(usize::MAX);
+    let keep = usize::try_from(goal.replicas).unwrap_or(usize::MAX);
     current
         .into_iter()
         .skip(keep)

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use maille_manifest::objects::{
-    Bounds, DaemonSet, Deployment, ObjectMeta, OwnerReference, Pod, PodStatus, PodTemplate,
-    ReplicaSet, Strategy, StrategyType,
+    DaemonSet, Deployment, ObjectMeta, OwnerReference, Pod, PodStatus, PodTemplate, ReplicaSet,
+    Strategy, StrategyType, UpdateType,
 };
 use maille_model::Name;
 use tokio::sync::watch;
@@ -74,7 +74,7 @@ impl Set {
                 replicas: set.spec.replicas,
                 pace: Pace::Rolling(bounds),
             },
-            min_ready: Duration::ZERO,
+            min_ready: Duration::from_secs(u64::from(set.spec.min_ready_seconds)),
             hash_in_name: false,
         }
     }
@@ -89,13 +89,12 @@ impl Set {
             hash: names::hash(&set.spec.template),
             goal: Goal {
                 replicas: 1,
-                // Two of them on one node there are not.
-                pace: Pace::Rolling(Bounds {
-                    surge: 0,
-                    unavailable: 1,
-                }),
+                pace: match set.spec.update_strategy.kind {
+                    UpdateType::RollingUpdate => Pace::Rolling(set.spec.update_strategy.bounds()),
+                    UpdateType::OnDelete => Pace::OnDelete,
+                },
             },
-            min_ready: Duration::ZERO,
+            min_ready: Duration::from_secs(u64::from(set.spec.min_ready_seconds)),
             hash_in_name: false,
         }
     }
@@ -139,23 +138,35 @@ impl Set {
         })
     }
 
-    /// How its pods are, in the words of a Deployment's status.
+    /// How its pods are, in the words of its status.
     pub(super) fn status(&self, handles: &[Handle], now: Duration) -> serde_json::Value {
         let members = handles.iter().map(|handle| self.look(handle, now).0);
         let members: Vec<Member> = members
             .filter(|member| member.state != State::Leaving)
             .collect();
         let count = |which: &dyn Fn(&Member) -> bool| members.iter().filter(|m| which(m)).count();
-        let ready =
-            |handle: &&Handle| *handle.stop.borrow() == Stop::No && handle.ready.borrow().is_some();
+        let ready = handles.iter().filter(|handle| handle.is_ready()).count();
         let available = count(&|member| member.state == State::Available);
+        let updated = count(&|member| member.current);
         let wanted = usize::try_from(self.goal.replicas).unwrap_or(usize::MAX);
+        let missing = wanted.saturating_sub(available);
+        if self.kind == "DaemonSet" {
+            return serde_json::json!({
+                "desiredNumberScheduled": wanted,
+                "currentNumberScheduled": members.len(),
+                "updatedNumberScheduled": updated,
+                "numberReady": ready,
+                "numberAvailable": available,
+                "numberUnavailable": missing,
+                "numberMisscheduled": 0,
+            });
+        }
         serde_json::json!({
             "replicas": members.len(),
-            "updatedReplicas": count(&|member| member.current),
-            "readyReplicas": handles.iter().filter(ready).count(),
+            "updatedReplicas": updated,
+            "readyReplicas": ready,
             "availableReplicas": available,
-            "unavailableReplicas": wanted.saturating_sub(available),
+            "unavailableReplicas": missing,
             "terminatingReplicas": handles.len() - members.len(),
         })
     }

@@ -28,8 +28,12 @@ pub(crate) enum ContainerPhase {
     Waiting(&'static str),
     /// It runs, since then; `started`: its startup probe and its first hook have succeeded.
     Running { since: SystemTime, started: bool },
-    /// It ended for good.
-    Ended { code: i32, at: SystemTime },
+    /// It ended for good; `reason` where the code does not say it all.
+    Ended {
+        code: i32,
+        at: SystemTime,
+        reason: Option<&'static str>,
+    },
 }
 
 /// How everything of one pod is.
@@ -266,10 +270,14 @@ fn told(part: &Part) -> ContainerStatus {
             }),
             ..State::default()
         },
-        ContainerPhase::Ended { code, at } => State {
+        ContainerPhase::Ended { code, at, reason } => State {
             terminated: Some(Terminated {
                 exit_code: *code,
-                reason: if *code == 0 { "Completed" } else { "Error" }.to_owned(),
+                reason: match (reason, code) {
+                    (Some(reason), _) => (*reason).to_owned(),
+                    (None, 0) => "Completed".to_owned(),
+                    (None, _) => "Error".to_owned(),
+                },
                 finished_at: Some(timestamp(*at)),
             }),
             ..State::default()

@@ -1,22 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A pod's volumes, each a directory below its own in the state directory, made before its containers start and gone with it.
+//! A pod's volumes, each a directory below its own in the state directory, made before its containers start and gone with it; a claim
+//! is a link there, to a directory that stays. Those with files of ConfigMaps, Secrets and facts are brought up to date while it runs.
+//!
+//! Read `volumes/sources.rs` for what is in them, `volumes/payload.rs` for how that changes.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use maille_manifest::objects::{
-    DownwardVolume, EmptyDir, HostPath, KeyToPath, Pod, ProjectedKeys, ProjectedVolume, Quantity,
-    Volume,
-};
+use maille_manifest::objects::{EmptyDir, HostPath, Pod, Quantity, Volume};
 
-use super::fields::{field, resource};
-use crate::data::{Data, Kind, MissingData};
+use crate::data::{Data, MissingData};
 use crate::host;
 
-/// The permission bits of files that say nothing else.
-const MODE: u32 = 0o644;
+mod payload;
+mod sources;
 
 /// Why a volume cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -42,15 +41,23 @@ pub(crate) enum VolumeError {
     },
 }
 
-/// One file to be.
-struct File {
-    path: String,
-    bytes: Vec<u8>,
-    mode: u32,
+/// Where volumes are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Places<'a> {
+    /// The pod's directory.
+    pub(crate) pod: &'a Path,
+    /// Where claims are, a directory a namespace.
+    pub(crate) claims: &'a Path,
 }
 
 /// Makes the pod's volumes. `groups`: whether files can be given to `fsGroup`.
-pub(crate) fn make(dir: &Path, pod: &Pod, data: &Data, groups: bool) -> Result<(), VolumeError> {
+pub(crate) fn make(
+    places: Places<'_>,
+    pod: &Pod,
+    data: &Data,
+    groups: bool,
+) -> Result<(), VolumeError> {
+    let group = group(pod, groups);
     for volume in &pod.spec.volumes {
         let failed = |source| VolumeError::Make {
             volume: volume.name.clone(),
@@ -60,22 +67,55 @@ pub(crate) fn make(dir: &Path, pod: &Pod, data: &Data, groups: bool) -> Result<(
             host_path(volume, path)?;
             continue;
         }
-        let at = place(dir, &volume.name);
+        let at = place(places.pod, &volume.name);
+        if let Some(claim) = &volume.persistent_volume_claim {
+            let namespace = places.claims.join(pod.metadata.namespace());
+            let directory = namespace.join(&claim.claim_name);
+            self::claim(&at, &directory, group).map_err(failed)?;
+            continue;
+        }
         fs::create_dir_all(&at).map_err(failed)?;
         if let Some(empty) = &volume.empty_dir {
             empty_dir(&at, empty).map_err(failed)?;
         }
-        for file in files(volume, pod, data)? {
-            write(&at, &file).map_err(failed)?;
-        }
-        let security = pod.spec.security_context.as_ref();
-        if let Some(group) = security.and_then(|security| security.fs_group)
-            && groups
-        {
+        if let Some(group) = group {
             give(&at, group).map_err(failed)?;
+        }
+        if let Some(files) = sources::files(volume, pod, data)? {
+            payload::write(&at, &files, group).map_err(failed)?;
         }
     }
     Ok(())
+}
+
+/// Brings the files of the pod's volumes up to date, as far as their sources are there; gives the names of volumes that changed.
+pub(crate) fn refresh(dir: &Path, pod: &Pod, data: &Data, groups: bool) -> Vec<String> {
+    let group = group(pod, groups);
+    let mut changed = Vec::new();
+    for volume in &pod.spec.volumes {
+        let done = sources::files(volume, pod, data).and_then(|files| {
+            let Some(files) = files else { return Ok(false) };
+            let at = place(dir, &volume.name);
+            payload::write(&at, &files, group).map_err(|source| VolumeError::Make {
+                volume: volume.name.clone(),
+                source,
+            })
+        });
+        match done {
+            Ok(true) => changed.push(volume.name.clone()),
+            Ok(false) => {}
+            // What was there stays, as with a kubelet.
+            Err(error) => {
+                tracing::warn!(pod = %pod.metadata.name, volume = volume.name, %error, "volume stays as it was");
+            }
+        }
+    }
+    changed
+}
+
+fn group(pod: &Pod, groups: bool) -> Option<u32> {
+    let security = pod.spec.security_context.as_ref()?;
+    security.fs_group.filter(|_| groups)
 }
 
 /// Takes away what would outlive the pod's directory.
@@ -107,6 +147,26 @@ fn empty_dir(at: &Path, empty: &EmptyDir) -> io::Result<()> {
     }
     // Whoever the containers run as may write there.
     fs::set_permissions(at, fs::Permissions::from_mode(0o777))
+}
+
+/// The directory of a claim, made by whoever needs it first, and a link to it.
+fn claim(at: &Path, directory: &Path, group: Option<u32>) -> io::Result<()> {
+    if !directory.is_dir() {
+        fs::create_dir_all(directory)?;
+        // Whoever the containers run as may write there.
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o777))?;
+    }
+    if let Some(group) = group {
+        give(directory, group)?;
+    }
+    if let Some(above) = at.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match symlink(directory, at) {
+        // A first try at the pod has made it.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 fn host_path(volume: &Volume, host: &HostPath) -> Result<(), VolumeError> {
@@ -145,133 +205,13 @@ fn host_path(volume: &Volume, host: &HostPath) -> Result<(), VolumeError> {
     }
 }
 
-/// What a volume holds from the beginning; later ones of a path win.
-fn files(volume: &Volume, pod: &Pod, data: &Data) -> Result<Vec<File>, VolumeError> {
-    if let Some(map) = &volume.config_map {
-        let keys = (map.name.as_str(), map.optional, &map.items[..]);
-        let mode = map.default_mode.unwrap_or(MODE);
-        return keyed(volume, (Kind::ConfigMap, keys), (pod, data), mode);
-    }
-    if let Some(secret) = &volume.secret {
-        let keys = (
-            secret.secret_name.as_str(),
-            secret.optional,
-            &secret.items[..],
-        );
-        let mode = secret.default_mode.unwrap_or(MODE);
-        return keyed(volume, (Kind::Secret, keys), (pod, data), mode);
-    }
-    if let Some(downward) = &volume.downward_api {
-        return self::downward(volume, downward, (pod, data), MODE);
-    }
-    match &volume.projected {
-        Some(projected) => self::projected(volume, projected, (pod, data)),
-        None => Ok(Vec::new()),
-    }
-}
-
-fn projected(
-    volume: &Volume,
-    projected: &ProjectedVolume,
-    around: (&Pod, &Data),
-) -> Result<Vec<File>, VolumeError> {
-    let mode = projected.default_mode.unwrap_or(MODE);
-    let mut files = Vec::new();
-    for source in &projected.sources {
-        let own = |keys: &ProjectedKeys, kind| {
-            let keys = (keys.name.as_str(), keys.optional, &keys.items[..]);
-            keyed(volume, (kind, keys), around, mode)
-        };
-        if let Some(keys) = &source.config_map {
-            files.extend(own(keys, Kind::ConfigMap)?);
-        }
-        if let Some(keys) = &source.secret {
-            files.extend(own(keys, Kind::Secret)?);
-        }
-        if let Some(downward) = &source.downward_api {
-            files.extend(self::downward(volume, downward, around, mode)?);
-        }
-    }
-    Ok(files)
-}
-
-/// Which object, whether it may be absent, and which keys.
-type Wanted<'a> = (Kind, (&'a str, bool, &'a [KeyToPath]));
-
-fn keyed(
-    volume: &Volume,
-    (kind, (name, optional, items)): Wanted<'_>,
-    (pod, data): (&Pod, &Data),
-    mode: u32,
-) -> Result<Vec<File>, VolumeError> {
-    let failed = |missing| VolumeError::Data {
-        volume: volume.name.clone(),
-        missing,
-    };
-    let namespace = pod.metadata.namespace();
-    if items.is_empty() {
-        let all = data.all(kind, namespace, name, optional).map_err(failed)?;
-        let file = |(path, bytes)| File { path, bytes, mode };
-        return Ok(all.into_iter().map(file).collect());
-    }
-    let mut files = Vec::new();
-    for item in items {
-        let wanted = (name, item.key.as_str());
-        let bytes = data
-            .one(kind, namespace, wanted, optional)
-            .map_err(failed)?;
-        files.extend(bytes.map(|bytes| File {
-            path: item.path.clone(),
-            bytes,
-            mode: item.mode.unwrap_or(mode),
-        }));
-    }
-    Ok(files)
-}
-
-fn downward(
-    volume: &Volume,
-    downward: &DownwardVolume,
-    (pod, data): (&Pod, &Data),
-    mode: u32,
-) -> Result<Vec<File>, VolumeError> {
-    let mode = downward.default_mode.unwrap_or(mode);
-    let one = |item: &maille_manifest::objects::DownwardItem| {
-        let (path, text) = match (&item.field_ref, &item.resource_field_ref) {
-            (Some(own), _) => (own.field_path.clone(), field(&own.field_path, pod)),
-            (None, Some(own)) => (own.resource.clone(), resource(own, pod, None, data.machine)),
-            (None, None) => (String::new(), None),
-        };
-        let text = text.ok_or_else(|| VolumeError::Field {
-            volume: volume.name.clone(),
-            path,
-        })?;
-        Ok(File {
-            path: item.path.clone(),
-            bytes: text.into_bytes(),
-            mode: item.mode.unwrap_or(mode),
-        })
-    };
-    downward.items.iter().map(one).collect()
-}
-
-fn write(at: &Path, file: &File) -> io::Result<()> {
-    let path = at.join(&file.path);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    // A second try at the pod finds the files of the first, perhaps closed to writing.
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => fs::write(&path, &file.bytes)?,
-    }
-    fs::set_permissions(&path, fs::Permissions::from_mode(file.mode))
-}
-
 /// Gives `at` and all in it to `group`, which may then do what their owner may; what is made there later is the group's too.
 fn give(at: &Path, group: u32) -> io::Result<()> {
-    chown(at, None, Some(group))?;
     let data = fs::symlink_metadata(at)?;
+    if data.is_symlink() {
+        return lchown(at, None, Some(group));
+    }
+    chown(at, None, Some(group))?;
     let mode = data.permissions().mode();
     let as_owner = (mode & 0o700) >> 3;
     let inherit = if data.is_dir() { 0o2000 } else { 0 };

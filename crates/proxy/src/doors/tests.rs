@@ -25,10 +25,33 @@ fn explicit_ports_are_bound() {
     let [outbound, mesh] = &doors.listeners[..] else {
         panic!("{doors:?}")
     };
-    assert_eq!(outbound.to, Some("10.96.0.1:80".parse().unwrap()));
+    assert_eq!(
+        outbound.original,
+        OriginalDst::Fixed("10.96.0.1:80".parse().unwrap())
+    );
     assert!(mesh.socket.local_addr().unwrap().is_ipv6());
     let taken = outbound.socket.local_addr().unwrap();
     assert!(matches!(listen(taken), Err(error) if error.kind() == io::ErrorKind::AddrInUse));
+}
+
+#[test]
+fn redirected_connections_need_no_right_and_never_mean_the_proxy() {
+    let config = config(&[
+        ("MAILLE_CAPTURE", "redirect"),
+        ("MAILLE_OUTBOUND", "[::]:0"),
+        ("MAILLE_INBOUND", "127.0.0.1:0"),
+        ("MAILLE_MESH", "[::]:0"),
+    ]);
+    let doors = open(&config).unwrap();
+    let [outbound, inbound, mesh] = &doors.listeners[..] else {
+        panic!("{doors:?}")
+    };
+    let port = |listener: &Listener| listener.socket.local_addr().unwrap().port();
+    let own = OriginalDst::Redirect(OwnPorts([port(outbound), port(inbound)]));
+    assert_eq!((outbound.original, inbound.original), (own, own));
+    assert_eq!(mesh.original, OriginalDst::Socket, "nobody redirects there");
+    let both = (Ipv4Addr::LOCALHOST, port(outbound));
+    std::net::TcpStream::connect(both).unwrap();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! What an answer, or none, means for the endpoint and for the request: judged, sent again where the service's terms and the method allow it, or too late.
 //!
 //! A request is sent again only whole, only before a byte of an answer was passed on, and only at the cost of the service's budget.
-//! Must never send again what was not idempotent. Next: `deadlines.rs`.
+//! Must never send again what was not idempotent, but for a call of gRPC whose service allows it by the name of its status. Next: `deadlines.rs`.
 
 use std::fmt::Write as _;
 
@@ -15,6 +15,7 @@ use super::exchange::{Carries, End, Exchange};
 use crate::failure::{self, Failure, Retry};
 use crate::route::{self, Decision};
 use crate::table::Id;
+use crate::telemetry::Response;
 
 impl Core {
     /// The endpoint was heard: its first word about an exchange counts.
@@ -60,7 +61,8 @@ impl Core {
         self.heard_failure(id, failure);
         let again = matches!(failure.retry(), Retry::IfReused | Retry::IfAllowed)
             && self.exchanges.get(id).is_some_and(|exchange| {
-                exchange.terms().retry.on.reset && exchange.may_be_sent_again()
+                let allowed = exchange.terms().retry.on.reset && exchange.request_head.idempotent;
+                allowed && exchange.may_be_sent_again()
             });
         if !again || !self.send_again(id) {
             self.drop_upstream(id);
@@ -68,12 +70,22 @@ impl Core {
         }
     }
 
-    /// A final answer of `status` is there and was not passed on. Whether the request goes elsewhere, and the answer is forgotten.
-    pub(super) fn answer_is_retried(&mut self, id: Id<Exchange>, status: u16) -> bool {
-        let again = self.exchanges.get(id).is_some_and(|exchange| {
-            exchange.terms().retry.on.status(status) && exchange.may_be_sent_again()
-        });
-        if !again {
+    /// A final answer is there and was not passed on; of a call that ended with it, `answer.grpc` says how. Whether the request goes elsewhere,
+    /// and the answer is forgotten.
+    pub(super) fn answer_is_retried(&mut self, id: Id<Exchange>, answer: Response) -> bool {
+        let Some(exchange) = self.exchanges.get(id) else {
+            return false;
+        };
+        let on = &exchange.terms().retry.on;
+        // Every method of gRPC is a POST: whoever names a status says that its calls may be made twice.
+        let (allowed, status) = match answer.grpc.filter(|_| exchange.grpc) {
+            Some(code) => (on.grpc.status(code), failure::http_status(code)),
+            None => (
+                on.status(answer.status) && exchange.request_head.idempotent,
+                answer.status,
+            ),
+        };
+        if !allowed || !exchange.may_be_sent_again() {
             return false;
         }
         self.heard(id, Heard::Status(status));
@@ -150,7 +162,6 @@ impl Exchange {
             && !self.raw
             && self.replayable
             && !self.answered
-            && self.request_head.idempotent
             && self.retries < self.terms().retry.limit
     }
 

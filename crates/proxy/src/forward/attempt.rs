@@ -111,7 +111,16 @@ impl Core {
         if let Some(before) = &mut exchange.picked {
             self.balance.done(before, self.now);
         }
-        match self.balance.pick(plan, &mut exchange.tried, self.now) {
+        let mut picked = self.balance.pick(plan, &mut exchange.tried, self.now);
+        if matches!(picked, Err(Failure::NoEndpoint))
+            && after == Some(Failure::StreamRefused)
+            // Another proxy has more endpoints, or tries again itself.
+            && exchange.facts.peer.is_none()
+        {
+            // A server that had not said yet how much it takes has said it by now.
+            picked = (self.balance).pick_again(plan, &mut exchange.tried, self.now);
+        }
+        match picked {
             Ok(picked) => {
                 exchange.picked = Some(picked);
                 self.set_deadline(id);
@@ -126,6 +135,13 @@ impl Core {
 
     /// Gives the exchange its upstream side, and that side everything that came so far.
     pub(super) fn attach(&mut self, id: Id<Exchange>) {
+        // Who was worked for may have nothing to do with it any more.
+        self.attaching = Some(id);
+        self.attach_upstream(id);
+        self.attaching = None;
+    }
+
+    fn attach_upstream(&mut self, id: Id<Exchange>) {
         let Some(exchange) = self.exchanges.get_mut(id) else {
             return;
         };

@@ -63,6 +63,14 @@ impl Core {
                     grpc: exchange.grpc,
                 };
                 let about = exchange.about();
+                let caller = self
+                    .links
+                    .get(link)
+                    .is_some_and(|link| link.proxy().is_none());
+                if asked.grpc && caller && failure != Failure::StreamRefused {
+                    // What the client is told is what logs, counts and taps say of it.
+                    exchange.grpc_status = Some(failure.grpc_status());
+                }
                 self.stream_refuse(link, stream, failure, asked, &about);
                 self.stream_done(link, stream, End::Down, whole);
                 exchange_down_gone(self.exchanges.get_mut(id));

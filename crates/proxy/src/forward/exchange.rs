@@ -223,6 +223,11 @@ impl Exchange {
         self.keep_up &= self.request.ended;
     }
 
+    /// Its client has said all, and has been answered: it may be gone before the last of what it said is with the server.
+    pub(super) fn is_past_its_client(&self) -> bool {
+        !self.raw && self.request.ended && self.begun() && self.response.done()
+    }
+
     /// The final answer has begun: nothing else can be said any more. Interim ones do not count.
     pub(super) fn begun(&self) -> bool {
         self.status != 0

@@ -13,6 +13,7 @@ use maille_identity::{PeerError, SessionError};
 use super::Core;
 use super::conns::{HIGH, Hold};
 use super::exchange::{Carries, End, Exchange, Side};
+use super::inside::Way;
 use super::links::{Link, With};
 use crate::failure::Failure;
 use crate::table::{Id, LinkId};
@@ -72,6 +73,12 @@ impl Core {
                     self.link_mark(id);
                 }
                 if !plain.is_empty() {
+                    if self.tapping.looking.is_on()
+                        && let Some(link) = self.links.get_mut(id)
+                    {
+                        let (looking, told) = (&mut self.tapping.looking, &mut self.tapping.told);
+                        looking.passes((id, link), (Way::In, &plain), self.now, told);
+                    }
                     self.link_plain(id, &plain);
                 }
                 if progress.closed {

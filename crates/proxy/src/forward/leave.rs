@@ -261,6 +261,7 @@ impl Core {
     /// Ends a connection to somebody whom we do not take for whom we took it: what was not said yet never is.
     fn link_cut(&mut self, id: LinkId) {
         if let Some(link) = self.links.table.get_mut(id) {
+            link.codec.flushed();
             link.out.clear();
         }
         self.link_end(id, Failure::PeerIdentity);

@@ -27,6 +27,7 @@ use crate::connect::mesh::{MeshKey, MeshPool};
 use crate::connect::pool::PoolKey;
 use crate::connect::tcp::ConnectSpec;
 use crate::failure::Failure;
+use crate::inside::Passed;
 use crate::table::{ConnId, Id, LinkId, Multiplexed, Table};
 
 /// `docs/wire.md`, limits and windows; of an application's first SETTINGS as well.
@@ -60,6 +61,7 @@ pub(super) struct Link {
     pub(super) unfinished: Option<(u64, Instant)>,
     pub(super) used: Instant,
     pub(super) pinged: bool,
+    pub(super) passed: Passed,
 }
 
 /// Who is at the other end.
@@ -280,7 +282,14 @@ impl Core {
         if let Some(link) = known.iter().copied().find(|id| self.links.takes(*id)) {
             return Ok(link);
         }
+        let settled = known.iter().filter_map(|id| self.links.get(*id));
+        let settled = settled.filter(|link| link.codec.is_settled());
+        let most = settled.map(|link| link.codec.most_streams()).min();
         let link = self.link_dial(spec, With::Server(key), Settings::rfc9113())?;
+        // A server takes on each of its connections as much as on the others.
+        if let (Some(most), Some(link)) = (most, self.links.get_mut(link)) {
+            link.codec.assume_streams(most.max(1));
+        }
         self.links.servers.entry(key).or_default().push(link);
         self.link_mark(link);
         Ok(link)
@@ -334,6 +343,7 @@ impl Core {
             unfinished: None,
             used: self.now,
             pinged: false,
+            passed: Passed::default(),
             speaking: false,
         });
         if let Some(conn) = self.conns.get_mut(conn) {

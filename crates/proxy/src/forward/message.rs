@@ -14,6 +14,7 @@ use super::exchange::{Carries, End, Exchange, Last, RequestFacts, Side};
 use super::fields;
 use super::head::{ResponseFacts, idempotent};
 use crate::table::Id;
+use crate::telemetry::Response;
 
 impl Exchange {
     /// Becomes the exchange of an HTTP/2 request. The error is the code to reset its stream with.
@@ -53,15 +54,6 @@ impl Exchange {
         Ok(())
     }
 
-    /// Keeps what an answer says of a call's outcome.
-    fn note_grpc<'f>(&mut self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) {
-        let mut found = fields.filter(|(name, _)| *name == b"grpc-status");
-        if let Some((_, value)) = found.next() {
-            let text = std::str::from_utf8(value).ok();
-            self.grpc_status = text.and_then(|text| text.parse().ok());
-        }
-    }
-
     /// The head of the request as it was kept.
     pub(super) fn message_head(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         fields::iter(&self.replay[..self.request_head.length])
@@ -71,6 +63,12 @@ impl Exchange {
 /// Content that ends with the stream, and is as long as it says.
 fn content(length: Option<u64>) -> Body {
     Body::new(length.map_or(Framing::UntilClose, Framing::Length))
+}
+
+/// What the end of an answer says of a call's outcome.
+fn grpc_status<'f>(mut fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> Option<u8> {
+    let (_, value) = fields.find(|(name, _)| *name == b"grpc-status")?;
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 impl Core {
@@ -99,11 +97,15 @@ impl Core {
         if bad {
             return self.stream_bad(id, End::Up);
         }
-        if !answer.interim() && self.answer_is_retried(id, answer.status) {
+        let said = Response {
+            status: answer.status,
+            grpc: end.then(|| grpc_status(answer.fields.iter())).flatten(),
+        };
+        if !answer.interim() && self.answer_is_retried(id, said) {
             return;
         }
-        if end && let Some(exchange) = self.exchanges.get_mut(id) {
-            exchange.note_grpc(answer.fields.iter());
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            exchange.grpc_status = said.grpc;
         }
         let down = self.exchanges.get(id).map(|exchange| exchange.down);
         if let Some(Side::Stream { link, stream }) = down {
@@ -180,7 +182,7 @@ impl Core {
             fields::push(&mut kept, name, value);
         }
         if from == End::Up {
-            exchange.note_grpc(trailers.iter());
+            exchange.grpc_status = grpc_status(trailers.iter());
         }
         let flow = exchange.toward(from.other());
         flow.bytes += kept.len() as u64;

@@ -45,7 +45,7 @@ impl Work {
             | Timer::Connect(conn)
             | Timer::Close(conn) => Self::Conn(conn),
             Timer::Handshake(link) => Self::Link(link),
-            Timer::Wait(exchange) => Self::Exchange(exchange),
+            Timer::Wait(exchange) | Timer::Rest(exchange) => Self::Exchange(exchange),
             Timer::Sweep | Timer::Farewell | Timer::LastCall => Self::Nobody,
         }
     }
@@ -55,6 +55,9 @@ impl Core {
     /// A call of this core has panicked, and was caught. Whoever it was for is given up. Must be called before anything else is.
     pub fn recover(&mut self) -> Result<(), Doubt> {
         self.parsed = None;
+        if let Some(half) = self.attaching.take() {
+            self.give_up_exchange(half);
+        }
         match std::mem::take(&mut self.work) {
             Work::Nobody => return Err(Doubt),
             Work::Conn(conn) => self.give_up_conn(conn),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use maille_engine::route::Direction;
-use maille_model::{Identity, WorkloadUid};
+use maille_model::{Identity, ServerName, WorkloadUid};
 use tokio::sync::mpsc;
 
 use super::Core;
@@ -42,6 +42,7 @@ struct Cheap {
     uid: Option<WorkloadUid>,
     peer: Option<Arc<Identity>>,
     stranger: Option<IpAddr>,
+    server_name: Option<ServerName>,
 }
 
 // === impl Recent ===
@@ -150,6 +151,7 @@ impl Core {
             uid: hop.and_then(|hop| hop.uid().cloned()),
             peer: exchange.facts.peer.clone(),
             stranger: outcome::stranger(&exchange.facts, &self.snapshot),
+            server_name: exchange.facts.server_name.clone(),
         };
         let place = &mut self.recent.0[Recent::place(&facts)];
         if let Some(entry) = place

@@ -5,6 +5,7 @@
 
 use super::Core;
 use super::conns::{HIGH, Hold, KEEP};
+use super::inside::Way;
 use super::links::{Link, Proxy, With};
 use super::recover::Work;
 use crate::table::{ConnId, LinkId};
@@ -59,6 +60,13 @@ impl Core {
             // Comes again when the socket has drained, or with the end of the handshake.
             return;
         }
+        if self.tapping.looking.is_on() && link.proxy().is_some() {
+            let out = std::mem::take(&mut link.out);
+            let (looking, told) = (&mut self.tapping.looking, &mut self.tapping.told);
+            looking.passes((id, link), (Way::Out, &out), self.now, told);
+            link.out = out;
+        }
+        link.codec.flushed();
         let (conn, out) = (link.conn, &mut link.out);
         let sealed = match &mut link.with {
             With::Proxy(proxy) => {

@@ -8,6 +8,7 @@ use super::Core;
 use super::exchange::{End, Exchange, Last, Side};
 use super::head::{Head, ResponseFacts};
 use crate::table::{ConnId, Id};
+use crate::telemetry::Response;
 
 impl Core {
     /// Bytes from a server.
@@ -58,7 +59,7 @@ impl Core {
                     }
                     Head::Whole(_)
                         if !self.response.interim()
-                            && self.answer_is_retried(id, self.response.status) =>
+                            && self.answer_is_retried(id, Response::http(self.response.status)) =>
                     {
                         return bytes.len();
                     }

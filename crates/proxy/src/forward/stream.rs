@@ -12,12 +12,15 @@ use maille_engine::route::{Direction, Hint, hint};
 use maille_model::{Protocol, ServerName};
 
 use super::Core;
+use super::ends::LAST_WRITE;
 use super::exchange::{Carries, End, Exchange, Last, Side};
 use super::head::ResponseFacts;
 use super::links::With;
+use super::timers::Timer;
 use crate::failure::Failure;
 use crate::route::Facts;
 use crate::table::{Id, LinkId};
+use crate::telemetry::Response;
 
 /// How often one exchange meets a peer that is about to leave.
 const REOPENED: u8 = 3;
@@ -164,7 +167,7 @@ impl Core {
         if self.too_often(id, &facts) {
             return self.conns.store(text);
         }
-        if !facts.interim && self.answer_is_retried(id, facts.status) {
+        if !facts.interim && self.answer_is_retried(id, Response::http(facts.status)) {
             return self.conns.store(text);
         }
         if let Some(exchange) = self.exchanges.get_mut(id) {
@@ -332,10 +335,21 @@ impl Core {
             End::Up => exchange.up = Side::None,
         }
         match from {
+            // It has said all and was answered: what it said still goes on, as it would without a mesh between.
+            End::Down if exchange.is_past_its_client() => {
+                self.timers.set(self.now + LAST_WRITE, Timer::Rest(id));
+            }
             End::Down => self.broken(id, End::Down),
             End::Up if exchange.response.ended => self.stop_request(id),
             End::Up if exchange.begun() || exchange.raw => self.broken(id, End::Up),
             End::Up => self.fail(id, Failure::UpstreamClosed),
+        }
+    }
+
+    /// A server that does not take the rest of a request is not waited for when its client has gone.
+    pub(super) fn rest_late(&mut self, id: Id<Exchange>) {
+        if self.exchanges.get(id).is_some() {
+            self.broken(id, End::Down);
         }
     }
 

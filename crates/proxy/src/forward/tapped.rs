@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::Core;
 use super::exchange::{Carries, Exchange};
+use super::inside::Looking;
 use super::report::outcome_of;
 use crate::outcome;
 use crate::table::Id;
@@ -27,8 +28,10 @@ use crate::tap::{
 #[derive(Debug, Default)]
 pub(super) struct Tapping {
     slots: Vec<Slot>,
-    told: VecDeque<Told>,
+    pub(super) told: VecDeque<Told>,
     exchanges: u64,
+    /// Whether somebody looks at what goes through mesh connections.
+    pub(super) looking: Looking,
 }
 
 #[derive(Debug)]
@@ -174,8 +177,9 @@ impl Exchange {
 impl Core {
     /// From now on these are the taps.
     pub fn tap(&mut self, taps: &Taps) {
+        self.tapping.looking.set(taps.inside);
         let mut before = std::mem::take(&mut self.tapping.slots);
-        for tap in taps.iter().take(TAPS) {
+        for tap in taps.exchanges.iter().take(TAPS) {
             let known = before.iter().position(|slot| slot.tap.id == tap.id);
             let slot = match known.map(|place| before.swap_remove(place)) {
                 Some(slot) if slot.tap.max_rps == tap.max_rps => Slot {
@@ -200,19 +204,29 @@ impl Core {
     /// Tells what there is to tell. What `to` has no room for is counted, and the count is told once there is.
     pub fn tell(&mut self, to: &mpsc::Sender<Told>) {
         while let Some(told) = self.tapping.told.pop_front() {
-            if let Err(error) = to.try_send(told)
-                && let Told::Seen(seen) = error.into_inner()
-            {
-                let mut slots = self.tapping.slots.iter_mut();
-                if let Some(slot) = slots.find(|slot| slot.tap.id == seen.tap) {
-                    slot.untold.no_room += 1;
+            let Err(error) = to.try_send(told) else {
+                continue;
+            };
+            match error.into_inner() {
+                Told::Seen(seen) => {
+                    let mut slots = self.tapping.slots.iter_mut();
+                    if let Some(slot) = slots.find(|slot| slot.tap.id == seen.tap) {
+                        slot.untold.no_room += 1;
+                    }
                 }
+                Told::Piece(_) => self.tapping.looking.lose(),
+                Told::Lost(_) | Told::Untold { .. } => {}
             }
         }
     }
 
     /// Says how much was not told. Call it once a second.
     pub fn tell_untold(&mut self, to: &mpsc::Sender<Told>) {
+        if let Ok(permit) = to.try_reserve()
+            && let lost @ 1.. = self.tapping.looking.take_lost()
+        {
+            permit.send(Told::Lost(lost));
+        }
         for slot in &mut self.tapping.slots {
             let told = Told::Untold {
                 tap: slot.tap.id,

@@ -5,6 +5,8 @@
 mod panics;
 mod sim;
 
+pub(crate) use panics::hooked;
+
 use std::time::Duration;
 
 use sim::{App, Sim, patterned};

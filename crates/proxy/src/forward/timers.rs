@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Handshake(LinkId),
     /// Control has not said whose an address is.
     Wait(Id<Exchange>),
+    /// The rest of a request whose client has gone has not been taken.
+    Rest(Id<Exchange>),
     /// Idle connections are looked at.
     Sweep,
     /// The proxy drains, and clients have had their time.

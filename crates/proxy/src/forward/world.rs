@@ -68,6 +68,7 @@ impl Core {
             leaving: false,
             parted: false,
             work: Work::Nobody,
+            attaching: None,
             news: false,
         }
     }

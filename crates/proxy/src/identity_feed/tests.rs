@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use maille_chassis::tasks::Tasks;
 use maille_identity::Authority;
 use maille_model::{Identity, Mesh, WorkloadUid};
-use maille_wire::v1::SignResponse;
 use maille_wire::v1::certificates_server::{Certificates, CertificatesServer};
+use maille_wire::v1::{SignRequest, SignResponse};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::UnixListenerStream;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::*;
+use crate::control::Caller;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -103,10 +105,8 @@ impl World {
         let (snapshots, seen) = watch::channel(Arc::new(Snapshot::new()));
         let (feed, identity) = new(seen, Clock::start());
         let caller = Caller::new(&WorkloadUid::new("uid-1").unwrap()).unwrap();
-        tasks.spawn(
-            "identity",
-            identity.run(maille_chassis::grpc::channel(&path), caller),
-        );
+        let signer = Signer::agent(maille_chassis::grpc::channel(&path), caller);
+        tasks.spawn("identity", identity.run(signer));
         Self {
             acts,
             snapshots,

@@ -19,7 +19,8 @@ else `no_identity`.
 
 A proxy tells at most 4,096 edges apart. What does not fit is counted for edges with `dst_port=\"other\"`, and in
 `maille_edges_overflow_total`; an edge that was quiet for a minute gives its place away. Clients outside the mesh are one edge for each
-port, whatever their number. Port 4191 itself is not counted.
+port, whatever their number. Port 4191 itself is not counted. At most 512 edges are told apart by `sni`: connections that ask for one name
+more are counted where those without a name are.
 
 *edge* stands for the labels ";
 

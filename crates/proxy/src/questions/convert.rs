@@ -10,6 +10,7 @@ use maille_model::{ServiceId, WorkloadUid};
 use maille_wire::v1;
 use tokio::time::Instant;
 
+use crate::inside::Piece;
 use crate::tap::filter::Others;
 use crate::tap::{Filter, HeaderLine, Headers, Moment, Seen, Tap};
 
@@ -146,6 +147,19 @@ pub(super) fn event(seen: &Seen, wall: (SystemTime, Instant)) -> v1::TapEvent {
         request_bytes: facts.bytes.0,
         response_bytes: facts.bytes.1,
         flag: facts.flag.unwrap_or_default().to_owned(),
+    }
+}
+
+/// A piece of what goes through a mesh connection. Its room is free again.
+pub(super) fn piece(piece: Piece, wall: (SystemTime, Instant)) -> v1::Piece {
+    v1::Piece {
+        connection: piece.connection,
+        remote: piece.remote.to_string(),
+        dialled: piece.dialled,
+        outward: piece.outward,
+        at_us: at(piece.at, wall),
+        offset: piece.offset,
+        bytes: piece.bytes,
     }
 }
 

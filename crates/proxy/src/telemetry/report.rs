@@ -67,6 +67,11 @@ impl Counted {
         state.totals.add(batch);
         state.dropped += batch.dropped + batch.overflow;
         for (key, increment) in &batch.edges {
+            // Control does not tell names apart.
+            let key = &match key.server_name {
+                Some(_) => Arc::new(key.nameless()),
+                None => Arc::clone(key),
+            };
             let full = state.pending.len() >= EDGES && !state.pending.contains_key(key);
             let key = if full && !key.is_other() {
                 state.dropped += 1;

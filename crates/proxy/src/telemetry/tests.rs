@@ -26,6 +26,7 @@ fn key(port: u16) -> EdgeKey {
         port,
         carries: Carries::Http,
         protected: true,
+        server_name: None,
     }
 }
 
@@ -100,6 +101,49 @@ fn connections_are_open_until_they_are_closed() {
     );
     assert_eq!(sum.failed, [(Failure::ConnectRefused, 1)]);
     assert_eq!(sum.latency_micros, 1_000);
+}
+
+#[test]
+fn names_are_told_apart_but_not_without_bound() {
+    let mut recorder = Recorder::new();
+    let (send, _batches) = mpsc::channel(1_000);
+    let asked = |name: &str| EdgeKey {
+        carries: Carries::Tcp,
+        server_name: Some(ServerName::from_bytes(name.as_bytes()).unwrap()),
+        ..key(443)
+    };
+    for n in 0..1_000 {
+        let edge = recorder.edge(&asked(&format!("shop-{n}.example")));
+        recorder.opened(edge);
+        recorder.closed(edge, None, Duration::ZERO);
+    }
+    let batch = recorder.take();
+    assert_eq!(batch.edges.len(), NAMED_EDGES + 1);
+    let (rest, sum) = &batch.edges[NAMED_EDGES];
+    assert_eq!(rest.server_name, None);
+    assert_eq!(sum.opened, 1_000 - NAMED_EDGES as u64);
+    let mut totals = Totals::default();
+    totals.add(&batch);
+    let text = text(&totals);
+    for line in [
+        "peer=\"dst\",sni=\"shop-0.example\"} 1".to_owned(),
+        format!("peer=\"dst\"}} {}", sum.opened),
+    ] {
+        let found = |one: &str| one.starts_with("tcp_open_total{") && one.ends_with(&line);
+        assert!(text.lines().any(found), "{line} is not in\n{text}");
+    }
+    // A name that nobody asks for any more leaves its place, once all places are taken.
+    for port in 1..=u16::try_from(EDGES).unwrap() {
+        recorder.edge(&key(port));
+    }
+    for _ in 0..=QUIET_FLUSHES {
+        recorder.flush(&send);
+    }
+    let late = recorder.edge(&key(60_000));
+    assert!(!recorder.slots[late.place].other);
+    let another = recorder.edge(&asked("late.example"));
+    let kept = &recorder.slots[another.place].key;
+    assert_eq!(kept.server_name, asked("late.example").server_name);
 }
 
 #[test]
@@ -205,6 +249,7 @@ fn various() -> Recorder {
         carries: Carries::Tcp,
         service: None,
         protected: false,
+        server_name: None,
         peer: None,
         peer_uid: None,
         workload: None,

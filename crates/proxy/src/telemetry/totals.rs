@@ -314,7 +314,11 @@ fn transport(key: &EdgeKey) -> Labels {
         Direction::Outbound => "dst",
         Direction::Inbound => "src",
     };
-    labels(key).with("peer", peer)
+    let labels = labels(key).with("peer", peer);
+    match &key.server_name {
+        Some(name) => labels.with("sni", name),
+        None => labels,
+    }
 }
 
 fn write_responses(text: &mut Text, metric: &Metric, key: &EdgeKey, total: &Total) {

@@ -85,6 +85,7 @@ fn crowd(counted: &Counted) {
         port,
         carries: Carries::Http,
         protected: false,
+        server_name: None,
     };
     let first = recorder.edge(&key(1));
     let tcp = recorder.edge(&EdgeKey {

@@ -3,9 +3,10 @@
 //! the list of `docs/wire.md` section 3, whose entries are named where they are forgiven. Nothing else is.
 //!
 //! `MAILLE_TEST_EXCHANGES` is how many (10,000; `cargo xtask test --all` asks for 100,000), `MAILLE_TEST_SEED` repeats a run.
-//! Another protocol is another module beside `differential/http1.rs`, with a client, a server and the same two records.
+//! HTTP/2 is compared by `differential/http2.rs`, half as much again.
 
 mod http1;
+mod http2;
 mod traffic;
 
 use std::collections::HashMap;
@@ -65,12 +66,8 @@ fn and_a_fourth() {
 
 /// One quarter of the traffic: side by side, all of it takes less time.
 fn compared(quarter: u64) {
-    let number = |name| {
-        let text = std::env::var_os(name)?;
-        Some(text.to_str().unwrap().parse().unwrap())
-    };
-    let seed: u64 = number("MAILLE_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let count: u64 = number("MAILLE_TEST_EXCHANGES").unwrap_or(10_000) / 4;
+    let seed = number("MAILLE_TEST_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let count = number("MAILLE_TEST_EXCHANGES").unwrap_or(10_000) / 4;
     let seed = seed.wrapping_add(quarter << 32);
     eprintln!("seed {seed}, {count} exchanges");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,6 +98,12 @@ fn compared(quarter: u64) {
         }
         eprintln!("{done} exchanges were the same");
     });
+}
+
+/// A variable of the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var_os(name)?;
+    Some(text.to_str().unwrap().parse().unwrap())
 }
 
 impl Way {

@@ -226,7 +226,7 @@ impl World {
                 {
                     break seen.facts;
                 }
-                Told::Seen(_) | Told::Untold { .. } => {}
+                Told::Seen(_) | Told::Untold { .. } | Told::Piece(_) | Told::Lost(_) => {}
             }
         };
         match said.verdict() {

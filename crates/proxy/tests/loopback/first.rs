@@ -244,5 +244,12 @@ fn tls_is_passed_through_in_whatever_pieces() {
             wire.send(&hello[cut..]);
             assert_eq!(wire.exactly(hello.len()), hello);
         }
+        for proxy in [pair.client, pair.server] {
+            let counted = proxy.stop().0;
+            let mut names = counted
+                .iter()
+                .filter_map(|(edge, _)| edge.server_name.as_ref());
+            assert_eq!(names.next().unwrap().as_str(), "shop.example");
+        }
     }
 }

@@ -17,6 +17,7 @@ use maille_model::{
 };
 use maille_proxy::forward::Settings;
 use maille_proxy::listeners::{self, Links, Listener};
+use maille_proxy::original_dst::OriginalDst;
 use maille_proxy::tap::{Taps, Told};
 use maille_proxy::telemetry::{Batch, EdgeKey, Increment};
 use tokio::sync::{mpsc, watch};
@@ -235,9 +236,9 @@ impl Lab {
         let addresses = (dialled[0], inbound.local_addr().unwrap());
         let outbound = outbound.into_iter();
         let mut doors: Vec<_> = outbound
-            .map(|(socket, to)| Listener::outbound(socket, Some(to)))
+            .map(|(socket, to)| Listener::outbound(socket, OriginalDst::Fixed(to)))
             .collect();
-        doors.push(Listener::inbound(inbound, Some(app)));
+        doors.push(Listener::inbound(inbound, OriginalDst::Fixed(app)));
         doors.push(Listener::mesh(mesh));
         let settings = Settings::default();
         let thread = std::thread::spawn(move || listeners::run(settings, doors, links).unwrap());
@@ -265,8 +266,13 @@ impl Proxy {
 
     /// From now on these watch.
     pub(crate) fn tap(&self, taps: &[maille_proxy::tap::Tap]) {
-        let taps = taps.iter().cloned().map(Arc::new);
-        self.taps.send_replace(taps.collect());
+        let exchanges = taps.iter().cloned().map(Arc::new).collect();
+        self.taps.send_modify(|taps| taps.exchanges = exchanges);
+    }
+
+    /// From now on somebody looks at what goes through mesh connections, or nobody does.
+    pub(crate) fn look_inside(&self, inside: bool) {
+        self.taps.send_modify(|taps| taps.inside = inside);
     }
 
     /// The next thing that a tap is told.

@@ -7,6 +7,7 @@
     reason = "a test that cannot set up its world fails"
 )]
 
+mod again;
 mod balance;
 mod corpus;
 mod counted;
@@ -15,6 +16,7 @@ mod explain;
 mod first;
 mod http;
 mod http2;
+mod inside;
 mod lab;
 mod mesh;
 mod origin;

@@ -159,6 +159,7 @@ fn what_is_too_much_is_counted() {
                 told += 1;
             }
             Told::Untold { untold: more, .. } => untold += more.over_rate + more.no_room,
+            Told::Piece(_) | Told::Lost(_) => panic!("nobody looks inside"),
         }
     }
     assert_eq!(told + untold, ASKED);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use maille_chassis::drain::Drain;
 use maille_chassis::tasks::Tasks;
 use maille_control::run::start;
-use maille_control::settings::Settings;
+use maille_control::settings::{Settings, Source};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -74,13 +74,13 @@ impl World {
         };
         world.write_objects();
         let settings = Settings {
-            state: world.state.path().to_owned(),
+            source: Source::State(world.state.path().to_owned()),
             trust_domain: "cluster.local".parse().unwrap(),
             leaf_lifetime: leaf,
             cluster_ranges: vec![format!("127.{}.{}.0/24", net[0], net[1]).parse().unwrap()],
         };
         let inside = world.runtime.as_ref().unwrap().enter();
-        start(&settings, &Tasks::new(), &world.drain).unwrap();
+        start(&settings, world.state.path(), &Tasks::new(), &world.drain).unwrap();
         drop(inside);
         world
     }

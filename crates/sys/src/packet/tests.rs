@@ -23,6 +23,10 @@ fn pair() -> (NetNs, NetNs) {
     })
     .unwrap();
     inside(&b, async |net| net.up("y").await).unwrap();
+    // What is sent before is lost without a word.
+    for (namespace, end) in [(&a, "x"), (&b, "y")] {
+        inside(namespace, async |net| net.ready(end, PATIENCE).await).unwrap();
+    }
     (a, b)
 }
 

@@ -48,6 +48,11 @@ pub(super) fn start(spawn: &Spawn) -> Result<Child, SpawnError> {
     if spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
         map_own_user(child.pid()).map_err(failed("mapping its user"))?;
     }
+    if let Some(group) = &spawn.group {
+        group
+            .join(child.pid())
+            .map_err(failed("limiting what it may use"))?;
+    }
     File::from(go_write)
         .write_all(&[1])
         .map_err(failed("letting it go"))?;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use maille_model::Terms;
-use maille_model::terms::{Counted, Ejection, Retry, RetryOn, Zones};
+use maille_model::terms::{Counted, Ejection, Retry, RetryOn, RetryOnGrpc, Zones};
 
 use super::{ConvertError, impossible};
 use crate::v1;
@@ -28,6 +28,11 @@ pub(crate) fn to_wire(terms: &Terms) -> Option<v1::Terms> {
             on_gateway_error: retry.on.gateway_error,
             on_too_many: retry.on.too_many,
             on_reset: retry.on.reset,
+            on_grpc_cancelled: retry.on.grpc.cancelled,
+            on_grpc_deadline_exceeded: retry.on.grpc.deadline_exceeded,
+            on_grpc_resource_exhausted: retry.on.grpc.resource_exhausted,
+            on_grpc_internal: retry.on.grpc.internal,
+            on_grpc_unavailable: retry.on.grpc.unavailable,
             limit: retry.limit.into(),
             budget_percent: retry.budget_percent.into(),
             budget_floor: retry.budget_floor.into(),
@@ -77,6 +82,13 @@ fn retry(retry: v1::Retry) -> Result<Retry, ConvertError> {
             gateway_error: retry.on_gateway_error,
             too_many: retry.on_too_many,
             reset: retry.on_reset,
+            grpc: RetryOnGrpc {
+                cancelled: retry.on_grpc_cancelled,
+                deadline_exceeded: retry.on_grpc_deadline_exceeded,
+                resource_exhausted: retry.on_grpc_resource_exhausted,
+                internal: retry.on_grpc_internal,
+                unavailable: retry.on_grpc_unavailable,
+            },
         },
         limit: within("retry.limit", retry.limit, 0, Retry::MOST)?,
         budget_percent: within("retry.budget_percent", retry.budget_percent, 0, 100)?,

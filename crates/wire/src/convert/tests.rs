@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maille_model::Name;
 use maille_model::Terms;
-use maille_model::terms::{Counted, Ejection, Retry, RetryOn, Zones};
+use maille_model::terms::{Counted, Ejection, Retry, RetryOn, RetryOnGrpc, Zones};
 use proptest::prelude::*;
 
 use super::*;
@@ -69,11 +69,18 @@ fn some_workload() -> impl Strategy<Value = Workload> {
 
 fn some_terms() -> impl Strategy<Value = Terms> {
     let time = || (1u64..=86_400_000).prop_map(Duration::from_millis);
-    let on = any::<[bool; 4]>().prop_map(|[server, gateway, many, reset]| RetryOn {
-        server_error: server,
-        gateway_error: gateway,
-        too_many: many,
-        reset,
+    let on = any::<([bool; 4], [bool; 5])>().prop_map(|(http, grpc)| RetryOn {
+        server_error: http[0],
+        gateway_error: http[1],
+        too_many: http[2],
+        reset: http[3],
+        grpc: RetryOnGrpc {
+            cancelled: grpc[0],
+            deadline_exceeded: grpc[1],
+            resource_exhausted: grpc[2],
+            internal: grpc[3],
+            unavailable: grpc[4],
+        },
     });
     let retry = (on, 0u8..=2, 0u8..=100, any::<u16>());
     let retry = retry.prop_map(|(on, limit, budget_percent, budget_floor)| Retry {

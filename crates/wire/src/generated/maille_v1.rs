@@ -397,6 +397,17 @@ pub struct Retry {
     /// Retries a second that the budget always allows.
     #[prost(uint32, tag = "7")]
     pub budget_floor: u32,
+    /// Statuses of gRPC calls that gave no message.
+    #[prost(bool, tag = "8")]
+    pub on_grpc_cancelled: bool,
+    #[prost(bool, tag = "9")]
+    pub on_grpc_deadline_exceeded: bool,
+    #[prost(bool, tag = "10")]
+    pub on_grpc_resource_exhausted: bool,
+    #[prost(bool, tag = "11")]
+    pub on_grpc_internal: bool,
+    #[prost(bool, tag = "12")]
+    pub on_grpc_unavailable: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ejection {
@@ -883,7 +894,7 @@ pub struct Question {
     /// Names the question in its answers. A tap with the id of one that runs takes its place.
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "question::What", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "question::What", tags = "2, 3, 4, 5, 6")]
     pub what: ::core::option::Option<question::What>,
 }
 /// Nested message and enum types in `Question`.
@@ -901,6 +912,9 @@ pub mod question {
         /// Answered once.
         #[prost(message, tag = "5")]
         Certificate(super::Certificate),
+        /// Refused unless the pod's owner allows it. Otherwise answered by `agreed`, and then by events until it is cancelled.
+        #[prost(message, tag = "6")]
+        Inside(super::Inside),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -911,7 +925,7 @@ pub struct Certificate {}
 pub struct Answer {
     #[prost(uint64, tag = "1")]
     pub id: u64,
-    #[prost(oneof = "answer::What", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "answer::What", tags = "2, 3, 4, 5, 6")]
     pub what: ::core::option::Option<answer::What>,
 }
 /// Nested message and enum types in `Answer`.
@@ -927,8 +941,16 @@ pub mod answer {
         /// The question cannot be answered, and why.
         #[prost(string, tag = "5")]
         Refused(::prost::alloc::string::String),
+        /// What goes through mesh connections is told from now on. Silence is no consent: who is not told this is told nothing.
+        #[prost(message, tag = "6")]
+        Agreed(super::Agreed),
     }
 }
+/// What goes through this proxy's mesh connections, in plain text and whole.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Inside {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Agreed {}
 /// Which exchanges a tap wants to see. An empty field wants all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tap {
@@ -983,6 +1005,33 @@ pub struct TapEvents {
     /// The same for want of room on the way.
     #[prost(uint64, tag = "3")]
     pub no_room: u64,
+    /// Of what goes through mesh connections.
+    #[prost(message, repeated, tag = "4")]
+    pub pieces: ::prost::alloc::vec::Vec<Piece>,
+}
+/// Bytes of one mesh connection, as they are before they are encrypted or after they were decrypted. Nothing is left out of them.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Piece {
+    /// Tells connections of one proxy apart.
+    #[prost(uint64, tag = "1")]
+    pub connection: u64,
+    /// "IP:PORT" of the other proxy.
+    #[prost(string, tag = "2")]
+    pub remote: ::prost::alloc::string::String,
+    /// This proxy made the connection.
+    #[prost(bool, tag = "3")]
+    pub dialled: bool,
+    /// This proxy says it.
+    #[prost(bool, tag = "4")]
+    pub outward: bool,
+    /// Microseconds since the Unix epoch.
+    #[prost(uint64, tag = "5")]
+    pub at_us: u64,
+    /// How many bytes of this direction passed before, while somebody looked: a gap is what was not told.
+    #[prost(uint64, tag = "6")]
+    pub offset: u64,
+    #[prost(bytes = "vec", tag = "7")]
+    pub bytes: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TapEvent {
@@ -1504,6 +1553,500 @@ pub mod questions_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "maille.v1.Questions";
     impl<T> tonic::server::NamedService for QuestionsServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// A question for one proxy; its id is the asking replica's.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Forwarded {
+    /// The workload's uid.
+    #[prost(string, tag = "1")]
+    pub to: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub question: ::core::option::Option<Question>,
+}
+/// The first one may be empty: it says that the other is there.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Told {
+    /// Uids of workloads whose proxies have connected, or have gone, since the last message.
+    #[prost(string, repeated, tag = "1")]
+    pub came: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "2")]
+    pub went: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// An answer, and from whom.
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub answer: ::core::option::Option<Answer>,
+    /// Answers to the same question that found no room on the way, since the last one.
+    #[prost(uint64, tag = "5")]
+    pub lost: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StatisticsRequest {
+    /// Windows older than this many seconds are left out; totals are told in any case.
+    #[prost(uint64, tag = "1")]
+    pub window_s: u64,
+}
+/// A reporter with many edges comes in several parts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StatisticsPart {
+    #[prost(message, repeated, tag = "1")]
+    pub reporters: ::prost::alloc::vec::Vec<Reporter>,
+    #[prost(message, repeated, tag = "2")]
+    pub proxies: ::prost::alloc::vec::Vec<Connected>,
+}
+/// What one workload's proxy counted. Times are in seconds before the answer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Reporter {
+    #[prost(string, tag = "1")]
+    pub uid: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub who: ::core::option::Option<Who>,
+    #[prost(uint64, tag = "3")]
+    pub first_ago: u64,
+    #[prost(uint64, tag = "4")]
+    pub last_ago: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub edges: ::prost::alloc::vec::Vec<Series>,
+    /// Edges that found no room.
+    #[prost(uint64, tag = "6")]
+    pub dropped: u64,
+}
+/// What pods are counted under.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Who {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub meshed: bool,
+}
+/// One edge's history.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Series {
+    #[prost(enumeration = "Direction", tag = "1")]
+    pub direction: i32,
+    /// The other end, if it is known, and which pod of it.
+    #[prost(message, optional, tag = "2")]
+    pub peer: ::core::option::Option<Who>,
+    #[prost(string, tag = "3")]
+    pub pod: ::prost::alloc::string::String,
+    /// "namespace/name" of the service that was addressed, else empty.
+    #[prost(string, tag = "4")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "5")]
+    pub port: u32,
+    #[prost(bool, tag = "6")]
+    pub http: bool,
+    #[prost(bool, tag = "7")]
+    pub protected: bool,
+    #[prost(message, optional, tag = "8")]
+    pub total: ::core::option::Option<Counters>,
+    #[prost(uint64, tag = "9")]
+    pub open: u64,
+    /// The oldest first.
+    #[prost(message, repeated, tag = "10")]
+    pub windows: ::prost::alloc::vec::Vec<Window>,
+    #[prost(btree_map = "string, uint64", tag = "11")]
+    pub flags: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Counters {
+    #[prost(uint64, tag = "1")]
+    pub requests: u64,
+    #[prost(uint64, tag = "2")]
+    pub failures: u64,
+    #[prost(uint64, tag = "3")]
+    pub bytes: u64,
+    #[prost(uint64, tag = "4")]
+    pub opened: u64,
+    #[prost(uint64, tag = "5")]
+    pub closed: u64,
+}
+/// One second.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Window {
+    #[prost(uint64, tag = "1")]
+    pub ago: u64,
+    #[prost(message, optional, tag = "2")]
+    pub counters: ::core::option::Option<Counters>,
+    /// Latency buckets, and how many requests each has.
+    #[prost(uint32, repeated, tag = "3")]
+    pub buckets: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "4")]
+    pub counts: ::prost::alloc::vec::Vec<u32>,
+}
+/// What is known of a workload's proxy beside its reports.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Connected {
+    #[prost(string, tag = "1")]
+    pub uid: ::prost::alloc::string::String,
+    /// Its streams, by kind.
+    #[prost(uint32, tag = "2")]
+    pub discovery: u32,
+    #[prost(uint32, tag = "3")]
+    pub reports: u32,
+    #[prost(uint32, tag = "4")]
+    pub questions: u32,
+    /// When its newest certificate ends, in seconds since the Unix epoch; 0 where none was signed here.
+    #[prost(int64, tag = "5")]
+    pub certified_until: i64,
+    /// What it could not use, in its own words.
+    #[prost(string, tag = "6")]
+    pub rejection: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod replicas_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::http::Uri;
+    use tonic::codegen::*;
+    #[derive(Debug, Clone)]
+    pub struct ReplicasClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl ReplicasClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> ReplicasClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> ReplicasClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                    http::Request<tonic::body::Body>,
+                    Response = http::Response<
+                        <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                    >,
+                >,
+            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error:
+                Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            ReplicasClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// The one that asks opens it and keeps it: it hears which proxies are connected to the other, and passes on questions for them. The
+        /// stream's end takes back every question.
+        pub async fn ask(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::Forwarded>,
+        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::Told>>, tonic::Status>
+        {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Replicas/Ask");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("maille.v1.Replicas", "Ask"));
+            self.inner.streaming(req, path, codec).await
+        }
+        /// What the other's proxies reported, and what it knows of them.
+        pub async fn statistics(
+            &mut self,
+            request: impl tonic::IntoRequest<super::StatisticsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::StatisticsPart>>,
+            tonic::Status,
+        > {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Replicas/Statistics");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("maille.v1.Replicas", "Statistics"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod replicas_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with ReplicasServer.
+    #[async_trait]
+    pub trait Replicas: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Ask method.
+        type AskStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Told, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        /// The one that asks opens it and keeps it: it hears which proxies are connected to the other, and passes on questions for them. The
+        /// stream's end takes back every question.
+        async fn ask(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::Forwarded>>,
+        ) -> std::result::Result<tonic::Response<Self::AskStream>, tonic::Status>;
+        /// Server streaming response type for the Statistics method.
+        type StatisticsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::StatisticsPart, tonic::Status>,
+            > + std::marker::Send
+            + 'static;
+        /// What the other's proxies reported, and what it knows of them.
+        async fn statistics(
+            &self,
+            request: tonic::Request<super::StatisticsRequest>,
+        ) -> std::result::Result<tonic::Response<Self::StatisticsStream>, tonic::Status>;
+    }
+    #[derive(Debug)]
+    pub struct ReplicasServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> ReplicasServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for ReplicasServer<T>
+    where
+        T: Replicas,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/maille.v1.Replicas/Ask" => {
+                    #[allow(non_camel_case_types)]
+                    struct AskSvc<T: Replicas>(pub Arc<T>);
+                    impl<T: Replicas> tonic::server::StreamingService<super::Forwarded> for AskSvc<T> {
+                        type Response = super::Told;
+                        type ResponseStream = T::AskStream;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::Forwarded>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move { <T as Replicas>::ask(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AskSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Replicas/Statistics" => {
+                    #[allow(non_camel_case_types)]
+                    struct StatisticsSvc<T: Replicas>(pub Arc<T>);
+                    impl<T: Replicas>
+                        tonic::server::ServerStreamingService<super::StatisticsRequest>
+                        for StatisticsSvc<T>
+                    {
+                        type Response = super::StatisticsPart;
+                        type ResponseStream = T::StatisticsStream;
+                        type Future =
+                            BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::StatisticsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut =
+                                async move { <T as Replicas>::statistics(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StatisticsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => Box::pin(async move {
+                    let mut response = http::Response::new(tonic::body::Body::default());
+                    let headers = response.headers_mut();
+                    headers.insert(
+                        tonic::Status::GRPC_STATUS,
+                        (tonic::Code::Unimplemented as i32).into(),
+                    );
+                    headers.insert(
+                        http::header::CONTENT_TYPE,
+                        tonic::metadata::GRPC_CONTENT_TYPE,
+                    );
+                    Ok(response)
+                }),
+            }
+        }
+    }
+    impl<T> Clone for ReplicasServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "maille.v1.Replicas";
+    impl<T> tonic::server::NamedService for ReplicasServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -12,10 +12,15 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/h2c"
 )
+
+// think is how long each answer takes. A stream whose answer is complete is closed, and what then comes for it is passed over
+// (RFC 9113 5.1): the frames that h2spec sends behind a request, one write later, must find the stream open, as they do on a real network.
+const think = 25 * time.Millisecond
 
 func main() {
 	if len(os.Args) != 2 {
@@ -23,6 +28,7 @@ func main() {
 	}
 	page := strings.Repeat("maille\n", 100)
 	answer := func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(think)
 		w.Header().Set("content-type", "text/plain")
 		if r.Method == http.MethodGet {
 			_, _ = io.WriteString(w, page)

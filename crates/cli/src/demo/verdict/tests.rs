@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tests of the verdict: a good run is good, and each single flaw makes it bad.
 
+use serde_json::json;
+
 use super::*;
 
 type Flaw = (&'static str, fn(&mut Evidence));

@@ -39,6 +39,7 @@ fn of(pod: &Pod, mesh: &maille_model::Mesh) -> Party {
         pod: pod.workload.name.to_string(),
         owner: format!("{}/{}", Kind::short(&who.kind), who.name),
         meshed: who.meshed,
+        capture: pod.capture.as_str(),
         identity: if who.meshed {
             pod.workload.identity(&mesh.trust_domain).to_string()
         } else {

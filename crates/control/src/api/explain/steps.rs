@@ -67,19 +67,24 @@ pub(super) fn sentence(endpoints: &[Endpoint]) -> String {
 }
 
 fn capture(src: &Party) -> Step {
-    let pod = format!(
-        "Pod {}/{}, annotation maille.io/capture",
-        src.namespace, src.pod
-    );
+    let (value, annotation) = match src.capture {
+        "outboard" => ("outboard: its packets pass its own proxy", "capture"),
+        "inboard" => (
+            "inboard: its connections pass the proxy that is in the pod",
+            "injected",
+        ),
+        _ => (
+            "none: it has no proxy, and the mesh sees nothing of what it sends before the server's",
+            "capture",
+        ),
+    };
     Step {
         name: "capture",
-        value: if src.meshed {
-            "outboard: its packets pass its own proxy".to_owned()
-        } else {
-            "none: it has no proxy, and the mesh sees nothing of what it sends before the server's"
-                .to_owned()
-        },
-        decided_by: pod,
+        value: value.to_owned(),
+        decided_by: format!(
+            "Pod {}/{}, annotation maille.io/{annotation}",
+            src.namespace, src.pod
+        ),
     }
 }
 
@@ -277,6 +282,9 @@ fn protection(src: &Party, endpoints: &[Endpoint]) -> Step {
         value: parts.join(", "),
         decided_by: match (src.meshed, why.as_slice()) {
             (false, _) => "the client has no proxy".to_owned(),
+            (true, []) if src.capture == "inboard" => {
+                "annotation maille.io/injected of both pods".to_owned()
+            }
             (true, []) => "annotation maille.io/capture of both pods".to_owned(),
             (true, why) => why.join("; "),
         },

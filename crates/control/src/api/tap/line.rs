@@ -7,13 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use maille_model::{AddressOwner, WorkloadUid};
 use maille_wire::v1;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::index::{Index, Pod};
 use crate::stat::Who;
 
 /// One line. Fields that say nothing are left out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "TapLine")]
 pub struct Line {
     /// `request`, `response`, `end` of a request; `open`, `close` of a TCP connection; `dropped`: what was not told; `error`: a proxy
     /// that cannot be asked.
@@ -103,7 +105,8 @@ pub struct Line {
 }
 
 /// A name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "PodName")]
 pub struct Name {
     /// Its namespace.
     pub namespace: String,
@@ -112,7 +115,8 @@ pub struct Name {
 }
 
 /// One end of an exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "TapEnd")]
 pub struct End {
     /// `IP:PORT`.
     pub address: String,
@@ -125,7 +129,8 @@ pub struct End {
 }
 
 /// One header.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "TapHeader")]
 pub struct HeaderLine {
     /// Its name.
     pub name: String,
@@ -220,6 +225,17 @@ impl Line {
             what: "error",
             pod: index.pod(from).map(named),
             error: why,
+            ..Self::default()
+        }
+    }
+
+    /// A replica of control that does not answer.
+    pub fn missing(replica: &str) -> Self {
+        Self {
+            what: "error",
+            error: format!(
+                "{replica}, a replica of control, does not answer: what its proxies see is not told"
+            ),
             ..Self::default()
         }
     }

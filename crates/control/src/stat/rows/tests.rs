@@ -127,7 +127,7 @@ fn what_each_was_sent() {
     ];
     are(&rows("pods", None, None), &pods);
     are(&rows("ns", None, None), &[("ns/shop", 19)]);
-    are(&rows("svc/api", None, None), &[("svc/api", 16)]);
+    are(&rows("svc/api", None, None), &[("svc/api", 19)]);
     assert_eq!(
         rows("all", None, None).len(),
         4,
@@ -150,6 +150,27 @@ fn what_they_were_sent_by_some() {
         &[("po/api-1", 3)],
     );
     are(&rows("svc", Some("po/web-2"), None), &[("svc/api", 11)]);
+    are(&rows("svc", Some("deploy/old"), None), &[("svc/api", 3)]);
+}
+
+/// Its proxy sees an address only: with two services at the same port nobody can say which one was called.
+#[test]
+fn a_client_without_a_proxy_counts_for_the_only_service_there_is() {
+    let mut index = index();
+    let service = r#"{"metadata":{"name":"too","namespace":"shop"},"spec":{"selector":{"app":"api"},"ports":[{"port":80}]}}"#;
+    let object = Object::Service(from_json(service.as_bytes()).unwrap());
+    index.apply(Change::read(&object).unwrap().unwrap());
+    let wanted = Wanted {
+        target: Resource::parse("svc", None).unwrap(),
+        from: None,
+        to: None,
+    };
+    let (_, rows) = stats(&index).rows(&index, 10, 60, &wanted);
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| (row.name.as_str(), row.window.requests))
+        .collect();
+    assert_eq!(rows, [("api", 16), ("too", 0)]);
 }
 
 #[test]
@@ -158,10 +179,14 @@ fn what_they_sent_to_some() {
         &rows("pods", None, Some("svc/api")),
         &[
             ("po/api-1", 0),
-            ("po/old-1", 0),
+            ("po/old-1", 3),
             ("po/web-1", 5),
             ("po/web-2", 11),
         ],
+    );
+    are(
+        &rows("deploy/old", None, Some("deploy/api")),
+        &[("deploy/old", 3)],
     );
     are(
         &rows("deploy/web", None, Some("deploy/old")),

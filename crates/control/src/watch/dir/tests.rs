@@ -52,6 +52,7 @@ fn told(events: &[Event]) -> Vec<String> {
             } => format!("-{id}"),
             Event::Broken { origin, .. } => format!("broken {origin}"),
             Event::Mended(origin) => format!("mended {origin}"),
+            Event::Ranges(ranges) => format!("ranges {}", ranges.0.len()),
             Event::InitDone => "done".to_owned(),
         })
         .collect()

@@ -213,3 +213,47 @@ fn more_than_a_window_ends_the_connection() {
         assert_eq!(error.code, Code::FLOW_CONTROL_ERROR);
     }
 }
+
+#[test]
+fn small_pieces_share_a_frame_until_something_else_is_said_or_sent() {
+    let (mut client, mut server) = pair();
+    let (one, two) = (client.open(1, &GET, false), client.open(2, &GET, false));
+    client.written();
+    for _ in 0..100 {
+        assert_eq!(client.send(one, b"x", false), 1);
+    }
+    assert_eq!(client.written().len(), 9 + 100);
+    // What was taken away is not lengthened, nor what another stream or frame stands behind.
+    client.send(one, b"abc", false);
+    client.send(two, b"d", false);
+    client.send(one, b"e", false);
+    client.link.ping([0; 8], &mut client.out);
+    client.send(one, b"f", false);
+    client.send(one, b"g", true);
+    let wire = client.written();
+    assert_eq!(wire.len(), (9 + 3) + (9 + 1) + (9 + 1) + (9 + 8) + (9 + 2));
+    assert_eq!(
+        wire[wire.len() - 11..][..5],
+        [0, 0, 2, 0, frame::END_STREAM]
+    );
+    // No frame becomes larger than any peer takes.
+    client.send(two, &[b'y'; 16_000], false);
+    assert_eq!(client.send(two, &[b'z'; 1_000], true), 1_000);
+    let more = client.written();
+    assert_eq!(more.len(), 9 + 16_384 + 9 + 616);
+    let (mut client, mut got) = (pair().0, Vec::new());
+    client.open(1, &GET, false);
+    client.open(2, &GET, false);
+    got.extend(client.written());
+    got.extend(wire);
+    got.extend(more);
+    server.take(&got).unwrap();
+    let told = server.told();
+    let of = |stream: &str| -> String {
+        let data = told.iter().filter(|line| line.starts_with(stream));
+        data.filter_map(|line| line.split('"').nth(1)).collect()
+    };
+    assert_eq!(of("1 (0)"), "abcefg");
+    assert_eq!(of("3 (0)").len(), 1 + 17_000);
+    assert_eq!(told.iter().filter(|line| line.ends_with(" end")).count(), 2);
+}

@@ -41,6 +41,25 @@ fn a_single_pod_is_replaced_without_a_gap() {
 }
 
 #[test]
+fn an_old_one_may_stay_until_somebody_deletes_it() {
+    let goal = Goal {
+        replicas: 2,
+        pace: Pace::OnDelete,
+    };
+    let condemned = Member {
+        condemned: Condemned::Waits,
+        ..OLD
+    };
+    assert_eq!(one(&goal, &[]), (2, vec![]));
+    assert_eq!(one(&goal, &[OLD, OLD]), (0, vec![]));
+    assert_eq!(one(&goal, &[condemned, OLD]), (1, vec![]));
+    assert_eq!(one(&goal, &[condemned, OLD, FRESH]), (0, vec![]));
+    assert_eq!(one(&goal, &[condemned, OLD, NEW]), (0, vec![0]));
+    // Too many of whatever template.
+    assert_eq!(one(&goal, &[OLD, OLD, OLD]), (0, vec![2]));
+}
+
+#[test]
 fn what_does_not_serve_goes_first() {
     let unwell = Member {
         state: State::Unavailable,

@@ -22,7 +22,11 @@ fn running(started: bool) -> ContainerPhase {
 
 fn ended(code: i32) -> ContainerPhase {
     let at = SystemTime::UNIX_EPOCH;
-    ContainerPhase::Ended { code, at }
+    ContainerPhase::Ended {
+        code,
+        at,
+        reason: None,
+    }
 }
 
 /// Phase, readiness, message.

@@ -1,23 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Panics, brought about by breaking what the core relies on: they end whom they are about, and nobody else.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use maille_engine::snapshot::Snapshot;
+use parking_lot::Mutex;
 
 use super::super::recover::{Doubt, Work};
 use super::super::{Core, Exchange, Id};
 use super::sim::{App, Sim, answer, post};
 
+/// The hook is one for the whole process.
+static HOOK: Mutex<()> = Mutex::new(());
+
+/// Runs `work`, which may change what is done at a panic: afterwards that is as it was.
+pub(crate) fn hooked<T>(work: impl FnOnce() -> T) -> T {
+    let _only = HOOK.lock();
+    let usual = std::panic::take_hook();
+    let done = catch_unwind(AssertUnwindSafe(work));
+    std::panic::set_hook(usual);
+    done.unwrap_or_else(|why| resume_unwind(why))
+}
+
 /// Has `call` panic, and the core recover from it.
 fn panics(core: &mut Core, call: impl FnOnce(&mut Core)) -> Result<(), Doubt> {
-    let usual = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let panicked = catch_unwind(AssertUnwindSafe(|| call(core))).is_err();
-    std::panic::set_hook(usual);
+    let panicked = hooked(|| {
+        std::panic::set_hook(Box::new(|_| {}));
+        catch_unwind(AssertUnwindSafe(|| call(core))).is_err()
+    });
     assert!(panicked, "it was to panic");
     core.recover()
+}
+
+impl Core {
+    /// How many exchanges are under way.
+    pub(crate) fn exchanges(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Breaks the exchange whose request begins like this: its head is longer than what there is of it, so that whoever reads it panics.
+    pub(crate) fn break_exchange(&mut self, begins: &[u8]) {
+        let ids = self.exchanges.ids().collect::<Vec<_>>();
+        let of = |id: &Id<Exchange>| {
+            let exchange = self.exchanges.get(*id);
+            exchange.is_some_and(|exchange| exchange.replay.starts_with(begins))
+        };
+        let id = ids.into_iter().find(of).unwrap();
+        self.exchanges.get_mut(id).unwrap().request_head.length = usize::MAX;
+    }
 }
 
 /// A core that knows the mesh and itself, but no service.

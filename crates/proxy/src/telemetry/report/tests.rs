@@ -90,6 +90,7 @@ fn batch(requests: u64) -> Batch {
         port: 8080,
         carries: Carries::Http,
         protected: true,
+        server_name: None,
     };
     let increment = Increment {
         requests,

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Command lines of what concerns a Kubernetes cluster: `inject`, `uninject`, `install`, `upgrade`, `uninstall`, and which cluster is
+//! meant. Must never act. Read `../args.rs` next.
+
+use std::path::PathBuf;
+
+use maille_inject::ControlAddress;
+use maille_model::{Name, TrustDomain};
+
+/// Which cluster.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ClusterAt {
+    /// The file that says where clusters are, in place of $KUBECONFIG and ~/.kube/config.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Which of the file's contexts, in place of its current one.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Which mesh is asked: one of this machine, or a cluster's.
+///
+/// What is named is asked. Where nothing is named it is the `maille up` named `default`, if one runs, and else the cluster of kubectl.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Where {
+    /// Ask this `maille up`; without it the one named `default`, or where none runs the cluster that kubectl would ask.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["kubeconfig", "context"])]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterAt,
+}
+
+const INJECT: &str = "\
+Examples:
+  maille inject app.yaml | kubectl apply -f -
+  kubectl get deploy -n shop -o yaml | maille inject - | kubectl apply -f -
+  maille inject manifests/ -o meshed/             each file under its name into another directory
+  maille inject app.yaml --control-address 10.96.3.7:15010     without asking a cluster
+
+Every object that has pods gets a sidecar, whatever its namespace says, unless its pods say `maille.io/inject: disabled` or
+cannot have one; standard error tells what became of each. Everything else passes byte for byte, comments included.
+
+Annotations of the pods' template:
+  maille.io/inject: disabled              no sidecar (also as a label, which the webhook sees)
+  maille.io/sidecar: classic              a container beside the others, for clusters without native sidecars
+  maille.io/skip-inbound-ports: 22,8000-8010     what reaches the application without its proxy
+  maille.io/skip-outbound-ports: 3306     what the application dials without its proxy
+  maille.io/proxy-cpu-request, -limit     as in 100m
+  maille.io/proxy-memory-request, -limit  as in 64Mi
+  maille.io/proxy-log-level: debug        error, warn, info, debug or trace
+  maille.io/access-log: json              json, text or off
+  maille.io/capture-inside: allowed       the proxy may show what goes through it in plain text (refused unless said)
+
+Exit codes: 0 done, 2 something is wrong with the manifests (nothing is written then), 3 nobody says where control is.";
+
+/// `maille inject`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = INJECT)]
+pub struct Inject {
+    #[command(flatten)]
+    pub files: Files,
+    /// Where proxies reach control; without it the cluster is asked.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub control_address: Option<ControlAddress>,
+    /// The trust domain of control's identity, with --control-address.
+    #[arg(
+        long,
+        default_value = "cluster.local",
+        value_name = "NAME",
+        requires = "control_address"
+    )]
+    pub trust_domain: TrustDomain,
+    /// What the images' names begin with, with --control-address.
+    #[arg(
+        long,
+        default_value = "maille.io",
+        value_name = "PREFIX",
+        requires = "control_address"
+    )]
+    pub image_prefix: String,
+    /// Where the mesh's own objects are.
+    #[arg(long, default_value = "maille-system", value_name = "NAME")]
+    pub mesh_namespace: Name,
+    /// The namespace of objects that name none.
+    #[arg(short = 'n', long, value_name = "NAME")]
+    pub namespace: Option<Name>,
+    #[command(flatten)]
+    pub cluster: ClusterAt,
+}
+
+/// `maille uninject`.
+#[derive(Debug, clap::Args)]
+pub struct Uninject {
+    #[command(flatten)]
+    pub files: Files,
+}
+
+/// What is read, and where the result goes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Files {
+    /// Directories (their *.yaml, *.yml and *.json), files, or - for standard input.
+    #[arg(required_unless_present = "filename", value_name = "DIR|FILE|-")]
+    pub sources: Vec<PathBuf>,
+    /// The same, as kubectl takes it.
+    #[arg(short = 'f', long, value_name = "DIR|FILE|-")]
+    pub filename: Vec<PathBuf>,
+    /// Write each file under its own name into this directory, in place of standard output.
+    #[arg(short = 'o', long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+impl Files {
+    /// Everything that is to be read.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.sources.iter().chain(&self.filename).cloned().collect()
+    }
+}
+
+const INSTALL: &str = "\
+Examples:
+  maille install | kubectl apply -f -
+  maille install --ha | kubectl apply -f -                       three replicas of control, on nodes apart
+  maille install --image-prefix registry.example.com/maille > maille.yaml
+
+The same options print the same bytes. No key is among them: control makes its certificate authority in the cluster at its first
+start, as Secret maille-ca, which may also be there before. Next: `maille check`.";
+
+/// `maille install`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = INSTALL)]
+pub struct Install {
+    #[command(flatten)]
+    pub namespace: MeshNamespace,
+    /// Run control three times, on nodes apart.
+    #[arg(long)]
+    pub ha: bool,
+    /// What the images' names begin with.
+    #[arg(long, default_value = "maille.io", value_name = "PREFIX")]
+    pub image_prefix: String,
+    /// Who vouches for identities: the first part of every one of them. It cannot be changed later without renewing them all.
+    #[arg(long, default_value = "cluster.local", value_name = "NAME")]
+    pub trust_domain: TrustDomain,
+}
+
+/// Where the mesh's own objects are.
+#[derive(Debug, Clone, clap::Args)]
+pub struct MeshNamespace {
+    /// Where the mesh's own objects are.
+    #[arg(long, default_value = "maille-system", value_name = "NAME")]
+    pub namespace: Name,
+}
+
+const UPGRADE: &str = "\
+Examples:
+  maille upgrade | kubectl apply -f -
+  maille upgrade --ha | kubectl apply -f -
+  maille uninstall --prune | kubectl delete -f -      what the older version had and this one has not
+
+Prints what `maille install` of this program's version prints, with what was chosen when the cluster's mesh was installed. Sidecars
+keep their version until their pods are made again.";
+
+/// `maille upgrade`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = UPGRADE)]
+pub struct Upgrade {
+    #[command(flatten)]
+    pub namespace: MeshNamespace,
+    /// From now on run control three times, on nodes apart.
+    #[arg(long, conflicts_with = "no_ha")]
+    pub ha: bool,
+    /// From now on run control once.
+    #[arg(long)]
+    pub no_ha: bool,
+    /// From now on take images whose names begin so.
+    #[arg(long, value_name = "PREFIX")]
+    pub image_prefix: Option<String>,
+    #[command(flatten)]
+    pub cluster: ClusterAt,
+}
+
+const UNINSTALL: &str = "\
+Examples:
+  maille uninstall | kubectl delete --ignore-not-found -f -
+  maille uninstall --prune | kubectl delete -f -      only what an older version had and this one has not
+
+Names what is to be deleted, in an order that never refuses a pod for want of control. While pods have sidecars it refuses: they
+would keep running, with certificates that nobody renews.
+
+Exit codes: 0 done, 1 pods still have sidecars, 3 the cluster does not answer.";
+
+/// `maille uninstall`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = UNINSTALL)]
+pub struct Uninstall {
+    #[command(flatten)]
+    pub namespace: MeshNamespace,
+    /// Name only what an older version installed and this one does not.
+    #[arg(long)]
+    pub prune: bool,
+    /// Do not look for pods that still have sidecars.
+    #[arg(long, conflicts_with = "prune")]
+    pub force: bool,
+    #[command(flatten)]
+    pub cluster: ClusterAt,
+}

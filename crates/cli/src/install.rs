@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `maille install`, `upgrade` and `uninstall`: print objects for kubectl. Must never change a cluster. Read `inject.rs` next.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use maille_inject::install::{self, CONFIG, Options, PART_OF, Replicas};
+use serde_json::Value;
+
+use crate::args::kubernetes::{Install, Uninstall, Upgrade};
+use crate::cluster::{Cluster, Found};
+use crate::failure::Expected;
+use crate::screen::{Screen, print_exactly};
+use crate::shapes::{data, is_injected};
+use crate::text::clean;
+
+/// Collections in which an installation has objects, each with its API version and kind.
+pub(crate) const COLLECTIONS: [(&str, &str, &str); 13] = [
+    (
+        "admissionregistration.k8s.io/v1",
+        "MutatingWebhookConfiguration",
+        "mutatingwebhookconfigurations",
+    ),
+    (
+        "admissionregistration.k8s.io/v1",
+        "ValidatingWebhookConfiguration",
+        "validatingwebhookconfigurations",
+    ),
+    ("apiregistration.k8s.io/v1", "APIService", "apiservices"),
+    ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+    ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    ("apps/v1", "Deployment", "deployments"),
+    ("apps/v1", "DaemonSet", "daemonsets"),
+    ("v1", "Service", "services"),
+    (
+        "rbac.authorization.k8s.io/v1",
+        "RoleBinding",
+        "rolebindings",
+    ),
+    ("rbac.authorization.k8s.io/v1", "Role", "roles"),
+    (
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRoleBinding",
+        "clusterrolebindings",
+    ),
+    (
+        "rbac.authorization.k8s.io/v1",
+        "ClusterRole",
+        "clusterroles",
+    ),
+    ("v1", "ServiceAccount", "serviceaccounts"),
+];
+
+/// Pods that are named before the rest is counted.
+const SHOWN: usize = 10;
+
+pub(crate) fn install(args: &Install) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        namespace: args.namespace.namespace.clone(),
+        image_prefix: args.image_prefix.clone(),
+        trust_domain: args.trust_domain.clone(),
+        control: if args.ha {
+            Replicas::Three
+        } else {
+            Replicas::One
+        },
+    };
+    print(&options)
+}
+
+pub(crate) async fn upgrade(args: &Upgrade) -> anyhow::Result<ExitCode> {
+    let cluster = Cluster::connect(&args.cluster).await?;
+    let mut options = installed(&cluster, &args.namespace.namespace).await?;
+    env!("CARGO_PKG_VERSION").clone_into(&mut options.version);
+    if let Some(prefix) = &args.image_prefix {
+        options.image_prefix.clone_from(prefix);
+    }
+    match (args.ha, args.no_ha) {
+        (true, _) => options.control = Replicas::Three,
+        (_, true) => options.control = Replicas::One,
+        _ => {}
+    }
+    print(&options)
+}
+
+fn print(options: &Options) -> anyhow::Result<ExitCode> {
+    let text = install::manifest(options).map_err(|error| wrong(error.to_string()))?;
+    print_exactly(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wrong(what: String) -> Expected {
+    Expected::Refused {
+        what,
+        hint: None,
+        wrong: true,
+    }
+}
+
+/// What was chosen when the cluster's mesh was installed.
+pub(crate) async fn installed(
+    cluster: &Cluster,
+    namespace: &maille_model::Name,
+) -> Result<Options, Expected> {
+    let path = format!("/api/v1/namespaces/{namespace}/configmaps/{CONFIG}");
+    let config = cluster.object(&path).await?.ok_or(Expected::NoMesh)?;
+    Options::from_config(namespace.clone(), &data(&config))
+        .map_err(|error| wrong(error.to_string()))
+}
+
+pub(crate) async fn uninstall(args: &Uninstall, screen: Screen) -> anyhow::Result<ExitCode> {
+    if args.prune {
+        let cluster = Cluster::connect(&args.cluster).await?;
+        let options = installed(&cluster, &args.namespace.namespace).await?;
+        let present = present(&cluster).await?;
+        let wanted = install::objects(&options).map_err(|error| wrong(error.to_string()))?;
+        print_exactly(&install::text(&left(&present, &wanted)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.force {
+        match Cluster::find(&args.cluster).await? {
+            Found::Yes(cluster) => nobody_left(&cluster, args.namespace.namespace.as_str()).await?,
+            Found::Nowhere => screen.say(&format!(
+                "{} no cluster is known here: whether pods still have sidecars was not looked at",
+                screen.yellow("warning:")
+            )),
+        }
+    }
+    let options = Options {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        namespace: args.namespace.namespace.clone(),
+        image_prefix: "maille.io".to_owned(),
+        trust_domain: "cluster.local".parse()?,
+        control: Replicas::Three,
+    };
+    let removal = install::removal(&options).map_err(|error| wrong(error.to_string()))?;
+    print_exactly(&install::text(&removal))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses while pods have sidecars. The mesh's own go with it.
+async fn nobody_left(cluster: &Cluster, mesh: &str) -> Result<(), Expected> {
+    let pods = cluster.all("/api/v1/pods", None).await?;
+    let others = |pod: &&Value| pod["metadata"]["namespace"] != mesh;
+    let meshed: Vec<String> = pods
+        .iter()
+        .filter(others)
+        .filter(|pod| is_injected(pod))
+        .map(|pod| {
+            let text = |key: &str| clean(pod["metadata"][key].as_str().unwrap_or_default());
+            format!("{}/{}", text("namespace"), text("name"))
+        })
+        .collect();
+    if meshed.is_empty() {
+        return Ok(());
+    }
+    let shown = meshed
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = meshed.len().saturating_sub(SHOWN);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    Err(Expected::Refused {
+        what: format!("{} pod(s) still have sidecars: {shown}{more}", meshed.len()),
+        hint: Some(
+            "take them out first (remove the label maille.io/inject and restart, or `maille uninject`), or use --force: \
+             they run on until their certificates end"
+                .to_owned(),
+        ),
+        wrong: false,
+    })
+}
+
+/// What is in the cluster and marked as part of the mesh.
+async fn present(cluster: &Cluster) -> Result<Vec<Value>, Expected> {
+    let label = format!("{}={}", PART_OF.0, PART_OF.1);
+    let mut present = Vec::new();
+    for (version, kind, resource) in COLLECTIONS {
+        let base = if version.contains('/') { "apis" } else { "api" };
+        let path = format!("/{base}/{version}/{resource}");
+        for mut object in cluster.all(&path, Some(&label)).await? {
+            // Items of a list do not say what they are.
+            object["apiVersion"] = version.into();
+            object["kind"] = kind.into();
+            present.push(install::identity(&object));
+        }
+    }
+    Ok(present)
+}
+
+/// What is present and not wanted.
+fn left(present: &[Value], wanted: &[Value]) -> Vec<Value> {
+    let wanted: BTreeSet<String> = wanted
+        .iter()
+        .map(|object| install::identity(object).to_string())
+        .collect();
+    let left = present
+        .iter()
+        .filter(|object| !wanted.contains(&object.to_string()));
+    left.cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_an_older_version_left_is_found() {
+        let role = |name: &str| json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name, "uid": "1"}});
+        let present =
+            [role("maille-control"), role("maille-old")].map(|one| install::identity(&one));
+        let wanted = [role("maille-control")];
+        assert_eq!(
+            left(&present, &wanted),
+            [install::identity(&role("maille-old"))]
+        );
+    }
+
+    #[test]
+    fn every_kind_that_is_installed_is_looked_at() {
+        let options = Options {
+            version: "1".to_owned(),
+            namespace: "m".parse().unwrap(),
+            image_prefix: "m".to_owned(),
+            trust_domain: "m".parse().unwrap(),
+            control: Replicas::Three,
+        };
+        for object in install::objects(&options).unwrap() {
+            let kind = object["kind"].as_str().unwrap();
+            // Those two go with the namespace, and hold what people chose.
+            let known = ["Namespace", "ConfigMap"].contains(&kind)
+                || COLLECTIONS
+                    .iter()
+                    .any(|(version, name, _)| object["apiVersion"] == *version && kind == *name);
+            assert!(known, "{kind}");
+        }
+    }
+}

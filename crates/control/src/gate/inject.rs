@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `POST /inject`: what becomes of a new pod. Decides nothing: `maille_inject` does, with what the cluster says.
+//!
+//! An API server that gets no answer from here refuses the pod (`failurePolicy: Fail`), so nothing that was meant for the mesh runs
+//! outside it. No answer changes anything: a dry run is answered like any other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, Router};
+use maille_inject::{NamespaceFacts, Settings, SettingsError};
+use maille_model::{Identity, ServiceId};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::asked::Asked;
+use crate::causes::with_causes;
+use crate::cluster::namespaces::Namespaces;
+use crate::hub::Hub;
+
+/// The largest question: an object may have 1.5 MiB, and an old one may come with it.
+const BYTES: usize = 8 << 20;
+/// Where proxies reach control.
+const GRPC: u16 = 15_010;
+
+/// What answers are made of.
+#[derive(Clone, Debug)]
+pub struct Injector {
+    /// Everything that is known.
+    pub hub: Arc<Hub>,
+    /// What namespaces say of themselves.
+    pub namespaces: watch::Receiver<Namespaces>,
+    /// What images' names begin with.
+    pub image_prefix: String,
+    /// Who control is.
+    pub control: Identity,
+}
+
+/// Why nothing can be injected.
+#[derive(Debug, thiserror::Error)]
+enum InjectError {
+    #[error("control does not know the address of its own Service {0} yet")]
+    Address(ServiceId),
+    #[error("--image-prefix cannot be used")]
+    Settings(#[from] SettingsError),
+}
+
+/// The route.
+pub(super) fn route(injector: Injector) -> Router {
+    Router::new()
+        .route("/inject", axum::routing::post(inject))
+        .layer(axum::extract::DefaultBodyLimit::max(BYTES))
+        .with_state(injector)
+}
+
+async fn inject(
+    State(injector): State<Injector>,
+    asked: Option<Extension<Asked>>,
+    body: Bytes,
+) -> Response {
+    let review: Value = match serde_json::from_slice(&body) {
+        Ok(review) => review,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    if let Some(Extension(asked)) = asked
+        && review["request"]["uid"].is_string()
+    {
+        asked.mark();
+    }
+    let settings = match injector.settings() {
+        Ok(settings) => settings,
+        Err(error) => {
+            let reason = with_causes(&error);
+            maille_chassis::limited!(error, reason, "pods cannot be injected");
+            return (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
+        }
+    };
+    let namespace = review["request"]["namespace"].as_str().unwrap_or_default();
+    let facts = match injector.namespaces.borrow().labels(namespace) {
+        Some(labels) => NamespaceFacts::of(namespace, &json!(labels)),
+        None => NamespaceFacts::unknown(namespace),
+    };
+    Json(maille_inject::admit_in(&review, &settings, &facts)).into_response()
+}
+
+// === impl Injector ===
+
+impl Injector {
+    fn settings(&self) -> Result<Settings, InjectError> {
+        let id = ServiceId {
+            namespace: self.control.namespace.clone(),
+            name: self.control.service_account.clone(),
+        };
+        let world = self.hub.world();
+        let service = world.index.service(&id);
+        let address = service.and_then(|service| service.facts.addresses.first());
+        let address = *address.ok_or(InjectError::Address(id))?;
+        Ok(Settings::new(
+            env!("CARGO_PKG_VERSION"),
+            &self.image_prefix,
+            SocketAddr::new(address, GRPC).into(),
+            self.control.clone(),
+        )?)
+    }
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What becomes of one pod: a sidecar, nothing, or a refusal. One function for the command and for the webhook.
+//!
+//! People decide by the label or annotation `maille.io/inject`, the pod before its namespace. Must never answer "nothing" for a pod
+//! that was meant to be in the mesh: what cannot be done is refused. Read `decide/checks.rs` for what is refused, then `addition.rs`.
+
+use maille_manifest::marks;
+use serde_json::{Map, Value, json};
+
+use crate::addition::Addition;
+use crate::choices::{Choices, Form, path};
+use crate::names::{INIT, PROXY};
+use crate::refusal::{Cause, Refusal};
+use crate::settings::Settings;
+use crate::sidecar;
+use crate::workload::Kind;
+
+mod checks;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Somebody, with the object at hand: it is meant unless it says no.
+    Command,
+    /// The API server, whose selectors have found that the pod is meant.
+    Webhook,
+}
+
+/// What is known of a pod's namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// Its name.
+    pub name: String,
+    /// Whether it wants sidecars, where it says so.
+    pub wish: Option<Wish>,
+    /// What it allows.
+    pub security: PodSecurity,
+}
+
+/// What somebody wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// A sidecar.
+    Enabled,
+    /// None.
+    Disabled,
+}
+
+/// The Pod Security Standard that a namespace enforces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PodSecurity {
+    /// Anything goes.
+    #[default]
+    Privileged,
+    /// No rights beyond the usual.
+    Baseline,
+    /// As few as possible.
+    Restricted,
+}
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// It gets a sidecar.
+    Inject {
+        /// What is added.
+        addition: Box<Addition>,
+        /// What its owner should know.
+        warnings: Vec<String>,
+    },
+    /// It has one, which others pushed back; it goes to the front again.
+    Reorder,
+    /// It stays as it is.
+    Untouched(Untouched),
+    /// It cannot be what was wanted.
+    Refused(Vec<Refusal>),
+}
+
+/// Why a pod stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untouched {
+    /// It does not want a sidecar, or its namespace does not.
+    #[error("not wanted ({0} says {mark}: disabled)", mark = marks::INJECT)]
+    OptedOut(&'static str),
+    /// It has no network of its own.
+    #[error("it uses its node's network (hostNetwork)")]
+    HostNetwork,
+    /// It has a sidecar.
+    #[error("it has a sidecar, of version {version}")]
+    Injected {
+        /// Whose.
+        version: String,
+    },
+    /// Something else makes it anew, and would undo the change.
+    #[error("{0} makes it: change that")]
+    Owned(String),
+    /// It is not Linux.
+    #[error("it is a pod for Windows")]
+    Windows,
+    /// It is a node's own, which nobody can change through the API.
+    #[error("it mirrors a static pod of its node")]
+    Mirror,
+}
+
+/// Says what becomes of the pod, or of the pods of `template`, of an object of `kind`.
+pub fn decide(
+    template: &Value,
+    kind: Kind,
+    asked: Asked,
+    namespace: &NamespaceFacts,
+    settings: &Settings,
+) -> Decision {
+    let annotations = match checks::shape(template) {
+        Ok(annotations) => annotations,
+        Err(refusal) => return Decision::Refused(vec![refusal]),
+    };
+    let explicit = match wish(template, &annotations) {
+        Ok(wish) => wish,
+        Err(refusal) => return Decision::Refused(vec![refusal]),
+    };
+    if let Some(untouched) = left_alone(template, &annotations, explicit, namespace) {
+        return match untouched {
+            Untouched::HostNetwork if explicit == Some(Wish::Enabled) => {
+                Decision::Refused(vec![Refusal::new("spec.hostNetwork", Cause::HostNetwork)])
+            }
+            untouched => Decision::Untouched(untouched),
+        };
+    }
+    match checks::presence(template) {
+        checks::Presence::None => fresh(template, &annotations, kind, namespace, settings),
+        checks::Presence::Whole => there(template, &annotations, asked),
+        checks::Presence::Half(refusal) => Decision::Refused(vec![refusal]),
+    }
+}
+
+/// What the pod itself says.
+fn wish(template: &Value, annotations: &Map<String, Value>) -> Result<Option<Wish>, Refusal> {
+    let mut said = Vec::new();
+    let label = &template["metadata"]["labels"][marks::INJECT];
+    let annotation = annotations.get(marks::INJECT).unwrap_or(&Value::Null);
+    for (value, place) in [(label, "labels"), (annotation, "annotations")] {
+        match value.as_str() {
+            _ if value.is_null() => {}
+            Some("enabled") => said.push(Wish::Enabled),
+            Some("disabled") => said.push(Wish::Disabled),
+            text => {
+                let value = text.map_or_else(|| value.to_string(), str::to_owned);
+                let value = value.chars().take(80).collect();
+                let expected = "a choice: use \"enabled\" or \"disabled\"";
+                let path = format!("metadata.{place}.{}", marks::INJECT);
+                return Err(Refusal::new(path, Cause::Malformed { value, expected }));
+            }
+        }
+    }
+    match said.as_slice() {
+        [label_says, annotation_says] if label_says != annotation_says => {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let cause = Cause::Conflict {
+                label: text(label),
+                annotation: text(annotation),
+            };
+            Err(Refusal::new(path(marks::INJECT), cause))
+        }
+        said => Ok(said.first().copied()),
+    }
+}
+
+fn left_alone(
+    template: &Value,
+    annotations: &Map<String, Value>,
+    explicit: Option<Wish>,
+    namespace: &NamespaceFacts,
+) -> Option<Untouched> {
+    let spec = &template["spec"];
+    match (explicit, namespace.wish) {
+        (Some(Wish::Disabled), _) => return Some(Untouched::OptedOut("the pod")),
+        (None, Some(Wish::Disabled)) => return Some(Untouched::OptedOut("its namespace")),
+        _ => {}
+    }
+    if annotations.contains_key("kubernetes.io/config.mirror") {
+        Some(Untouched::Mirror)
+    } else if spec["os"]["name"] == "windows" {
+        Some(Untouched::Windows)
+    } else if spec["hostNetwork"] == true {
+        Some(Untouched::HostNetwork)
+    } else {
+        None
+    }
+}
+
+/// A pod with a sidecar.
+fn there(template: &Value, annotations: &Map<String, Value>, asked: Asked) -> Decision {
+    // Another mesh's webhook may have come after ours.
+    let others = checks::other_meshes(template);
+    if !others.is_empty() {
+        return Decision::Refused(others);
+    }
+    match (checks::order(template), asked) {
+        (Some(_), Asked::Webhook) => Decision::Reorder,
+        (Some(refusal), Asked::Command) => Decision::Refused(vec![refusal]),
+        (None, _) => {
+            let version = annotations.get(marks::INJECTED).and_then(Value::as_str);
+            let version = version.unwrap_or("unknown").chars().take(80).collect();
+            Decision::Untouched(Untouched::Injected { version })
+        }
+    }
+}
+
+/// A pod without one.
+fn fresh(
+    template: &Value,
+    annotations: &Map<String, Value>,
+    kind: Kind,
+    namespace: &NamespaceFacts,
+    settings: &Settings,
+) -> Decision {
+    let mut refusals = checks::other_meshes(template);
+    let choices = match Choices::read(annotations) {
+        Ok(choices) => choices,
+        Err(wrong) => {
+            refusals.extend(wrong);
+            Choices::default()
+        }
+    };
+    refusals.extend(checks::users(template));
+    refusals.extend(checks::ports(template));
+    refusals.extend(checks::security(namespace));
+    refusals.extend(checks::ends(template, kind, choices.form));
+    if !refusals.is_empty() {
+        return Decision::Refused(refusals);
+    }
+    Decision::Inject {
+        addition: Box::new(addition(template, annotations, &choices, settings)),
+        warnings: checks::warnings(template, choices.form),
+    }
+}
+
+fn addition(
+    template: &Value,
+    annotations: &Map<String, Value>,
+    choices: &Choices,
+    settings: &Settings,
+) -> Addition {
+    let service = checks::service(template);
+    let proxy = sidecar::proxy(choices, settings, service);
+    let mut addition = Addition {
+        annotations: vec![(marks::INJECTED.to_owned(), settings.version.clone())],
+        init_containers: vec![sidecar::init(
+            choices,
+            settings,
+            service,
+            checks::rules(template),
+        )],
+        containers: Vec::new(),
+        volumes: sidecar::volumes(),
+    };
+    match choices.form {
+        Form::Native => addition.init_containers.push(proxy),
+        Form::Classic => addition.containers.push(proxy),
+    }
+    let first = template["spec"]["containers"][0]["name"].as_str();
+    if let Some(first) = first.filter(|_| !annotations.contains_key(marks::DEFAULT_CONTAINER)) {
+        let more = [
+            (marks::ADDED, "default-container"),
+            (marks::DEFAULT_CONTAINER, first),
+        ];
+        let more = more.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        addition.annotations.extend(more);
+    }
+    addition
+}
+
+/// The operations that bring a pod's sidecar to the front again.
+pub(crate) fn reorder(pod: &Value) -> Vec<Value> {
+    let empty = Vec::new();
+    let items = pod["spec"]["initContainers"].as_array().unwrap_or(&empty);
+    let mut names: Vec<&str> = items
+        .iter()
+        .map(|item| item["name"].as_str().unwrap_or_default())
+        .collect();
+    let mut operations = Vec::new();
+    for (to, name) in [INIT, PROXY].into_iter().enumerate() {
+        let Some(from) = names.iter().position(|other| *other == name) else {
+            continue;
+        };
+        if from != to {
+            let moved = names.remove(from);
+            names.insert(to, moved);
+            operations.push(json!({
+                "op": "move",
+                "from": format!("/spec/initContainers/{from}"),
+                "path": format!("/spec/initContainers/{to}"),
+            }));
+        }
+    }
+    operations
+}
+
+// === impl NamespaceFacts ===
+
+impl NamespaceFacts {
+    /// Nothing but the name.
+    pub fn unknown(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            wish: None,
+            security: PodSecurity::Privileged,
+        }
+    }
+
+    /// What a Namespace's labels say.
+    pub fn of(name: &str, labels: &Value) -> Self {
+        let wish = match labels[marks::INJECT].as_str() {
+            Some("enabled") => Some(Wish::Enabled),
+            Some("disabled") => Some(Wish::Disabled),
+            _ => None,
+        };
+        let security = match labels[marks::POD_SECURITY].as_str() {
+            Some("baseline") => PodSecurity::Baseline,
+            Some("restricted") => PodSecurity::Restricted,
+            _ => PodSecurity::Privileged,
+        };
+        Self {
+            name: name.to_owned(),
+            wish,
+            security,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything that can be seen to be wrong with a pod that is to have a sidecar. Each check knows one thing.
+
+use serde_json::{Map, Value};
+
+use super::{NamespaceFacts, PodSecurity};
+use crate::choices::{Form, type_of};
+use crate::names::{INIT, OTHER_MESHES, OTHER_WISHES, PROXY, PROXY_UID, TAKEN_PORTS, TOKEN, TRUST};
+use crate::refusal::{Cause, Refusal};
+use crate::sidecar::{Rules, Service};
+use crate::workload::Kind;
+
+/// Runtimes that put a pod into a machine or a kernel of its own, by what their RuntimeClasses' names begin with.
+const SANDBOXES: [&str; 6] = [
+    "kata",
+    "gvisor",
+    "runsc",
+    "firecracker",
+    "clh",
+    "cloud-hypervisor",
+];
+
+/// Those of them whose kernel shows its packet filter to who has CAP_NET_RAW alone.
+const LEGACY: [&str; 2] = ["gvisor", "runsc"];
+
+/// How much of a sidecar is there.
+pub(super) enum Presence {
+    None,
+    Whole,
+    Half(Refusal),
+}
+
+/// The annotations, where everything that is looked at has the right shape.
+pub(super) fn shape(template: &Value) -> Result<Map<String, Value>, Refusal> {
+    let wrong = |path: &str, value: &Value, expected| {
+        let found = type_of(value);
+        Err(Refusal::new(path, Cause::Type { found, expected }))
+    };
+    if !template.is_object() {
+        return wrong("", template, "a map with metadata and spec of the pods");
+    }
+    for (path, value) in [
+        ("metadata", &template["metadata"]),
+        ("metadata.labels", &template["metadata"]["labels"]),
+        ("metadata.annotations", &template["metadata"]["annotations"]),
+    ] {
+        if !value.is_object() && !value.is_null() {
+            return wrong(path, value, "a map");
+        }
+    }
+    let spec = &template["spec"];
+    if !spec.is_object() {
+        return wrong("spec", spec, "a map with the pod's containers");
+    }
+    for key in ["initContainers", "containers", "volumes"] {
+        let Some(items) = spec.get(key).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let Some(items) = items.as_array() else {
+            return wrong(&format!("spec.{key}"), items, "a list");
+        };
+        for (index, item) in items.iter().enumerate() {
+            if !item["name"].is_string() {
+                let what = "each has a name";
+                let path = format!("spec.{key}[{index}].name");
+                return Err(Refusal::new(path, Cause::Missing { what }));
+            }
+        }
+    }
+    if spec["containers"].as_array().is_none_or(Vec::is_empty) {
+        let what = "a pod has at least one container";
+        return Err(Refusal::new("spec.containers", Cause::Missing { what }));
+    }
+    let annotations = template["metadata"]["annotations"].as_object();
+    Ok(annotations.cloned().unwrap_or_default())
+}
+
+/// Every container, with its path.
+fn containers(template: &Value) -> impl Iterator<Item = (String, &Value)> {
+    ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|key| {
+            let items = template["spec"][key].as_array().into_iter().flatten();
+            let items = items.enumerate();
+            items.map(move |(index, item)| (format!("spec.{key}[{index}]"), item))
+        })
+}
+
+fn position(template: &Value, key: &str, name: &str) -> Option<usize> {
+    let items = template["spec"][key].as_array()?;
+    items.iter().position(|item| item["name"] == name)
+}
+
+pub(super) fn presence(template: &Value) -> Presence {
+    let native = position(template, "initContainers", PROXY);
+    let classic = position(template, "containers", PROXY);
+    let place = |key: &str, index: usize, name: &str| {
+        (format!("spec.{key}[{index}].name"), name.to_owned())
+    };
+    let parts = [
+        position(template, "initContainers", INIT).map(|at| place("initContainers", at, INIT)),
+        native
+            .map(|at| place("initContainers", at, PROXY))
+            .or_else(|| classic.map(|at| place("containers", at, PROXY))),
+        position(template, "volumes", TRUST.0).map(|at| place("volumes", at, TRUST.0)),
+        position(template, "volumes", TOKEN.0).map(|at| place("volumes", at, TOKEN.0)),
+    ];
+    let twice = native.is_some() && classic.is_some();
+    let all = parts.iter().all(Option::is_some);
+    match parts.into_iter().flatten().next() {
+        None => Presence::None,
+        Some(_) if all && !twice => Presence::Whole,
+        Some((path, name)) => Presence::Half(Refusal::new(path, Cause::Half { name })),
+    }
+}
+
+/// What is not where it was put.
+pub(super) fn order(template: &Value) -> Option<Refusal> {
+    let wrong = |at: usize, name| {
+        let path = format!("spec.initContainers[{at}].name");
+        Some(Refusal::new(path, Cause::Order { name }))
+    };
+    match position(template, "initContainers", INIT) {
+        Some(0) | None => {}
+        Some(at) => return wrong(at, INIT),
+    }
+    match position(template, "initContainers", PROXY) {
+        Some(1) | None => None,
+        Some(at) => wrong(at, PROXY),
+    }
+}
+
+pub(super) fn other_meshes(template: &Value) -> Vec<Refusal> {
+    let other = |(path, container): (String, &Value)| {
+        let name = container["name"].as_str()?;
+        let (_, mesh) = OTHER_MESHES.iter().find(|(other, _)| *other == name)?;
+        Some(Refusal::new(
+            format!("{path}.name"),
+            Cause::OtherMesh { mesh },
+        ))
+    };
+    containers(template).filter_map(other).collect()
+}
+
+pub(super) fn users(template: &Value) -> Vec<Refusal> {
+    let field = "securityContext.runAsUser";
+    let is_proxys = |value: &Value| value["securityContext"]["runAsUser"] == PROXY_UID;
+    let own = |(path, container): (String, &Value)| {
+        is_proxys(container).then(|| Refusal::new(format!("{path}.{field}"), Cause::ProxyUser))
+    };
+    let mut refusals: Vec<_> = containers(template).filter_map(own).collect();
+    let inherits = |container: &Value| container["securityContext"]["runAsUser"].is_null();
+    if is_proxys(&template["spec"]) && containers(template).any(|(_, one)| inherits(one)) {
+        refusals.push(Refusal::new(format!("spec.{field}"), Cause::ProxyUser));
+    }
+    refusals
+}
+
+pub(super) fn ports(template: &Value) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (path, container) in containers(template) {
+        let ports = container["ports"].as_array().into_iter().flatten();
+        for (index, port) in ports.enumerate() {
+            // UDP is not captured: there the numbers are free.
+            let tcp = port["protocol"].as_str().is_none_or(|name| name == "TCP");
+            let number = &port["containerPort"];
+            let taken = TAKEN_PORTS.into_iter().find(|taken| *number == *taken);
+            if let (true, Some(port)) = (tcp, taken) {
+                let path = format!("{path}.ports[{index}].containerPort");
+                refusals.push(Refusal::new(path, Cause::TakenPort { port }));
+            }
+        }
+    }
+    refusals
+}
+
+pub(super) fn security(namespace: &NamespaceFacts) -> Option<Refusal> {
+    let level = match namespace.security {
+        PodSecurity::Privileged => return None,
+        PodSecurity::Baseline => "baseline",
+        PodSecurity::Restricted => "restricted",
+    };
+    let namespace = namespace.name.clone();
+    let cause = Cause::PodSecurity { namespace, level };
+    Some(Refusal::new("spec.initContainers", cause))
+}
+
+pub(super) fn ends(template: &Value, kind: Kind, form: Form) -> Option<Refusal> {
+    let owners = template["metadata"]["ownerReferences"].as_array();
+    let by_job = owners.is_some_and(|owners| owners.iter().any(|owner| owner["kind"] == "Job"));
+    let kind = match kind {
+        kind if kind.ends() => kind.word(),
+        _ if by_job => "job's pod",
+        _ => return None,
+    };
+    let path = crate::choices::path(maille_manifest::marks::SIDECAR);
+    (form == Form::Classic).then(|| Refusal::new(path, Cause::ClassicEnds { kind }))
+}
+
+/// The class that the pod has without a sidecar.
+pub(super) fn service(template: &Value) -> Service {
+    let guaranteed = |(_, container): (String, &Value)| {
+        ["cpu", "memory"].into_iter().all(|name| {
+            let limit = &container["resources"]["limits"][name];
+            let request = &container["resources"]["requests"][name];
+            !limit.is_null() && (request.is_null() || request == limit)
+        })
+    };
+    if containers(template).all(guaranteed) {
+        Service::Guaranteed
+    } else {
+        Service::Other
+    }
+}
+
+/// What the kernel below the pod understands.
+pub(super) fn rules(template: &Value) -> Rules {
+    let class = runtime(template);
+    if LEGACY.iter().any(|sandbox| class.starts_with(sandbox)) {
+        Rules::Legacy
+    } else {
+        Rules::Usual
+    }
+}
+
+fn runtime(template: &Value) -> &str {
+    template["spec"]["runtimeClassName"]
+        .as_str()
+        .unwrap_or_default()
+}
+
+/// What asks another mesh for a sidecar, which may not be there to hear it.
+fn other_wishes(template: &Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (key, values, mesh) in OTHER_WISHES {
+        for place in ["labels", "annotations"] {
+            let value = template["metadata"][place][key].as_str();
+            if value.is_some_and(|value| values.contains(&value)) {
+                warnings.push(format!(
+                    "metadata.{place}.{key}: asks for a sidecar of {mesh} too: where that mesh is installed, this pod is refused; take this out"
+                ));
+            }
+        }
+    }
+    warnings
+}
+
+/// What works, but not as its owner may think.
+pub(super) fn warnings(template: &Value, form: Form) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let class: String = runtime(template).chars().take(80).collect();
+    if SANDBOXES.iter().any(|sandbox| class.starts_with(sandbox)) {
+        for (path, container) in containers(template) {
+            if container["securityContext"]["privileged"] == true {
+                warnings.push(format!(
+                    "{path}.securityContext.privileged: under RuntimeClass {class:?} a privileged container gets the devices of the node \
+                     passed into its sandbox, which sandboxed runtimes refuse or do badly: name the capabilities that it needs instead"
+                ));
+            }
+        }
+    }
+    warnings.extend(other_wishes(template));
+    let restarts = template["spec"]["restartPolicy"]
+        .as_str()
+        .is_none_or(|policy| policy == "Always");
+    if form == Form::Classic && !restarts {
+        warnings.push(
+            "metadata.annotations.maille.io/sidecar: a classic sidecar does not end when the others do: this pod will not complete"
+                .to_owned(),
+        );
+    }
+    warnings
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The objects of a mesh on Kubernetes, in an order in which they can be applied. The same options give the same bytes, and no key is
+//! among them: control makes those in the cluster.
+//!
+//! Every pod here passes the *restricted* Pod Security Standard; every right has its reason beside it. Read `rbac.rs` for the rights.
+
+use std::collections::BTreeMap;
+
+use maille_model::{Name, TrustDomain};
+use serde_json::{Map, Value, json};
+
+use crate::emit::{self, COMMENT};
+use crate::settings::{SettingsError, image};
+
+mod beside;
+/// The Helm chart.
+pub mod chart;
+mod control;
+mod rbac;
+mod webhook;
+
+/// What control's objects are called, all of them.
+pub const CONTROL: &str = "maille-control";
+/// The ConfigMap with the options of an installation.
+pub const CONFIG: &str = "maille-config";
+/// The port at which proxies reach control.
+pub const GRPC_PORT: u16 = 15_010;
+/// Where control answers for itself, to whom dials it rather than the proxy in front of it.
+const HEALTH_PORT: u16 = 8_081;
+/// The label by which every object of an installation is found, and its value.
+pub const PART_OF: (&str, &str) = ("app.kubernetes.io/part-of", "maille");
+
+/// What can be chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which version of the images.
+    pub version: String,
+    /// Where the mesh's own objects are.
+    pub namespace: Name,
+    /// What the images' names begin with.
+    pub image_prefix: String,
+    /// Who vouches for identities.
+    pub trust_domain: TrustDomain,
+    /// How control runs.
+    pub control: Replicas,
+}
+
+/// What control's pods run.
+struct Images {
+    control: String,
+    proxy: String,
+}
+
+/// How control runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replicas {
+    /// Once: while it is gone pods run on, and none begins.
+    #[default]
+    One,
+    /// Three times, on nodes apart.
+    Three,
+}
+
+/// Why a [`CONFIG`] is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Something is not there.
+    #[error("ConfigMap {CONFIG} has no {0}: it is not what `maille install` wrote")]
+    Missing(&'static str),
+    /// Something is not what it should be.
+    #[error("ConfigMap {CONFIG} has {key} {value:?}, which makes no sense")]
+    Wrong {
+        /// What.
+        key: &'static str,
+        /// As it is.
+        value: String,
+    },
+}
+
+/// The objects, in the order in which they are applied.
+pub fn objects(options: &Options) -> Result<Vec<Value>, SettingsError> {
+    let image = |name: &str| image(&options.image_prefix, name, &options.version);
+    let images = Images {
+        control: image("control")?,
+        proxy: image("proxy")?,
+    };
+    let mut objects = vec![namespace(options)];
+    objects.extend(rbac::objects(options));
+    objects.push(config(options));
+    objects.extend(control::objects(options, &images));
+    objects.extend(webhook::objects(options));
+    Ok(objects)
+}
+
+/// The same as YAML for `kubectl apply -f -`.
+pub fn manifest(options: &Options) -> Result<String, SettingsError> {
+    Ok(text(&objects(options)?))
+}
+
+/// Documents, one after the other.
+pub fn text(objects: &[Value]) -> String {
+    let documents = objects.iter().map(emit::document);
+    documents.map(|text| format!("---\n{text}")).collect()
+}
+
+/// What identifies the objects of an installation, in an order in which they can be deleted: first what would refuse pods when control
+/// is gone, last the namespace.
+pub fn removal(options: &Options) -> Result<Vec<Value>, SettingsError> {
+    let mut objects = objects(options)?;
+    // The namespace was first, and the webhooks last.
+    objects.reverse();
+    Ok(objects.iter().map(identity).collect())
+}
+
+/// What identifies an object.
+pub fn identity(object: &Value) -> Value {
+    let mut metadata = Map::new();
+    for key in ["name", "namespace"] {
+        if let Some(value) = object["metadata"].get(key) {
+            metadata.insert(key.to_owned(), value.clone());
+        }
+    }
+    json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": metadata})
+}
+
+fn namespace(options: &Options) -> Value {
+    let mut labels = labels("namespace");
+    labels["maille.io/inject"] = json!("disabled");
+    for mode in ["enforce", "audit", "warn"] {
+        labels[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
+    }
+    json!({
+        COMMENT: "The mesh's own namespace. Its webhook leaves it alone, so that the mesh can always start.",
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": options.namespace.as_str(), "labels": labels},
+    })
+}
+
+fn config(options: &Options) -> Value {
+    let data: Map<String, Value> = options
+        .to_config()
+        .into_iter()
+        .map(|(key, value)| (key, json!(value)))
+        .collect();
+    json!({
+        COMMENT: "What was chosen: `maille upgrade` reads it.",
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(options, CONFIG, "control"),
+        "data": data,
+    })
+}
+
+fn labels(component: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": CONTROL,
+        "app.kubernetes.io/component": component,
+        PART_OF.0: PART_OF.1,
+    })
+}
+
+/// Of an object in the mesh's namespace.
+fn metadata(options: &Options, name: &str, component: &str) -> Value {
+    json!({"name": name, "namespace": options.namespace.as_str(), "labels": labels(component)})
+}
+
+/// Of an object in none.
+fn global(name: &str, component: &str) -> Value {
+    json!({"name": name, "labels": labels(component)})
+}
+
+// === impl Options ===
+
+impl Options {
+    /// As they are kept in the cluster.
+    pub fn to_config(&self) -> BTreeMap<String, String> {
+        let control = match self.control {
+            Replicas::One => "1",
+            Replicas::Three => "3",
+        };
+        [
+            ("controlReplicas", control),
+            ("imagePrefix", &self.image_prefix),
+            ("trustDomain", self.trust_domain.as_str()),
+            ("version", &self.version),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+    }
+
+    /// The options of the installation in `namespace`, from what is kept there.
+    pub fn from_config(
+        namespace: Name,
+        data: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let text = |key: &'static str| data.get(key).ok_or(ConfigError::Missing(key));
+        let wrong = |key, value: &String| ConfigError::Wrong {
+            key,
+            value: value.clone(),
+        };
+        let (trust_domain, control) = (text("trustDomain")?, text("controlReplicas")?);
+        let (prefix, version) = (text("imagePrefix")?, text("version")?);
+        image(prefix, "control", version).map_err(|_| wrong("imagePrefix", prefix))?;
+        Ok(Self {
+            version: version.clone(),
+            namespace,
+            image_prefix: prefix.clone(),
+            trust_domain: trust_domain
+                .parse()
+                .map_err(|_| wrong("trustDomain", trust_domain))?,
+            control: match control.as_str() {
+                "1" => Replicas::One,
+                "3" => Replicas::Three,
+                _ => return Err(wrong("controlReplicas", control)),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Why a pod gets no sidecar though it should: a closed list, each with the field and what to do. Read `decide.rs` for who refuses.
+
+use maille_model::PortsError;
+
+use crate::names::PROXY_UID;
+
+/// One reason, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {cause}")]
+pub struct Refusal {
+    /// From the pod's template: `metadata.annotations.maille.io/sidecar`, `spec.containers[0].name`.
+    pub path: String,
+    /// What is wrong.
+    pub cause: Cause,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the texts are the documentation")]
+pub enum Cause {
+    #[error("is {found}, must be {expected}")]
+    Type {
+        found: &'static str,
+        expected: &'static str,
+    },
+    #[error("missing: {what}")]
+    Missing { what: &'static str },
+    #[error("{value:?} is not {expected}")]
+    Malformed {
+        value: String,
+        expected: &'static str,
+    },
+    #[error("{0}")]
+    Ports(PortsError),
+    #[error("names more than {0} ports and ranges: use fewer, wider ones")]
+    TooManyPorts(usize),
+    #[error("port {port} is the proxy's own: it is never captured, leave it out")]
+    OwnPort { port: u16 },
+    #[error("unknown annotation of the mesh{}", meant(.suggestion))]
+    Unknown { suggestion: Option<String> },
+    #[error("is {request}, more than the limit {limit} in {of}: lower one or raise the other")]
+    MoreThanLimit {
+        request: String,
+        limit: String,
+        of: &'static str,
+    },
+    #[error(
+        "the label says {label:?} and the annotation {annotation:?}: say it once, by the label"
+    )]
+    Conflict { label: String, annotation: String },
+    #[error(
+        "the pod uses its node's network, where there is nothing to capture: leave out hostNetwork, or the label that wants a sidecar"
+    )]
+    HostNetwork,
+    #[error(
+        "{value:?} needs the mesh's agent on every node, which this installation does not have: use \"inboard\" or leave it out"
+    )]
+    Outboard { value: String },
+    #[error(
+        "a sidecar of {mesh} is there already: two meshes cannot both have a pod's connections; take one of them out"
+    )]
+    OtherMesh { mesh: &'static str },
+    #[error(
+        "runs as user {PROXY_UID}, which is the proxy's: its connections would leave the pod without the proxy; choose another user"
+    )]
+    ProxyUser,
+    #[error("port {port} is the proxy's in every meshed pod: choose another")]
+    TakenPort { port: u16 },
+    #[error(
+        "{name:?} is a name of the mesh's own, and what it names is not all of a sidecar: take it out (`maille uninject`), or rename it"
+    )]
+    Half { name: String },
+    #[error(
+        "{name:?} is no longer where the mesh put it: what runs before it is not captured; put {name:?} first, or uninject and inject again"
+    )]
+    Order { name: &'static str },
+    #[error(
+        "namespace {namespace} enforces the Pod Security Standard {level:?}, which forbids the init container that captures (it needs NET_ADMIN): \
+         allow \"privileged\" there, or use the CNI mode, which needs no container with rights"
+    )]
+    PodSecurity {
+        namespace: String,
+        level: &'static str,
+    },
+    #[error(
+        "a {kind} ends when all its containers end, and a classic sidecar never does: use \"native\" or leave it out"
+    )]
+    ClassicEnds { kind: &'static str },
+}
+
+fn meant(suggestion: &Option<String>) -> String {
+    suggestion
+        .as_ref()
+        .map(|one| format!(": did you mean {one}?"))
+        .unwrap_or_default()
+}
+
+impl Refusal {
+    pub(crate) fn new(path: impl Into<String>, cause: Cause) -> Self {
+        Self {
+            path: path.into(),
+            cause,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `cargo xtask images`: the mesh's images as archives in `target/images`, from programs that say nothing of where they were built.
+//!
+//! `--check` builds everything once more somewhere else, and fails where a byte differs. `--quick` takes the release programs of
+//! every day, for tests. Read `deploy/images` next.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::machine;
+use crate::shell::{Cmd, root, say};
+
+/// What an image may hold.
+const PACKAGES: &[&str] = &["maille-control", "maille-proxy", "maille-node"];
+
+/// What is made, and how.
+#[derive(Debug)]
+struct Order {
+    out: PathBuf,
+    prefix: Option<String>,
+    quick: bool,
+    check: bool,
+}
+
+/// Those of the release programs, for tests.
+pub(crate) fn quick() -> anyhow::Result<()> {
+    run(&["--quick".to_owned()])
+}
+
+pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
+    let order = Order::read(args)?;
+    machine::prepare(machine::RUN)?;
+    if order.quick {
+        build(&["--release"], None)?;
+        return order.write(&root().join("target/release"), &order.out);
+    }
+    let target = root().join("target/dist-programs");
+    build(&["--profile", "dist"], Some(&target))?;
+    order.write(&target.join("dist"), &order.out)?;
+    if order.check {
+        let again = root().join("target/dist-programs-again");
+        let out = root().join("target/images-again");
+        build(&["--profile", "dist"], Some(&again))?;
+        order.write(&again.join("dist"), &out)?;
+        same(&order.out, &out)?;
+    }
+    Ok(())
+}
+
+// === impl Order ===
+
+impl Order {
+    fn read(args: &[String]) -> anyhow::Result<Self> {
+        let mut order = Self {
+            out: root().join("target/images"),
+            prefix: None,
+            quick: false,
+            check: false,
+        };
+        let mut words = args.iter();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--quick" => order.quick = true,
+                "--check" => order.check = true,
+                "--out" => order.out = words.next().context("--out DIR")?.into(),
+                "--prefix" => order.prefix = Some(words.next().context("--prefix NAME")?.clone()),
+                other => bail!(
+                    "no option {other:?}: images [--quick | --check] [--out DIR] [--prefix NAME]"
+                ),
+            }
+        }
+        if order.quick && order.check {
+            bail!("--check is of images that are made from nothing, which --quick ones are not");
+        }
+        Ok(order)
+    }
+
+    fn write(&self, programs: &Path, out: &Path) -> anyhow::Result<()> {
+        let build = ["build", "--quiet", "--locked", "--package", "maille-images"];
+        Cmd::new("cargo").args(build).run()?;
+        let mut images = Cmd::new(root().join("target/debug/maille-images")).args([
+            Path::new("--programs"),
+            programs,
+            Path::new("--out"),
+            out,
+        ]);
+        if let Some(prefix) = &self.prefix {
+            images = images.args(["--prefix", prefix]);
+        }
+        images.run()
+    }
+}
+
+/// Builds the programs, into `target` if it is not the usual place: then no path of this machine gets into them.
+fn build(profile: &[&str], target: Option<&Path>) -> anyhow::Result<()> {
+    let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
+    let mut cargo = Cmd::new("cargo")
+        .args(["build", "--locked"])
+        .args(profile)
+        .args(packages);
+    if let Some(target) = target {
+        let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+        let mut flags = vec![remap(root(), "/maille"), remap(target, "/target")];
+        flags.extend(home.map(|home| remap(&home, "/cargo")));
+        cargo = cargo
+            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+            .env("CARGO_TARGET_DIR", target);
+    }
+    cargo.run()
+}
+
+/// Every file of `one` is in `two`, byte for byte, and the other way round.
+fn same(one: &Path, two: &Path) -> anyhow::Result<()> {
+    let names = |dir: &Path| -> anyhow::Result<Vec<_>> {
+        let entries = fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name()));
+        let mut names: Vec<_> = entries.collect::<anyhow::Result<_>>()?;
+        names.sort();
+        Ok(names)
+    };
+    let all = names(one)?;
+    if all != names(two)? {
+        bail!(
+            "{} and {} hold different files",
+            one.display(),
+            two.display()
+        );
+    }
+    for name in all {
+        if fs::read(one.join(&name))? != fs::read(two.join(&name))? {
+            bail!("{} is not the same when it is built again", name.display());
+        }
+        say(&format!("{}: the same, built twice", name.display()));
+    }
+    Ok(())
+}
