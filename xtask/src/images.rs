@@ -24,9 +24,10 @@ struct Order {
     check: bool,
 }
 
-/// Those of the release programs, for tests.
-pub(crate) fn quick() -> anyhow::Result<()> {
-    run(&["--quick".to_owned()])
+/// Those of `programs`, for tests.
+pub(crate) fn of(programs: &Path) -> anyhow::Result<()> {
+    let order = Order::read(&[])?;
+    order.write(programs, &order.out)
 }
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {

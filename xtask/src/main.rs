@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod build;
 mod counts;
 mod demo;
 mod fuzz;

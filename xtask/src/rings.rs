@@ -13,13 +13,13 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use nix::unistd::geteuid;
 
+use crate::build::{self, Profile, Program};
 use crate::counts::Counts;
-use crate::demo;
 use crate::fuzz;
 use crate::images;
 use crate::judges;
 use crate::shell::{Cmd, print, root, say, which as which_program};
-use crate::suite::{self, Program, Watch};
+use crate::suite::{self, Watch};
 use crate::tidy;
 
 /// The ordinary user as whom root repeats the outer rings: `nobody`, who exists everywhere and owns nothing.
@@ -37,9 +37,6 @@ const NETNS: &[&str] = &["maille-tests-netns"];
 
 /// Of the same ring: they need two users, which an ordinary user's namespace has not.
 const INBOARD: &[&str] = &["maille-tests-inboard"];
-
-/// What they run.
-const INBOARD_PROGRAMS: &[&str] = &["maille-proxy", "maille-node"];
 
 const E2E: &[&str] = &["maille-tests-e2e"];
 
@@ -107,64 +104,40 @@ impl Ring {
 pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
     match ring {
         Ring::Tidy => tidy_ring(full),
-        Ring::Pure => inner(&named("--package", PURE), filter, full),
+        Ring::Pure => inner(|package| PURE.contains(&package), filter, full),
         Ring::Fuzz => fuzz::run(filter, full),
         Ring::Component => {
             let others = [PURE, NETNS, INBOARD, E2E, SUITES, CLUSTER].concat();
-            let mut which = vec!["--workspace"];
-            which.extend(named("--exclude", &others));
-            inner(&which, filter, full)
+            inner(|package| !others.contains(&package), filter, full)
         }
         Ring::Netns => {
-            let build = ["build", "--quiet", "--locked"];
-            let programs = named("--package", INBOARD_PROGRAMS);
-            Cmd::new("cargo").args(build).args(programs).run()?;
-            let mut counts = outer(NETNS, "debug", Users::AlsoOrdinary, filter, full)?;
-            counts.sum(outer(INBOARD, "debug", Users::This, filter, full)?);
+            let mut counts = outer(NETNS, Profile::Debug, Users::AlsoOrdinary, filter, full)?;
+            counts.sum(outer(INBOARD, Profile::Debug, Users::This, filter, full)?);
             Ok(counts)
         }
-        Ring::E2e => {
-            demo::build()?;
-            outer(E2E, "release", Users::AlsoOrdinary, filter, full)
-        }
+        Ring::E2e => outer(E2E, Profile::Release, Users::AlsoOrdinary, filter, full),
         Ring::Suites => {
-            demo::build()?;
             judges::build()?;
-            outer(SUITES, "release", Users::AlsoOrdinary, filter, full)
+            outer(SUITES, Profile::Release, Users::AlsoOrdinary, filter, full)
         }
         Ring::Cluster => {
-            demo::build()?;
-            images::quick()?;
-            cluster(&["build"])?;
-            steady()?;
-            // The program that people type stands beside the tests.
-            let build = ["build", "--quiet", "--package", "maille-cli"];
-            Cmd::new("cargo").args(build).run()?;
-            outer(CLUSTER, "debug", Users::This, filter, full)
+            build::all(Profile::Release)?;
+            build::all(Profile::Debug)?;
+            images::of(&Profile::Release.dir())?;
+            Cmd::new(Profile::Debug.dir().join("maille-cluster"))
+                .args(["build"])
+                .run()?;
+            outer(CLUSTER, Profile::Debug, Users::This, filter, full)
         }
         Ring::Bench => {
-            demo::build()?;
-            let run = [
-                "run",
-                "--release",
-                "--quiet",
-                "--package",
-                "maille-bench",
-                "--",
-            ];
+            build::all(Profile::Release)?;
             let quick = "--rounds=3 --seconds=2 --connections=64 --heads=plain --gate=1.15";
-            let bench = run.into_iter().chain(quick.split(' '));
+            let bench = Cmd::new(Profile::Release.dir().join("maille-bench"));
             let mut counts = Counts::default();
-            counts.add(Cmd::new("cargo").args(bench).run());
+            counts.add(bench.args(quick.split(' ')).run());
             Ok(counts)
         }
     }
-}
-
-/// The application and the load that lose nothing, for images of the cluster.
-fn steady() -> anyhow::Result<()> {
-    let build = "build --release --locked --quiet --package maille-tests-e2e --bin maille-steady";
-    Cmd::new("cargo").args(build.split(' ')).run()
 }
 
 /// `cargo xtask cluster ARGS`.
@@ -193,12 +166,18 @@ fn tidy_ring(full: bool) -> anyhow::Result<Counts> {
     Ok(counts)
 }
 
-/// Runs the tests of some packages, each program after the other.
-fn inner(which: &[&str], filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
+/// Runs the tests of the packages that are `wanted`, each program after the other.
+fn inner(
+    wanted: impl Fn(&str) -> bool,
+    filter: Option<&str>,
+    full: bool,
+) -> anyhow::Result<Counts> {
     let mut counts = Counts::default();
-    for program in suite::build(which)? {
-        let command = lengths(Cmd::new(&program.path), full);
-        counts.sum(suite::run(command, &program, watch(filter, None))?);
+    for program in build::all(Profile::Debug)? {
+        if wanted(&program.package) {
+            let command = lengths(Cmd::new(&program.path), full);
+            counts.sum(suite::run(command, &program, watch(filter, None))?);
+        }
     }
     Ok(counts)
 }
@@ -206,14 +185,13 @@ fn inner(which: &[&str], filter: Option<&str>, full: bool) -> anyhow::Result<Cou
 /// Runs tests that make namespaces.
 fn outer(
     packages: &[&str],
-    profile: &str,
+    profile: Profile,
     users: Users,
     filter: Option<&str>,
     full: bool,
 ) -> anyhow::Result<Counts> {
-    let mut which: Vec<_> = named("--package", packages);
-    which.extend((profile == "release").then_some("--release"));
-    let programs = suite::build(&which)?;
+    let mut programs = build::all(profile)?;
+    programs.retain(|program| packages.contains(&&*program.package));
     // Each test brings whole machines up: side by side they would measure each other.
     let watch = watch(filter, Some(1));
     let this = || {
@@ -227,7 +205,7 @@ fn outer(
     if users == Users::This || !geteuid().is_root() {
         return this();
     }
-    let stage = Stage::new(&root().join("target").join(profile), &programs)?;
+    let stage = Stage::new(&profile.dir(), &programs)?;
     let ordinary = || as_ordinary(packages, &stage, full, watch);
     // Two machines at once are no more than a busy one, which short tests must bear. At full length each is alone.
     let (mut counts, others) = if full {
@@ -298,14 +276,6 @@ fn show(line: &str) {
     let _ = print(&format!("{line}\n"));
 }
 
-/// `flag` before each of `packages`.
-fn named<'a>(flag: &'a str, packages: &[&'a str]) -> Vec<&'a str> {
-    packages
-        .iter()
-        .flat_map(|package| [flag, *package])
-        .collect()
-}
-
 /// A copy of programs and tests that every user may enter: a checkout often lies in a home that only its owner may.
 #[derive(Debug)]
 struct Stage {
@@ -342,6 +312,7 @@ impl Stage {
             stage.programs.push(Program {
                 path: copy,
                 dir: stage.dir.clone(),
+                package: program.package.clone(),
             });
         }
         Ok(stage)

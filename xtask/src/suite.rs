@@ -6,30 +6,22 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
+use crate::build::Program;
 use crate::counts::Counts;
-use crate::shell::{Cmd, say};
+use crate::shell::Cmd;
 
 /// How long what was killed may take to be gone.
 const DYING: Duration = Duration::from_secs(10);
-
-/// A test program, built.
-#[derive(Clone, Debug)]
-pub(crate) struct Program {
-    pub(crate) path: PathBuf,
-    /// Where its package is: what cargo makes the working directory.
-    pub(crate) dir: PathBuf,
-}
 
 /// How test programs are run.
 #[derive(Clone, Copy, Debug)]
@@ -63,28 +55,6 @@ struct Progress {
     telling: bool,
     /// The program has summed up.
     summed: bool,
-}
-
-/// Builds the test programs that `which` names to cargo, and says where they are.
-pub(crate) fn build(which: &[&str]) -> anyhow::Result<Vec<Program>> {
-    let command = Cmd::new("cargo").args(["test", "--no-run", "--locked", "--message-format=json"]);
-    let command = command.args(which);
-    say(&format!("$ {}", command.text()));
-    let output = command.output()?;
-    let messages = output
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let tests = messages.filter(|message| message["profile"]["test"] == true);
-    let programs = tests.filter_map(|message| {
-        let manifest = Path::new(message["manifest_path"].as_str()?);
-        Some(Program {
-            path: message["executable"].as_str()?.into(),
-            dir: manifest.parent()?.to_owned(),
-        })
-    });
-    let programs: Vec<_> = programs.collect();
-    ensure!(!programs.is_empty(), "{} made no test", command.text());
-    Ok(programs)
 }
 
 /// Runs the tests of `program`, started by `command`, which ends with its path.
@@ -319,6 +289,7 @@ mod tests {
         Program {
             path: "sh".into(),
             dir: "/".into(),
+            package: "sh".to_owned(),
         }
     }
 
