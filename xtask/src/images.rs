@@ -13,7 +13,12 @@ use crate::machine;
 use crate::shell::{Cmd, root, say};
 
 /// What an image may hold.
-const PACKAGES: &[&str] = &["maille-control", "maille-proxy", "maille-node"];
+const PACKAGES: &[&str] = &[
+    "maille-control",
+    "maille-proxy",
+    "maille-node",
+    "maille-cni",
+];
 
 /// What is made, and how.
 #[derive(Debug)]

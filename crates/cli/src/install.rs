@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use maille_inject::install::{self, CONFIG, Options, PART_OF, Replicas};
+use maille_inject::install::{self, CONFIG, Nodes, Options, PART_OF, Replicas};
 use serde_json::Value;
 
 use crate::args::kubernetes::{Install, Uninstall, Upgrade};
@@ -65,6 +65,7 @@ pub(crate) fn install(args: &Install) -> anyhow::Result<ExitCode> {
         } else {
             Replicas::One
         },
+        nodes: if args.cni { Nodes::Agents } else { Nodes::Bare },
     };
     print(&options)
 }
@@ -133,6 +134,7 @@ pub(crate) async fn uninstall(args: &Uninstall, screen: Screen) -> anyhow::Resul
         image_prefix: "maille.io".to_owned(),
         trust_domain: "cluster.local".parse()?,
         control: Replicas::Three,
+        nodes: Nodes::Agents,
     };
     let removal = install::removal(&options).map_err(|error| wrong(error.to_string()))?;
     print_exactly(&install::text(&removal))?;
@@ -233,6 +235,7 @@ mod tests {
             image_prefix: "m".to_owned(),
             trust_domain: "m".parse().unwrap(),
             control: Replicas::Three,
+            nodes: Nodes::Agents,
         };
         for object in install::objects(&options).unwrap() {
             let kind = object["kind"].as_str().unwrap();

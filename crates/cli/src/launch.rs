@@ -130,6 +130,7 @@ impl Node {
             Self::Own(child) => match child.exited().await {
                 Ok(Exit::Code(code)) => format!(", with code {code}"),
                 Ok(Exit::Signal(signal)) => format!(", by signal {signal}"),
+                Ok(Exit::Untold) => String::new(),
                 Err(error) => format!(", {error}"),
             },
             Self::Found(_, handle) => match handle.ended().await {

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The agent's socket, from the plugin's side. Every wait has a deadline: an agent that is stuck is as good as away.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-use crate::protocol::{Answer, Ask, LONGEST, Question, SANDBOXES, SOCKET, VERSION};
+use crate::link;
+use crate::protocol::{Answer, Ask, LONGEST, Question, SANDBOXES, SOCKET, VERSION, WIRE};
 
 /// How long the agent may take: far less than the kubelet waits for a sandbox.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,14 +52,19 @@ pub fn ask(state: &Path, ask: Ask, namespace: Option<&impl AsFd>) -> io::Result<
     Ok(serde_json::from_slice(&answer)?)
 }
 
-/// Ends the capture of a sandbox whose agent is away: with what holds its mesh namespace the pod's wire goes. What was never captured,
-/// or has ended, has nothing here.
+/// Ends the capture of a sandbox whose agent is away: its wire is removed, and what holds its mesh namespace. What was never captured,
+/// or has ended, has nothing here. Its proxy is ended by the next agent.
 pub fn end(state: &Path, container: &str) -> io::Result<()> {
     let dir = state.join(SANDBOXES).join(container);
     if !dir.is_dir() {
         return Ok(());
     }
     let pin = dir.join(crate::protocol::PIN);
+    if let Ok(mesh) = File::open(&pin)
+        && setns(&mesh, CloneFlags::CLONE_NEWNET).is_ok()
+    {
+        link::delete(WIRE)?;
+    }
     match nix::mount::umount2(&pin, nix::mount::MntFlags::MNT_DETACH) {
         // Not there, or nothing mounted there any more.
         Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}

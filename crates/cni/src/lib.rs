@@ -16,6 +16,8 @@ pub mod call;
 pub mod decide;
 /// What the plugin says when it fails.
 pub mod failure;
+/// Removing a link.
+pub mod link;
 /// What plugin and agent say to each other.
 pub mod protocol;
 /// A call from its beginning to its end.

@@ -310,6 +310,30 @@ impl Hub {
         })
     }
 
+    /// Whether `agent` is the node agent that has the pod `uid` on its node: the only one that may speak for it.
+    pub fn is_on_node_of(&self, uid: &WorkloadUid, agent: &WorkloadUid) -> bool {
+        let world = self.world.read();
+        let node = |uid| Some(world.index.pod(uid)?.node.as_deref()?.to_owned());
+        node(agent).is_some_and(|own| node(uid) == Some(own))
+    }
+
+    /// The node agent `uid`: a pod that is there, and not over. It is not in the mesh itself.
+    pub fn agent(&self, uid: &WorkloadUid) -> Result<Workload, Refusal> {
+        match *self.phase.borrow() {
+            Phase::Starting => return Err(Refusal::Starting),
+            Phase::Draining => return Err(Refusal::Draining),
+            Phase::Serving => {}
+        }
+        let world = self.world.read();
+        match world.index.pod(uid) {
+            None => Err(Refusal::Unknown(uid.clone())),
+            Some(pod) if pod.phase == crate::index::Phase::Finished => {
+                Err(Refusal::Finished(uid.clone()))
+            }
+            Some(pod) => Ok(pod.workload.clone()),
+        }
+    }
+
     /// The same, waiting at most `patience` for the sources, and then a moment for an object that is still on the way:
     /// a proxy may be faster than the file that says it exists.
     pub async fn await_admission(
@@ -414,5 +438,57 @@ impl World {
     /// Whether every source told everything.
     pub fn is_complete(&self) -> bool {
         self.sources == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maille_manifest::{Object, from_json};
+    use maille_model::ClusterRanges;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_has_the_pods_of_its_node_and_no_others() {
+        let mesh = Mesh {
+            trust_domain: "cluster.local".parse().unwrap(),
+            trust_anchors: Vec::new(),
+            cluster_ranges: ClusterRanges(Vec::new()),
+        };
+        let hub = Hub::new(mesh, 1, Clock::start());
+        let uid = |text: &str| WorkloadUid::new(text).unwrap();
+        assert!(matches!(hub.agent(&uid("a1")), Err(Refusal::Starting)));
+        let pod = |name: &str, node: &str| {
+            let text = format!(
+                r#"{{"metadata":{{"name":"{name}","namespace":"shop","uid":"{name}"}},
+                    "spec":{{{node}"containers":[{{"name":"c"}}]}},"status":{{"phase":"Running"}}}}"#
+            );
+            let object = Object::Pod(Box::new(from_json(text.as_bytes()).unwrap()));
+            Event::Apply {
+                origin: name.into(),
+                object: Box::new(object),
+            }
+        };
+        let on = |node: &str| format!(r#""nodeName":"{node}","#);
+        hub.apply(vec![
+            pod("a1", &on("one")),
+            pod("w1", &on("one")),
+            pod("w2", &on("two")),
+            pod("bound-nowhere", ""),
+            pod("agent-nowhere", ""),
+            Event::InitDone,
+        ]);
+        assert!(hub.agent(&uid("a1")).is_ok());
+        assert!(matches!(hub.agent(&uid("gone")), Err(Refusal::Unknown(_))));
+        assert!(hub.is_on_node_of(&uid("w1"), &uid("a1")));
+        for (pod, agent) in [
+            ("w2", "a1"),
+            ("bound-nowhere", "a1"),
+            ("gone", "a1"),
+            ("w1", "gone"),
+            ("bound-nowhere", "agent-nowhere"),
+        ] {
+            assert!(!hub.is_on_node_of(&uid(pod), &uid(agent)), "{pod} {agent}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, Parser};
 use ipnet::IpNet;
 use maille_chassis::config::Setting;
 use maille_chassis::{log, notify};
+use maille_inject::Capture;
 use maille_model::{Name, TrustDomain};
 
 /// What is logged.
@@ -60,6 +61,9 @@ pub struct Kubernetes {
     /// What the names of images begin with that are put into pods.
     #[arg(long, value_name = "PREFIX", default_value = "maille.io")]
     pub image_prefix: String,
+    /// How pods are captured that do not say: inboard (by an init container), or outboard where nodes have the mesh's agent.
+    #[arg(long, value_name = "MODE", default_value = "inboard")]
+    pub capture: Capture,
     /// Where the trust anchors are kept for the proxy in control's own pod, which asks for everything else over loopback.
     #[arg(long, value_name = "FILE", conflicts_with = "state")]
     pub anchors_file: Option<PathBuf>,

@@ -93,6 +93,16 @@ struct Replica {
     drain: Drain,
 }
 
+/// Callers of a cluster whose API server is nobody.
+fn callers() -> Callers {
+    let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+    let agents = "spiffe://cluster.local/ns/mesh/sa/maille-node";
+    Callers::Proved {
+        reviewer: Reviewer::new(kube::Client::try_from(nobody).unwrap()),
+        agents: agents.parse().unwrap(),
+    }
+}
+
 impl Replica {
     /// Serves on `listener` as the pod `name`, with what both know.
     async fn start(
@@ -120,12 +130,11 @@ impl Replica {
         let own = proved(authority, &control(), None);
         let (tasks, drain) = (Tasks::new(), Drain::new());
         let keyring = Keyring::fixed(Arc::clone(authority));
-        let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let desk = Desk {
             hub: hub.clone(),
             keyring: keyring.clone(),
             leaf_lifetime: HOUR,
-            callers: Callers::Proved(Reviewer::new(kube::Client::try_from(nobody).unwrap())),
+            callers: callers(),
         };
         let acceptor = watch::channel(Some(Acceptor::new(&own).unwrap())).1;
         let (connections, opened) = door::open(listener, acceptor, tasks.clone(), drain.watch());

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::names::TAKEN_PORTS;
 use crate::refusal::{Cause, Refusal};
+use crate::settings::Capture;
 
 /// Ranges that one annotation may name.
 const MOST_PORTS: usize = 64;
@@ -34,6 +35,7 @@ const KNOWN: [&str; 13] = [
 /// What people chose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choices {
+    pub(crate) capture: Capture,
     /// Ports that reach the application without its proxy.
     pub(crate) skip_inbound: Ports,
     /// Ports that the application dials without its proxy.
@@ -65,15 +67,19 @@ pub(crate) enum Form {
 }
 
 impl Choices {
-    /// Reads the annotations of a template.
-    pub(crate) fn read(annotations: &Map<String, Value>) -> Result<Self, Vec<Refusal>> {
+    /// Reads the annotations of a template; `usual` is how pods are captured that do not say.
+    pub(crate) fn read(
+        annotations: &Map<String, Value>,
+        usual: Capture,
+    ) -> Result<Self, Vec<Refusal>> {
         let mut reader = Reader {
             annotations,
             refusals: Vec::new(),
         };
         reader.unknown();
-        reader.capture();
+        let capture = reader.capture(usual);
         let choices = Self {
+            capture,
             skip_inbound: reader.ports(marks::SKIP_INBOUND),
             skip_outbound: reader.ports(marks::SKIP_OUTBOUND),
             cpu: reader.share(marks::CPU_REQUEST, marks::CPU_LIMIT),
@@ -153,19 +159,22 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn capture(&mut self) {
-        let value = self.text(marks::CAPTURE).unwrap_or("inboard").to_owned();
-        match value.as_str() {
-            "inboard" => {}
-            "outboard" => self.refuse(marks::CAPTURE, Cause::Outboard { value }),
-            _ => self.refuse(
-                marks::CAPTURE,
-                Cause::Malformed {
-                    value,
-                    expected: "a mode of capture: use inboard",
-                },
-            ),
+    fn capture(&mut self, usual: Capture) -> Capture {
+        let Some(value) = self.text(marks::CAPTURE).map(str::to_owned) else {
+            return usual;
+        };
+        match (value.parse(), usual) {
+            (Ok(Capture::Outboard), Capture::Inboard) => {
+                self.refuse(marks::CAPTURE, Cause::Outboard { value });
+            }
+            (Ok(chosen), _) => return chosen,
+            (Err(_), _) => {
+                let expected =
+                    "a mode of capture: use inboard, or outboard where nodes have the mesh's agent";
+                self.refuse(marks::CAPTURE, Cause::Malformed { value, expected });
+            }
         }
+        usual
     }
 
     fn one_of(
@@ -254,7 +263,7 @@ mod tests {
     use super::*;
 
     fn read(annotations: Value) -> Result<Choices, String> {
-        Choices::read(annotations.as_object().unwrap()).map_err(|refusals| {
+        Choices::read(annotations.as_object().unwrap(), Capture::Inboard).map_err(|refusals| {
             let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
             lines.join("\n")
         })

@@ -11,7 +11,7 @@ use crate::addition::Addition;
 use crate::choices::{Choices, Form, path};
 use crate::names::{INIT, PROXY};
 use crate::refusal::{Cause, Refusal};
-use crate::settings::Settings;
+use crate::settings::{Capture, Settings};
 use crate::sidecar;
 use crate::workload::Kind;
 
@@ -215,15 +215,25 @@ fn fresh(
     settings: &Settings,
 ) -> Decision {
     let mut refusals = checks::other_meshes(template);
-    let choices = match Choices::read(annotations) {
+    let choices = match Choices::read(annotations, settings.capture) {
         Ok(choices) => choices,
         Err(wrong) => {
             refusals.extend(wrong);
             Choices::default()
         }
     };
-    refusals.extend(checks::users(template));
     refusals.extend(checks::ports(template));
+    if choices.capture == Capture::Outboard {
+        refusals.extend(checks::skipped(&choices));
+        if !refusals.is_empty() {
+            return Decision::Refused(refusals);
+        }
+        return Decision::Inject {
+            addition: Box::new(outboard(settings)),
+            warnings: checks::outboard_warnings(template, &choices),
+        };
+    }
+    refusals.extend(checks::users(template));
     refusals.extend(checks::security(namespace));
     refusals.extend(checks::ends(template, kind, choices.form));
     if !refusals.is_empty() {
@@ -232,6 +242,19 @@ fn fresh(
     Decision::Inject {
         addition: Box::new(addition(template, annotations, &choices, settings)),
         warnings: checks::warnings(template, choices.form),
+    }
+}
+
+/// Nothing but the decision, which the node's CNI plugin reads: no container, no volume, no right.
+fn outboard(settings: &Settings) -> Addition {
+    let said = [
+        (marks::INJECTED, settings.version.as_str()),
+        (marks::CAPTURE, "outboard"),
+    ];
+    let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Addition {
+        annotations: said.into(),
+        ..Addition::default()
     }
 }
 

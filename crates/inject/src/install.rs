@@ -16,6 +16,7 @@ mod beside;
 /// The Helm chart.
 pub mod chart;
 mod control;
+mod node;
 mod rbac;
 mod webhook;
 
@@ -43,12 +44,25 @@ pub struct Options {
     pub trust_domain: TrustDomain,
     /// How control runs.
     pub control: Replicas,
+    /// Who captures pods.
+    pub nodes: Nodes,
 }
 
-/// What control's pods run.
+/// What the mesh's pods run.
 struct Images {
     control: String,
     proxy: String,
+    node: String,
+}
+
+/// Whether nodes have the mesh's agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nodes {
+    /// Nothing of the mesh is on them; pods capture themselves.
+    #[default]
+    Bare,
+    /// Each has an agent and a CNI plugin, which capture pods from outside.
+    Agents,
 }
 
 /// How control runs.
@@ -83,11 +97,15 @@ pub fn objects(options: &Options) -> Result<Vec<Value>, SettingsError> {
     let images = Images {
         control: image("control")?,
         proxy: image("proxy")?,
+        node: image("node")?,
     };
     let mut objects = vec![namespace(options)];
     objects.extend(rbac::objects(options));
     objects.push(config(options));
     objects.extend(control::objects(options, &images));
+    if options.nodes == Nodes::Agents {
+        objects.extend(node::objects(options, &images.node));
+    }
     objects.extend(webhook::objects(options));
     Ok(objects)
 }
@@ -126,11 +144,19 @@ pub fn identity(object: &Value) -> Value {
 fn namespace(options: &Options) -> Value {
     let mut labels = labels("namespace");
     labels["maille.io/inject"] = json!("disabled");
+    let (level, why) = match options.nodes {
+        Nodes::Bare => ("restricted", ""),
+        // A namespace has one standard for all: control would pass the restricted one still.
+        Nodes::Agents => (
+            "privileged",
+            "\nThe agents of nodes are privileged: they enter pods' networks.",
+        ),
+    };
     for mode in ["enforce", "audit", "warn"] {
-        labels[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
+        labels[format!("pod-security.kubernetes.io/{mode}")] = json!(level);
     }
     json!({
-        COMMENT: "The mesh's own namespace. Its webhook leaves it alone, so that the mesh can always start.",
+        COMMENT: format!("The mesh's own namespace. Its webhook leaves it alone, so that the mesh can always start.{why}"),
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": options.namespace.as_str(), "labels": labels},
@@ -179,8 +205,13 @@ impl Options {
             Replicas::One => "1",
             Replicas::Three => "3",
         };
+        let nodes = match self.nodes {
+            Nodes::Bare => "bare",
+            Nodes::Agents => "agents",
+        };
         [
             ("controlReplicas", control),
+            ("nodes", nodes),
             ("imagePrefix", &self.image_prefix),
             ("trustDomain", self.trust_domain.as_str()),
             ("version", &self.version),
@@ -213,6 +244,12 @@ impl Options {
                 "1" => Replicas::One,
                 "3" => Replicas::Three,
                 _ => return Err(wrong("controlReplicas", control)),
+            },
+            nodes: match data.get("nodes").map(String::as_str) {
+                // Versions before there were agents did not say.
+                None | Some("bare") => Nodes::Bare,
+                Some("agents") => Nodes::Agents,
+                Some(other) => return Err(wrong("nodes", &other.to_owned())),
             },
         })
     }

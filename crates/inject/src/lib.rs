@@ -37,5 +37,5 @@ pub use decide::{Asked, Decision, NamespaceFacts, PodSecurity, Untouched, decide
 pub use files::{Done, FileError, Report, Said, inject, uninject};
 pub use names::{INIT, PROXY, PROXY_UID, TRUST_CONFIG_MAP};
 pub use refusal::{Cause, Refusal};
-pub use settings::{ControlAddress, Settings, SettingsError};
+pub use settings::{Capture, ControlAddress, Settings, SettingsError};
 pub use workload::Kind;

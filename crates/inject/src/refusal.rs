@@ -58,6 +58,10 @@ pub enum Cause {
     )]
     Outboard { value: String },
     #[error(
+        "ports cannot be left out where the node captures, whose rules know no ports: use maille.io/capture: inboard, or leave this out"
+    )]
+    PortsOutboard,
+    #[error(
         "a sidecar of {mesh} is there already: two meshes cannot both have a pod's connections; take one of them out"
     )]
     OtherMesh { mesh: &'static str },

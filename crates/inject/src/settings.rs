@@ -20,6 +20,18 @@ pub struct Settings {
     pub control: ControlAddress,
     /// Whom they believe to be control.
     pub control_identity: Identity,
+    /// How a pod is captured that does not say.
+    pub capture: Capture,
+}
+
+/// How a pod's packets reach its proxy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Capture {
+    /// From inside the pod: an init container and a sidecar. Where this is what pods get, nodes have no agents.
+    #[default]
+    Inboard,
+    /// From outside, by the agent of its node; nothing is in the pod.
+    Outboard,
 }
 
 /// `ADDRESS:PORT`. Never a name: proxies need no DNS, so that DNS itself can be meshed.
@@ -32,6 +44,9 @@ pub enum SettingsError {
     /// Not an address and a port.
     #[error("{0:?} is not ADDRESS:PORT, as in 10.96.3.7:15010 or [fd00::7]:15010")]
     Address(String),
+    /// Not a way to capture.
+    #[error("{0:?} is no way to capture: use inboard or outboard")]
+    Capture(String),
     /// Not a part of an image's name.
     #[error("{0:?} is not what an image's name begins with, as in registry.example.com/maille")]
     ImagePrefix(String),
@@ -52,7 +67,20 @@ impl Settings {
             init_image: image,
             control,
             control_identity,
+            capture: Capture::Inboard,
         })
+    }
+}
+
+impl FromStr for Capture {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        match text {
+            "inboard" => Ok(Self::Inboard),
+            "outboard" => Ok(Self::Outboard),
+            other => Err(SettingsError::Capture(other.chars().take(80).collect())),
+        }
     }
 }
 

@@ -3,22 +3,29 @@
 //!
 //! Read `agent/proxy.rs` for a proxy's life, `agent/attest.rs` for who may ask as whom, `agent/relay.rs` for what passes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
-use maille_manifest::marks::{ACCESS_LOG, INSIDE};
-use maille_manifest::objects::Pod;
+use maille_identity::Credentials;
+use maille_manifest::marks::{ACCESS_LOG, INSIDE, LOG_LEVEL};
+use maille_reach::direct::Direct;
+use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use crate::capture::Captured;
+use crate::host::Child;
 use crate::processes::Processes;
 
+/// Proxies that go on without their agent.
+pub(crate) mod apart;
 mod attest;
 mod proxy;
 mod relay;
 
+use apart::Apart;
 pub(crate) use proxy::Proxy;
 use proxy::{Keeper, ProxyError};
 
@@ -29,17 +36,44 @@ pub(crate) struct Agent {
     state_dir: PathBuf,
     /// Passed on to proxies: their log filter and format.
     settings: Vec<(String, String)>,
-    control: Channel,
+    control: Control,
+    /// Where proxies are that go on when this process ends; without it they end with it.
+    apart: Option<Apart>,
     processes: Arc<Processes>,
     tasks: Tasks,
     clock: Clock,
 }
 
+/// How control is reached.
+#[derive(Clone, Debug)]
+pub(crate) enum Control {
+    /// On a socket of this machine, where it believes whoever can open it.
+    Beside(Channel),
+    /// In the cluster: with the agent's own certificate, a connection for each pod.
+    Afar(Box<Direct>, watch::Receiver<Option<Credentials>>),
+}
+
+impl Control {
+    /// The one that listens, or will, on `state_dir/control.sock`.
+    pub(crate) fn beside(state_dir: &Path) -> Self {
+        Self::Beside(maille_chassis::grpc::channel(
+            &state_dir.join("control.sock"),
+        ))
+    }
+
+    fn channel(&self) -> Channel {
+        match self {
+            Self::Beside(channel) => channel.clone(),
+            Self::Afar(direct, own) => direct.channel(own.clone()),
+        }
+    }
+}
+
 impl Agent {
-    /// For the control that listens, or will, on `state_dir/control.sock`.
+    /// One whose proxies reach `control`.
     pub(crate) fn new(
-        bin_dir: &Path,
-        state_dir: &Path,
+        (bin_dir, state_dir): (&Path, &Path),
+        control: Control,
         settings: Vec<(String, String)>,
         processes: Arc<Processes>,
         tasks: Tasks,
@@ -49,25 +83,50 @@ impl Agent {
             program: bin_dir.join("maille-proxy"),
             state_dir: state_dir.to_owned(),
             settings,
-            control: maille_chassis::grpc::channel(&state_dir.join("control.sock")),
+            control,
+            apart: None,
             processes,
             tasks,
             clock,
         }
     }
 
-    /// Starts the proxy of `pod`, whose directory is `dir`, in its mesh namespace.
+    /// The same, whose proxies go on when this process ends, in control groups apart from its own.
+    pub(crate) fn with_proxies_apart(self, apart: Apart) -> Self {
+        Self {
+            apart: Some(apart),
+            ..self
+        }
+    }
+
+    /// Starts the proxy of the pod `uid` with these annotations, whose directory is `dir`, in its mesh namespace.
     pub(crate) async fn start(
         &self,
-        pod: &Pod,
+        uid: &str,
+        annotations: &BTreeMap<String, String>,
         dir: PathBuf,
         captured: Arc<Captured>,
     ) -> Result<Proxy, ProxyError> {
-        let uid = pod.metadata.uid.clone();
+        self.keep(uid, annotations, dir, (captured, None)).await
+    }
+
+    /// The same where the proxy that an earlier agent started is there still.
+    pub(crate) async fn keep(
+        &self,
+        uid: &str,
+        annotations: &BTreeMap<String, String>,
+        dir: PathBuf,
+        (captured, there): (Arc<Captured>, Option<Child>),
+    ) -> Result<Proxy, ProxyError> {
+        let uid = uid.to_owned();
         let mut agent = self.clone();
-        for (annotation, setting) in [(ACCESS_LOG, "MAILLE_ACCESS_LOG"), (INSIDE, "MAILLE_INSIDE")]
-        {
-            if let Some(value) = pod.metadata.annotations.get(annotation) {
+        for (annotation, setting) in [
+            (ACCESS_LOG, "MAILLE_ACCESS_LOG"),
+            (INSIDE, "MAILLE_INSIDE"),
+            (LOG_LEVEL, "MAILLE_LOG"),
+        ] {
+            if let Some(value) = annotations.get(annotation) {
+                agent.settings.retain(|(name, _)| name != setting);
                 agent.settings.push((setting.to_owned(), value.clone()));
             }
         }
@@ -79,6 +138,6 @@ impl Agent {
                 tracing::debug!("a pod's rules were not read");
             }
         });
-        Keeper::start(agent, uid, dir, captured).await
+        Keeper::start(agent, uid, dir, (captured, there)).await
     }
 }

@@ -1,7 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The command line of `maille-node run`. Not for people: `maille up` writes it.
+//! The command line of `maille-node`. Not for people: `maille up` writes `run`, and a DaemonSet `--kubernetes`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use maille_cni::protocol::STATE;
+use maille_model::Identity;
+use maille_reach::direct::Direct;
+
+/// What this process is.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// A machine that is a whole cluster.
+    Run(Box<Args>),
+    /// The agent of a node of a cluster.
+    Kubernetes(Box<Kubernetes>),
+}
+
+/// The agent of a node: where everything is.
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    /// Its own directory, of the same name for the plugin.
+    pub state: PathBuf,
+    /// The host's directory of plugins.
+    pub cni_bin: PathBuf,
+    /// The host's directory of networks' configurations.
+    pub cni_conf: PathBuf,
+    /// Where the host's control groups are mounted.
+    pub cgroups: PathBuf,
+    /// Control, and what both sides believe each other by.
+    pub control: Direct,
+    /// Where the kubelet asks.
+    pub health: SocketAddr,
+    /// Whether the node's configuration is to be as it was before, and nothing else.
+    pub leave: bool,
+}
 
 /// What to run, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,21 +68,93 @@ pub enum ArgsError {
     /// A flag without its value.
     #[error("{0} needs a value; usage: {USAGE}")]
     NoValue(String),
+    /// A flag with a value that makes no sense.
+    #[error("{flag} {value:?} makes no sense; usage: {USAGE}")]
+    Wrong {
+        /// Which.
+        flag: &'static str,
+        /// What it has.
+        value: String,
+    },
     /// A flag that must be there.
     #[error("{0} is missing; usage: {USAGE}")]
     Missing(&'static str),
 }
 
 const USAGE: &str = "maille-node run --state DIR --name NAME [--bin-dir DIR] [--observe] [--marker HEX]... \
-    [--no-mesh] [--leaf-lifetime TIME] [--trust-domain NAME] [--storage DIR]";
+    [--no-mesh] [--leaf-lifetime TIME] [--trust-domain NAME] [--storage DIR]; or maille-node --kubernetes --control ADDRESS:PORT \
+    --control-identity ID [--trust FILE] [--token FILE] [--state DIR] [--cni-bin DIR] [--cni-conf DIR] \
+    [--cgroups DIR] [--health ADDRESS:PORT] [--leave]";
 
 /// Reads the command line after the program's name.
-pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Args, ArgsError> {
+pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Role, ArgsError> {
     let mut args = args.into_iter();
     match args.next() {
-        Some(verb) if verb == "run" => {}
-        other => return Err(ArgsError::Unknown(other.unwrap_or_default())),
+        Some(verb) if verb == "run" => Ok(Role::Run(Box::new(machine(args)?))),
+        Some(verb) if verb == "--kubernetes" => Ok(Role::Kubernetes(Box::new(kubernetes(args)?))),
+        other => Err(ArgsError::Unknown(other.unwrap_or_default())),
     }
+}
+
+fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, ArgsError> {
+    let (mut control, mut identity, mut leave) = (None, None, false);
+    let mut health = "127.0.0.1:15020".to_owned();
+    let mut state = PathBuf::from(STATE);
+    let mut cni_bin = PathBuf::from("/host/opt/cni/bin");
+    let mut cni_conf = PathBuf::from("/host/etc/cni/net.d");
+    let mut cgroups = PathBuf::from("/host/sys/fs/cgroup");
+    let mut trust = PathBuf::from("/var/run/maille/trust/ca.crt");
+    let mut token = PathBuf::from("/var/run/maille/token/token");
+    while let Some(flag) = args.next() {
+        let mut value = || args.next().ok_or_else(|| ArgsError::NoValue(flag.clone()));
+        match flag.as_str() {
+            "--control" => control = Some(value()?),
+            "--control-identity" => identity = Some(value()?),
+            "--trust" => trust = value()?.into(),
+            "--token" => token = value()?.into(),
+            "--state" => state = value()?.into(),
+            "--cni-bin" => cni_bin = value()?.into(),
+            "--cni-conf" => cni_conf = value()?.into(),
+            "--cgroups" => cgroups = value()?.into(),
+            "--health" => health = value()?,
+            "--leave" => leave = true,
+            _ => return Err(ArgsError::Unknown(flag)),
+        }
+    }
+    let control = control.ok_or(ArgsError::Missing("--control"))?;
+    let identity = identity.ok_or(ArgsError::Missing("--control-identity"))?;
+    Ok(Kubernetes {
+        state,
+        cni_bin,
+        cni_conf,
+        cgroups,
+        control: Direct {
+            address: address(control)?,
+            identity: read::<Identity>("--control-identity", identity)?,
+            trust,
+            token,
+        },
+        health: read("--health", health)?,
+        leave,
+    })
+}
+
+/// An address and a port; one of IPv6 may be without brackets, as the kubelet says it.
+fn address(text: String) -> Result<SocketAddr, ArgsError> {
+    let bare = text
+        .rsplit_once(':')
+        .and_then(|(ip, port)| Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)));
+    match bare {
+        Some(address) => Ok(address),
+        None => read("--control", text),
+    }
+}
+
+fn read<T: std::str::FromStr>(flag: &'static str, value: String) -> Result<T, ArgsError> {
+    value.parse().map_err(|_| ArgsError::Wrong { flag, value })
+}
+
+fn machine(mut args: impl Iterator<Item = String>) -> Result<Args, ArgsError> {
     let (mut state, mut name, mut bin_dir, mut leaf_lifetime) = (None, None, None, None);
     let mut trust_domain = "cluster.local".to_owned();
     let mut storage = None;
@@ -87,7 +192,25 @@ mod tests {
     use super::*;
 
     fn of(line: &str) -> Result<Args, ArgsError> {
-        parse(line.split(' ').map(str::to_owned))
+        match parse(line.split(' ').map(str::to_owned))? {
+            Role::Run(args) => Ok(*args),
+            Role::Kubernetes(agent) => panic!("{agent:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_what_a_daemon_set_writes() {
+        let of = |line: &str| parse(line.split(' ').map(str::to_owned));
+        let whole = "--kubernetes --control 10.96.0.7:15010 --control-identity spiffe://cluster.local/ns/m/sa/maille-control";
+        let Role::Kubernetes(agent) = of(whole).unwrap() else {
+            panic!("it is a node's agent");
+        };
+        assert_eq!((agent.control.address.port(), agent.leave), (15010, false));
+        assert_eq!(agent.state, PathBuf::from("/run/maille/node"));
+        let wrong = of(&whole.replace("10.96.0.7", "$(NOBODY)")).unwrap_err();
+        assert!(wrong.to_string().contains("--control "), "{wrong}");
+        let missing = of("--kubernetes --control 10.96.0.7:15010").unwrap_err();
+        assert_eq!(missing, ArgsError::Missing("--control-identity"));
     }
 
     #[test]

@@ -161,6 +161,9 @@ pub enum CaptureError {
     /// A step failed.
     #[error("the capture was not applied")]
     Apply(#[from] ApplyError),
+    /// A capture cannot be taken up again.
+    #[error("the capture cannot be taken up again")]
+    Resume(#[source] apply::StepError),
     /// A captured pod's links cannot be removed.
     #[error("the mesh namespace cannot be emptied")]
     Remove(#[source] LinkError),
@@ -172,6 +175,20 @@ pub fn insert(pod: &NetNs, interface: &str, options: &Options) -> Result<Capture
     let mesh = NetNs::create().map_err(CaptureError::Namespace)?;
     let mut linux = apply::Linux::new(pod.clone(), mesh);
     apply::apply(&plan(&facts, options), &mut linux)?;
+    Ok(linux.finish()?)
+}
+
+/// Takes up the capture that is in `mesh`, whose holder is gone: it gets listeners again. Blocks.
+pub fn resume(mesh: NetNs, options: &Options) -> Result<Captured, CaptureError> {
+    let there = link::inside(&mesh, async |net| {
+        net.link(WIRE).await?;
+        net.link(POD).await
+    });
+    there.map_err(CaptureError::Read)?;
+    let mut linux = apply::Linux::new(mesh.clone(), mesh);
+    for step in plan::listeners(options) {
+        Kernel::run(&mut linux, &step).map_err(CaptureError::Resume)?;
+    }
     Ok(linux.finish()?)
 }
 

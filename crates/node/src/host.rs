@@ -16,7 +16,7 @@ use maille_sys::spawn::{Bind, Spawn, SpawnError};
 pub(crate) use maille_sys::spawn::{Child, Exit, Handle, User};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::capture::Captured;
+use crate::capture::{Captured, Listeners};
 
 /// The node's own address, outside of the cluster's ranges as nodes' are.
 pub(crate) const NODE_V4: Ipv4Addr = Ipv4Addr::new(10, 245, 0, 1);
@@ -87,6 +87,8 @@ pub(crate) struct ProxySpec<'a> {
     /// Not to be seen, but for `own_dir`.
     pub(crate) state_dir: PathBuf,
     pub(crate) own_dir: PathBuf,
+    /// Whether it goes on when this process ends.
+    pub(crate) outlives: bool,
 }
 
 /// What the containers of one pod share: a network namespace and a host name.
@@ -206,6 +208,9 @@ pub(crate) fn spawn_proxy(spec: ProxySpec<'_>) -> Result<Child, SpawnError> {
         .no_new_privileges()
         .env("LISTEN_FDS", "4")
         .env("LISTEN_FDNAMES", "outbound:inbound:mesh:metrics");
+    if spec.outlives {
+        spawn = spawn.outlives();
+    }
     for (name, value) in &spec.env {
         spawn = spawn.env(name, value);
     }
@@ -223,6 +228,16 @@ pub(crate) fn spawn_proxy(spec: ProxySpec<'_>) -> Result<Child, SpawnError> {
         spawn = spawn.fd(fd, number);
     }
     logging(spawn, spec.log)?.start()
+}
+
+/// The listening sockets that [`spawn_proxy`] gave to a proxy.
+pub(crate) fn listeners_of(proxy: &Child) -> io::Result<Listeners> {
+    Ok(Listeners {
+        outbound: proxy.descriptor(3)?,
+        inbound: proxy.descriptor(4)?,
+        mesh: proxy.descriptor(5)?,
+        metrics: proxy.descriptor(6)?,
+    })
 }
 
 fn logging(spawn: Spawn, log: File) -> Result<Spawn, SpawnError> {
@@ -248,6 +263,7 @@ pub(crate) fn describe(exit: &io::Result<Exit>) -> String {
             Ok(signal) => format!("killed by {signal}"),
             Err(_) => format!("killed by signal {number}"),
         },
+        Ok(Exit::Untold) => "ended, and another process was told how".to_owned(),
         Err(error) => format!("lost: {error}"),
     }
 }
@@ -257,7 +273,7 @@ pub(crate) fn code(exit: &io::Result<Exit>) -> i32 {
     match exit {
         Ok(Exit::Code(code)) => *code,
         Ok(Exit::Signal(number)) => 128 + number,
-        Err(_) => 255,
+        Ok(Exit::Untold) | Err(_) => 255,
     }
 }
 

@@ -28,6 +28,8 @@ mod host;
 /// `maille-init`.
 pub mod init;
 mod kube_dns;
+/// The agent of a node of a cluster.
+pub mod kubernetes;
 mod limits;
 mod logs;
 mod machine;

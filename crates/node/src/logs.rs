@@ -53,9 +53,11 @@ pub(crate) async fn keep_small(state_dir: PathBuf, clock: Clock) {
         // A panic in there is the only error, and the next look is due all the same.
         let _ = tokio::task::spawn_blocking(move || {
             each(&dir, |log| turn(log, LIMIT));
-            let pods = std::fs::read_dir(dir.join("pods"));
-            for pod in pods.into_iter().flatten().flatten() {
-                each(&pod.path(), |log| {
+            let of = |name: &str| std::fs::read_dir(dir.join(name)).into_iter().flatten();
+            let pods = of("pods").flatten().map(|pod| pod.path());
+            let sandboxes = of("sandboxes").flatten().map(|one| one.path().join("p"));
+            for pod in pods.chain(sandboxes) {
+                each(&pod, |log| {
                     turn(log, LIMIT)?;
                     times::note(log, now)
                 });

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `maille-node run`: see the library.
+//! `maille-node`: see the library.
 
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+
+use maille_node::args::Role;
 
 fn main() -> ExitCode {
     let args = match maille_node::args::parse(std::env::args().skip(1)) {
@@ -17,7 +19,10 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let done = runtime.block_on(maille_node::run::run(args));
+        let done = match args {
+            Role::Run(args) => runtime.block_on(maille_node::run::run(*args)),
+            Role::Kubernetes(agent) => runtime.block_on(maille_node::kubernetes::run(*agent)),
+        };
         runtime.shutdown_background();
         done
     });

@@ -19,7 +19,7 @@ use maille_manifest::addresses::{DNS_V4, DNS_V6};
 use maille_manifest::objects::Object;
 use parking_lot::RwLock;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Control};
 use crate::api::{self, Api};
 use crate::args::Args;
 use crate::cluster::{Cluster, tell};
@@ -32,7 +32,7 @@ use crate::processes::{Processes, Role};
 use crate::runner::{Pods, Surroundings};
 use crate::{dns, frames, kube_dns, logs, witness};
 
-const LOG: Setting = log::filter("info");
+pub(crate) const LOG: Setting = log::filter("info");
 const PATH: Setting = Setting::with_default(
     "PATH",
     "where containers' programs are looked for",
@@ -114,8 +114,8 @@ async fn start(
 
     let agent = args.mesh.then(|| {
         Agent::new(
-            &bin_dir,
-            &args.state,
+            (&bin_dir, &args.state),
+            Control::beside(&args.state),
             settings,
             processes.clone(),
             tasks.clone(),

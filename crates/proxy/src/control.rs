@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How this proxy talks to control: by which way, as which workload, and how soon again after a failure. Used by discovery, identity,
-//! questions and telemetry. Read `control/direct.rs` next.
+//! questions and telemetry. Read `maille_reach::direct` next.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,10 +17,8 @@ use tonic::service::Interceptor;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// Control itself, over TLS.
-pub mod direct;
-
-use direct::Direct;
+pub use maille_reach::direct;
+use maille_reach::direct::Direct;
 
 /// The metadata that names the asking workload. The agent overwrites it with what it attested.
 const WORKLOAD: &str = "maille-workload";

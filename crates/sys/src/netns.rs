@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Network namespaces, held by a descriptor and never named in the file system: when the last holder ends they are gone.
+//! Network namespaces, held by a descriptor and as a rule never named in the file system: when the last holder ends they are gone.
+//! One that has to outlive its holders is pinned to a file.
 //!
 //! Entering is a property of a thread (`setns(2)`), so work is done on a thread made for it, never on a runtime's worker.
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// A network namespace. Cheap to clone; all clones are the same namespace.
@@ -38,8 +41,49 @@ impl NetNs {
         Self::open(&format!("/proc/{pid}/ns/net"))
     }
 
+    /// The one that somebody else opened. Whether it is one shows when it is entered.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        Self::of(File::from(fd))
+    }
+
+    /// The one that was pinned at `path`. Fails where nothing is pinned there any more.
+    pub fn pinned(path: &Path) -> io::Result<Self> {
+        let found = Self::of(File::open(path)?)?;
+        found.run(|| ())?;
+        Ok(found)
+    }
+
+    /// Keeps it by the file `path`, which is made, until [`Self::unpin`] or the end of the mount namespace. Needs CAP_SYS_ADMIN.
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        File::create(path)?;
+        let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let none = None::<&str>;
+        Ok(mount(
+            Some(own.as_str()),
+            path,
+            none,
+            MsFlags::MS_BIND,
+            none,
+        )?)
+    }
+
+    /// Ends [`Self::pin`]. Where nothing is pinned that is no error.
+    pub fn unpin(path: &Path) -> io::Result<()> {
+        match umount2(path, MntFlags::MNT_DETACH) {
+            Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn open(path: &str) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::of(File::open(path)?)
+    }
+
+    fn of(file: File) -> io::Result<Self> {
         let inode = file.metadata()?.ino();
         Ok(Self {
             file: Arc::new(file),
@@ -116,6 +160,27 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pinned_one_outlives_its_holders() {
+        let dir = tempfile::tempdir().unwrap();
+        let pin = dir.path().join("pin");
+        assert!(NetNs::pinned(&pin).is_err());
+        // Mounts of this test are this thread's alone.
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let made = NetNs::create().unwrap();
+        made.sysctl("net/ipv4/ip_forward", "1").unwrap();
+        made.pin(&pin).unwrap();
+        drop(made);
+        let found = NetNs::pinned(&pin).unwrap();
+        assert_eq!(found.read_sysctl("net/ipv4/ip_forward").unwrap(), "1");
+        NetNs::unpin(&pin).unwrap();
+        NetNs::unpin(&pin).unwrap();
+        std::fs::write(&pin, "no namespace").unwrap();
+        assert!(NetNs::pinned(&pin).is_err());
+    }
 
     #[test]
     fn namespaces_are_apart() {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sockets as a transparent proxy needs them. Every option that matters is read back: some kernels say yes and do nothing.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener};
 use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// A peer that said nothing for so long is asked,
@@ -147,6 +148,29 @@ pub fn set_linger_zero(socket: &impl AsFd) -> io::Result<()> {
 pub fn set_congestion_control(socket: &impl AsFd, name: &str) {
     // Absent, or not allowed to this user: a matter of speed only.
     let _ = SockRef::from(socket).set_tcp_congestion(name.as_bytes());
+}
+
+/// Reads from a unix socket, with the descriptor that may come with it; of several all but one are closed.
+pub fn receive(socket: &impl AsFd, into: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = nix::cmsg_space!([RawFd; 4]);
+    let mut slices = [IoSliceMut::new(into)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(
+        socket.as_fd().as_raw_fd(),
+        &mut slices,
+        Some(&mut space),
+        flags,
+    )?;
+    let mut found = None;
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            for fd in fds {
+                // SAFETY: the kernel has just made it for this process, and nobody else knows it.
+                found = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    Ok((message.bytes, found))
 }
 
 /// Takes over a descriptor that a supervisor passed to this process, and marks it close-on-exec. Each number once: the
@@ -311,6 +335,30 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), ASKED_EVERY);
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), ASKED);
         }
+    }
+
+    #[test]
+    fn descriptors_come_with_bytes() {
+        use std::io::{IoSlice, Read as _};
+
+        use nix::sys::socket::{ControlMessage, sendmsg};
+
+        let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = std::fs::File::open("/proc/self/comm").unwrap();
+        let fds = [file.as_raw_fd(), file.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let text = [IoSlice::new(b"ab")];
+        sendmsg::<()>(one.as_raw_fd(), &text, &rights, MsgFlags::empty(), None).unwrap();
+        let mut buffer = [0; 8];
+        let (length, fd) = receive(&other, &mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"ab");
+        let mut said = String::new();
+        std::fs::File::from(fd.unwrap())
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(!said.is_empty());
+        drop(one);
+        assert_eq!(receive(&other, &mut buffer).unwrap().0, 0);
     }
 
     #[test]

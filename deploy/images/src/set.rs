@@ -30,7 +30,7 @@ pub struct Made {
 }
 
 /// All of them.
-pub const ALL: [Made; 2] = [
+pub const ALL: [Made; 3] = [
     Made {
         name: "control",
         title: "Maille: control plane and certificate authority",
@@ -45,6 +45,14 @@ pub const ALL: [Made; 2] = [
         user: "2102:2102",
         programs: &["maille-proxy", "maille-init"],
         packages: &["maille-proxy", "maille-node"],
+        tools: &["/usr/sbin/nft"],
+    },
+    Made {
+        name: "node",
+        title: "Maille: node agent, the proxies that it starts, and the CNI plugin",
+        user: "0:0",
+        programs: &["maille-node", "maille-proxy", "maille-cni"],
+        packages: &["maille-node", "maille-proxy", "maille-cni"],
         tools: &["/usr/sbin/nft"],
     },
 ];

@@ -26,6 +26,7 @@ const TOLD: &[&str] = &[
     "get pods -A -o wide",
     "get events -A --field-selector type!=Normal",
     "-n maille-system logs deployment/maille-control --tail 60",
+    "-n maille-system logs daemonset/maille-node --tail 60",
     "-n meshed logs deployment/app -c maille-proxy --tail 40",
 ];
 
@@ -56,10 +57,19 @@ impl Meshed {
         };
         up.cluster.up(2)?;
         for name in ["control.tar", "proxy.tar"] {
-            up.cluster
-                .load(&built(up.target.join("images").join(name))?)?;
+            up.load_built(name)?;
         }
         Ok(up)
+    }
+
+    /// Loads one of the mesh's images into the nodes.
+    ///
+    /// # Errors
+    ///
+    /// It was not built; what containerd said.
+    pub fn load_built(&self, name: &str) -> anyhow::Result<()> {
+        let image = built(self.target.join("images").join(name))?;
+        self.cluster.load(&image)
     }
 
     /// Installs the mesh; returns when control is there.
@@ -68,7 +78,16 @@ impl Meshed {
     ///
     /// What was said by whom.
     pub fn install(&self) -> anyhow::Result<()> {
-        self.cluster.apply(&self.maille("install")?)?;
+        self.install_as("install")
+    }
+
+    /// The same by another command line.
+    ///
+    /// # Errors
+    ///
+    /// What was said by whom.
+    pub fn install_as(&self, line: &str) -> anyhow::Result<()> {
+        self.cluster.apply(&self.maille(line)?)?;
         self.control_is_there()
     }
 

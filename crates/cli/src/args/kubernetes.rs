@@ -120,6 +120,7 @@ const INSTALL: &str = "\
 Examples:
   maille install | kubectl apply -f -
   maille install --ha | kubectl apply -f -                       three replicas of control, on nodes apart
+  maille install --cni | kubectl apply -f -                      an agent and a CNI plugin on every node, nothing in pods
   maille install --image-prefix registry.example.com/maille > maille.yaml
 
 The same options print the same bytes. No key is among them: control makes its certificate authority in the cluster at its first
@@ -134,6 +135,9 @@ pub struct Install {
     /// Run control three times, on nodes apart.
     #[arg(long)]
     pub ha: bool,
+    /// Capture pods from outside: nodes get an agent and a CNI plugin, and pods need no container, right or volume of the mesh.
+    #[arg(long)]
+    pub cni: bool,
     /// What the images' names begin with.
     #[arg(long, default_value = "maille.io", value_name = "PREFIX")]
     pub image_prefix: String,

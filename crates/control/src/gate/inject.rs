@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
-use maille_inject::{NamespaceFacts, Settings, SettingsError};
+use maille_inject::{Capture, NamespaceFacts, Settings, SettingsError};
 use maille_model::{Identity, ServiceId};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -38,6 +38,8 @@ pub struct Injector {
     pub image_prefix: String,
     /// Who control is.
     pub control: Identity,
+    /// How pods are captured that do not say.
+    pub capture: Capture,
 }
 
 /// Why nothing can be injected.
@@ -99,11 +101,15 @@ impl Injector {
         let service = world.index.service(&id);
         let address = service.and_then(|service| service.facts.addresses.first());
         let address = *address.ok_or(InjectError::Address(id))?;
-        Ok(Settings::new(
+        let settings = Settings::new(
             env!("CARGO_PKG_VERSION"),
             &self.image_prefix,
             SocketAddr::new(address, GRPC).into(),
             self.control.clone(),
-        )?)
+        )?;
+        Ok(Settings {
+            capture: self.capture,
+            ..settings
+        })
     }
 }

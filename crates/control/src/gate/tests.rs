@@ -35,6 +35,7 @@ fn gate() -> (Router, Arc<Hub>) {
             hub: hub.clone(),
             namespaces: watch::channel(Default::default()).1,
             image_prefix: "maille.io".to_owned(),
+            capture: maille_inject::Capture::Inboard,
             control: "spiffe://cluster.local/ns/maille-system/sa/maille-control"
                 .parse()
                 .unwrap(),

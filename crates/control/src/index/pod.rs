@@ -21,6 +21,8 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// How its packets reach its proxy.
     pub capture: Capture,
+    /// The node that it is bound to.
+    pub node: Option<String>,
     /// Named TCP ports of its containers.
     pub ports: BTreeMap<String, u16>,
     /// It has the node's network: its addresses are not its own, and it has no proxy.
@@ -117,6 +119,7 @@ impl Pod {
             },
             labels: meta.labels.clone(),
             capture,
+            node: object.spec.node_name.clone(),
             ports,
             host_network: object.spec.host_network,
             phase: match object.status.phase.as_str() {

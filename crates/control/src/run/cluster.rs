@@ -44,6 +44,8 @@ const STREAMS: u32 = 64;
 const CONNECTIONS: usize = 512;
 /// The service account of control, and the Service that leads to it.
 const CONTROL: &str = "maille-control";
+/// The service account of node agents, in control's namespace.
+const AGENTS: &str = "maille-node";
 
 /// Binds everything and serves in `tasks`, until `drain` begins.
 pub async fn start(
@@ -80,7 +82,7 @@ pub async fn start(
         hub: hub.clone(),
         keyring: keyring.clone(),
         leaf_lifetime: settings.leaf_lifetime,
-        callers: Callers::Proved(reviewer.clone()),
+        callers: callers(&reviewer, &control)?,
     };
     let (connections, opened) = door::open(proxies, kept.acceptor, tasks.clone(), drain.watch());
     tasks.spawn("door", opened);
@@ -105,6 +107,7 @@ pub async fn start(
         hub: hub.clone(),
         namespaces: kept.namespaces,
         image_prefix: place.image_prefix.clone(),
+        capture: place.capture,
         control,
     };
     let router = gate::router(Gate {
@@ -246,6 +249,17 @@ fn own(settings: &Settings, cluster: &Cluster) -> Result<Own, StartError> {
         },
         names: vec![format!("{CONTROL}.{namespace}.svc")],
         lifetime: settings.leaf_lifetime,
+    })
+}
+
+/// Who may ask: who proves it to `reviewer` or by a certificate, node agents among them.
+fn callers(reviewer: &Reviewer, control: &Identity) -> Result<Callers, StartError> {
+    Ok(Callers::Proved {
+        reviewer: reviewer.clone(),
+        agents: Identity {
+            service_account: AGENTS.parse().map_err(StartError::Namespace)?,
+            ..control.clone()
+        },
     })
 }
 

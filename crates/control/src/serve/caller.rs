@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who calls: on the agent's socket whom the agent names, from a network who proves it.
 //!
-//! A certificate proves a pod and is good for everything; a token proves a pod once, for its first certificate. What a call
-//! says of itself in its metadata is believed from the agent alone. Read [`super`] next.
+//! A certificate proves a pod and is good for everything; a token proves a pod once, for its first certificate. A node agent proves
+//! its own pod like any other, and then speaks for the pods that control sees on the same node, and for nobody else. What a call
+//! says of itself in its metadata is believed from agents alone. Read [`super`] next.
 
 use std::time::SystemTime;
 
 use maille_identity::tls::Peer;
-use maille_model::{Name, Workload, WorkloadUid};
+use maille_model::{Identity, Name, Workload, WorkloadUid};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use super::{WORKLOAD, admitted_uid};
+use super::{WORKLOAD, admitted_uid, status};
 use crate::causes::with_causes;
 use crate::cluster::review::{ReviewError, Reviewer};
 use crate::hub::Hub;
@@ -25,7 +26,12 @@ pub enum Callers {
     /// The agent attests them; nobody else can open its socket.
     Attested,
     /// They prove themselves.
-    Proved(Reviewer),
+    Proved {
+        /// Who judges tokens.
+        reviewer: Reviewer,
+        /// Who node agents are.
+        agents: Identity,
+    },
 }
 
 /// What a connection from a network showed.
@@ -43,10 +49,23 @@ pub struct Caller {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Proof {
-    namespace: Name,
-    service_account: Name,
+    of: Proved,
     /// Until when it counts; a token is looked at once.
     until: Option<SystemTime>,
+}
+
+/// Whose proof it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Proved {
+    /// The caller's own.
+    Pod {
+        namespace: Name,
+        service_account: Name,
+    },
+    /// A node agent's, for itself.
+    Agent,
+    /// A node agent's, which speaks for a pod: its own uid.
+    For(WorkloadUid),
 }
 
 // === impl Callers ===
@@ -56,8 +75,8 @@ impl Callers {
     pub(super) fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
         match self {
             Self::Attested => attested(request.metadata()),
-            Self::Proved(_) => match shown(request) {
-                Some(peer) => by_certificate(peer),
+            Self::Proved { agents, .. } => match shown(request) {
+                Some(peer) => by_certificate(peer, agents, request.metadata()),
                 None => Err(Status::unauthenticated(
                     "a certificate is needed here: ask for one with a token first",
                 )),
@@ -67,12 +86,12 @@ impl Callers {
 
     /// The same for a call that asks for a certificate: its first one is asked for with a token.
     pub(super) async fn applicant<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        let reviewer = match self {
+        let (reviewer, agents) = match self {
             Self::Attested => return attested(request.metadata()),
-            Self::Proved(reviewer) => reviewer,
+            Self::Proved { reviewer, agents } => (reviewer, agents),
         };
         if let Some(peer) = shown(request) {
-            return by_certificate(peer);
+            return by_certificate(peer, agents, request.metadata());
         }
         let bearer = reviewer.bearer(token(request.metadata())?).await;
         let bearer = bearer.map_err(|error| {
@@ -83,11 +102,19 @@ impl Callers {
                 ReviewError::Token(_) | ReviewError::NoPod(_) => Status::unauthenticated(reason),
             }
         })?;
+        let is_agent = bearer.namespace == agents.namespace
+            && bearer.service_account == agents.service_account;
         Ok(Caller {
             uid: bearer.uid,
             proof: Some(Proof {
-                namespace: bearer.namespace,
-                service_account: bearer.service_account,
+                of: if is_agent {
+                    Proved::Agent
+                } else {
+                    Proved::Pod {
+                        namespace: bearer.namespace,
+                        service_account: bearer.service_account,
+                    }
+                },
                 until: None,
             }),
         })
@@ -99,7 +126,20 @@ impl Callers {
 impl Caller {
     /// The workload, once control knows it; refused when it is not to be served, or is another one than was proved.
     pub(super) async fn admitted(&self, hub: &Hub) -> Result<Workload, Status> {
-        let workload = admitted_uid(hub, &self.uid).await?;
+        let of = self.proof.as_ref().map(|proof| &proof.of);
+        let workload = match of {
+            Some(Proved::Agent) => hub.agent(&self.uid).map_err(|refusal| status(&refusal))?,
+            _ => admitted_uid(hub, &self.uid).await?,
+        };
+        if let Some(Proved::For(agent)) = of
+            && !hub.is_on_node_of(&self.uid, agent)
+        {
+            let (namespace, name) = (&workload.namespace, &workload.name);
+            maille_chassis::limited!(warn, agent = %agent, workload = %self.uid, "agent refused: the pod is not on its node");
+            return Err(Status::permission_denied(format!(
+                "pod {namespace}/{name} is not on the node of agent {agent}"
+            )));
+        }
         self.holds(&workload, hub.now())?;
         Ok(workload)
     }
@@ -115,46 +155,67 @@ impl Caller {
 
     fn holds(&self, workload: &Workload, now: SystemTime) -> Result<(), Status> {
         self.is_current(now)?;
-        let Some(proof) = &self.proof else {
+        let Some(Proof {
+            of:
+                Proved::Pod {
+                    namespace,
+                    service_account,
+                },
+            ..
+        }) = &self.proof
+        else {
             return Ok(());
         };
-        if workload.namespace == proof.namespace
-            && workload.service_account == proof.service_account
-        {
+        if workload.namespace == *namespace && workload.service_account == *service_account {
             return Ok(());
         }
         Err(Status::permission_denied(format!(
-            "pod {}/{} runs as {}, but {}/{} was proved",
-            workload.namespace,
-            workload.name,
-            workload.service_account,
-            proof.namespace,
-            proof.service_account
+            "pod {}/{} runs as {}, but {namespace}/{service_account} was proved",
+            workload.namespace, workload.name, workload.service_account,
         )))
     }
 }
 
 fn attested(metadata: &MetadataMap) -> Result<Caller, Status> {
-    let text = metadata.get(WORKLOAD).and_then(|value| value.to_str().ok());
-    let uid = text.and_then(WorkloadUid::new).ok_or_else(|| {
-        Status::invalid_argument(format!("metadata {WORKLOAD} must be the uid of a workload"))
-    })?;
+    let uid = named(metadata)?;
     Ok(Caller { uid, proof: None })
+}
+
+/// The workload that an agent speaks for.
+fn named(metadata: &MetadataMap) -> Result<WorkloadUid, Status> {
+    let text = metadata.get(WORKLOAD).and_then(|value| value.to_str().ok());
+    text.and_then(WorkloadUid::new).ok_or_else(|| {
+        Status::invalid_argument(format!("metadata {WORKLOAD} must be the uid of a workload"))
+    })
 }
 
 fn shown<T>(request: &Request<T>) -> Option<&Peer> {
     request.extensions().get::<Shown>()?.0.as_ref()
 }
 
-fn by_certificate(peer: &Peer) -> Result<Caller, Status> {
-    let uid = peer.uid.clone().ok_or_else(|| {
+fn by_certificate(
+    peer: &Peer,
+    agents: &Identity,
+    metadata: &MetadataMap,
+) -> Result<Caller, Status> {
+    let own = peer.uid.clone().ok_or_else(|| {
         Status::unauthenticated("the certificate does not say for which pod it was made")
     })?;
+    let (uid, of) = if peer.identity != *agents {
+        let of = Proved::Pod {
+            namespace: peer.identity.namespace.clone(),
+            service_account: peer.identity.service_account.clone(),
+        };
+        (own, of)
+    } else if metadata.contains_key(WORKLOAD) {
+        (named(metadata)?, Proved::For(own))
+    } else {
+        (own, Proved::Agent)
+    };
     Ok(Caller {
         uid,
         proof: Some(Proof {
-            namespace: peer.identity.namespace.clone(),
-            service_account: peer.identity.service_account.clone(),
+            of,
             until: Some(peer.not_after),
         }),
     })
@@ -203,7 +264,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_good_for_its_pod_and_as_long_as_it_lasts() {
-        let caller = by_certificate(&peer(Some("u"))).unwrap();
+        let nothing = MetadataMap::new();
+        let caller = by_certificate(&peer(Some("u")), &agents(), &nothing).unwrap();
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         assert!(caller.holds(&workload("web"), at(99)).is_ok());
         let code = |held: Result<(), Status>| held.unwrap_err().code();
@@ -216,9 +278,40 @@ mod tests {
             Code::PermissionDenied
         );
         assert_eq!(
-            by_certificate(&peer(None)).unwrap_err().code(),
+            by_certificate(&peer(None), &agents(), &nothing)
+                .unwrap_err()
+                .code(),
             Code::Unauthenticated
         );
+    }
+
+    #[test]
+    fn an_agent_speaks_for_whom_it_names_and_nobody_else_does() {
+        let mut metadata = MetadataMap::new();
+        let mut agent = peer(Some("agent"));
+        agent.identity = agents();
+        let own = by_certificate(&agent, &agents(), &metadata).unwrap();
+        assert_eq!(
+            (own.uid.as_str(), own.proof.unwrap().of),
+            ("agent", Proved::Agent)
+        );
+        metadata.insert(WORKLOAD, "u".parse().unwrap());
+        let other = by_certificate(&agent, &agents(), &metadata).unwrap();
+        let of = other.proof.unwrap().of;
+        assert_eq!(other.uid.as_str(), "u");
+        assert_eq!(of, Proved::For(WorkloadUid::new("agent").unwrap()));
+        let pod = by_certificate(&peer(Some("own")), &agents(), &metadata).unwrap();
+        assert_eq!(
+            pod.uid.as_str(),
+            "own",
+            "what a pod says of itself is not looked at"
+        );
+    }
+
+    fn agents() -> Identity {
+        "spiffe://cluster.local/ns/mesh/sa/maille-node"
+            .parse()
+            .unwrap()
     }
 
     #[test]

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything that can be seen to be wrong with a pod that is to have a sidecar. Each check knows one thing.
 
+use maille_manifest::marks;
 use serde_json::{Map, Value};
 
 use super::{NamespaceFacts, PodSecurity};
-use crate::choices::{Form, type_of};
+use crate::choices::{Choices, Form, path, type_of};
 use crate::names::{INIT, OTHER_MESHES, OTHER_WISHES, PROXY, PROXY_UID, TAKEN_PORTS, TOKEN, TRUST};
 use crate::refusal::{Cause, Refusal};
 use crate::sidecar::{Rules, Service};
@@ -193,7 +194,7 @@ pub(super) fn ends(template: &Value, kind: Kind, form: Form) -> Option<Refusal> 
         _ if by_job => "job's pod",
         _ => return None,
     };
-    let path = crate::choices::path(maille_manifest::marks::SIDECAR);
+    let path = path(marks::SIDECAR);
     (form == Form::Classic).then(|| Refusal::new(path, Cause::ClassicEnds { kind }))
 }
 
@@ -240,6 +241,35 @@ fn other_wishes(template: &Value) -> Vec<String> {
                     "metadata.{place}.{key}: asks for a sidecar of {mesh} too: where that mesh is installed, this pod is refused; take this out"
                 ));
             }
+        }
+    }
+    warnings
+}
+
+/// Ports that would not be captured, where all are.
+pub(super) fn skipped(choices: &Choices) -> impl Iterator<Item = Refusal> {
+    let both = [
+        (marks::SKIP_INBOUND, &choices.skip_inbound),
+        (marks::SKIP_OUTBOUND, &choices.skip_outbound),
+    ];
+    let some = both.into_iter().filter(|(_, ports)| !ports.is_empty());
+    some.map(|(key, _)| Refusal::new(path(key), Cause::PortsOutboard))
+}
+
+/// The same as [`warnings`] for a pod in which there is nothing of the mesh.
+pub(super) fn outboard_warnings(template: &Value, choices: &Choices) -> Vec<String> {
+    let mut warnings = other_wishes(template);
+    for (key, share) in [
+        (marks::CPU_REQUEST, &choices.cpu.request),
+        (marks::CPU_LIMIT, &choices.cpu.limit),
+        (marks::MEMORY_REQUEST, &choices.memory.request),
+        (marks::MEMORY_LIMIT, &choices.memory.limit),
+    ] {
+        if share.is_some() {
+            warnings.push(format!(
+                "{}: the proxy is the node's here, not the pod's: this has no effect",
+                path(key)
+            ));
         }
     }
     warnings

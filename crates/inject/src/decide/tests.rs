@@ -430,3 +430,53 @@ fn a_sidecar_that_was_pushed_back_is_moved_or_refused() {
         Decision::Reorder
     );
 }
+
+#[test]
+fn where_nodes_have_agents_nothing_is_put_into_a_pod() {
+    let with_agents = Settings {
+        capture: Capture::Outboard,
+        ..settings()
+    };
+    let ask = |template: &Value, namespace: &NamespaceFacts| {
+        decide(template, Kind::Pod, Asked::Webhook, namespace, &with_agents)
+    };
+    let restricted = NamespaceFacts {
+        security: PodSecurity::Restricted,
+        ..shop()
+    };
+    let mut done = pod();
+    match ask(&done, &restricted) {
+        Decision::Inject { addition, warnings } => {
+            addition.apply(&mut done);
+            assert!(warnings.is_empty(), "{warnings:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(done["spec"], pod()["spec"]);
+    assert_eq!(
+        done["metadata"]["annotations"],
+        json!({"maille.io/injected": "1.2.3", "maille.io/capture": "outboard"})
+    );
+    // The webhook asks again when somebody else has changed the pod.
+    assert!(matches!(ask(&done, &restricted), Decision::Inject { .. }));
+    let annotated =
+        |key: &str, value: &str| merged(pod(), json!({"metadata": {"annotations": {key: value}}}));
+    let inside = annotated("maille.io/capture", "inboard");
+    assert!(
+        matches!(ask(&inside, &restricted), Decision::Refused(_)),
+        "it needs NET_ADMIN"
+    );
+    match ask(&inside, &shop()) {
+        Decision::Inject { addition, .. } => assert_eq!(addition.init_containers.len(), 2),
+        other => panic!("{other:?}"),
+    }
+    let ports = annotated("maille.io/skip-inbound-ports", "22");
+    assert!(matches!(ask(&ports, &shop()), Decision::Refused(_)));
+    match ask(&annotated("maille.io/proxy-cpu-limit", "1"), &shop()) {
+        Decision::Inject { warnings, .. } => {
+            assert!(warnings[0].contains("no effect"), "{warnings:?}")
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(refused(&annotated("maille.io/capture", "outboard")).contains("agent on every node"));
+}

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{Options, Replicas, identity, objects};
+use super::{Nodes, Options, Replicas, identity, objects};
 use crate::emit;
 use crate::settings::SettingsError;
 
@@ -82,6 +82,7 @@ fn options(control: Replicas) -> Options {
             .parse()
             .unwrap_or_else(|_| unreachable!("{domain} is a trust domain")),
         control,
+        nodes: Nodes::Bare,
     }
 }
 
@@ -163,6 +164,7 @@ mod tests {
                 image_prefix: "registry.example.com/m".to_owned(),
                 trust_domain: "example.com".parse().unwrap(),
                 control,
+                nodes: Nodes::Bare,
             };
             let printed: Vec<_> = objects(&options).unwrap().iter().map(emit::plain).collect();
             assert_eq!(rendered(ha), printed);

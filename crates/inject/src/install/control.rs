@@ -5,7 +5,9 @@
 use maille_manifest::marks::INJECTED;
 use serde_json::{Value, json};
 
-use super::{CONTROL, GRPC_PORT, HEALTH_PORT, Images, Options, Replicas, beside, labels, metadata};
+use super::{
+    CONTROL, GRPC_PORT, HEALTH_PORT, Images, Nodes, Options, Replicas, beside, labels, metadata,
+};
 use crate::emit::COMMENT;
 use crate::names::{MESH_PORT, METRICS_PORT};
 
@@ -127,7 +129,7 @@ fn container(options: &Options, image: &str) -> Value {
             "timeoutSeconds": 5,
         })
     };
-    json!({
+    let mut container = json!({
         "name": "control",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
@@ -163,7 +165,11 @@ fn container(options: &Options, image: &str) -> Value {
             {"mountPath": ACCOUNT.1, "name": ACCOUNT.0, "readOnly": true},
             beside::shared(),
         ],
-    })
+    });
+    if let (Nodes::Agents, Some(args)) = (options.nodes, container["args"].as_array_mut()) {
+        args.extend(["--capture", "outboard"].map(Value::from));
+    }
+    container
 }
 
 fn policy(options: &Options) -> Value {

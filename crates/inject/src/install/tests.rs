@@ -10,16 +10,25 @@ fn options(control: Replicas) -> Options {
         image_prefix: "maille.io".to_owned(),
         trust_domain: "cluster.local".parse().unwrap(),
         control,
+        nodes: Nodes::Bare,
+    }
+}
+
+fn with_agents() -> Options {
+    Options {
+        nodes: Nodes::Agents,
+        ..options(Replicas::One)
     }
 }
 
 #[test]
 fn golden() {
-    for (control, file) in [
-        (Replicas::One, "install.yaml"),
-        (Replicas::Three, "install-ha.yaml"),
+    for (options, file) in [
+        (options(Replicas::One), "install.yaml"),
+        (options(Replicas::Three), "install-ha.yaml"),
+        (with_agents(), "install-cni.yaml"),
     ] {
-        let text = manifest(&options(control)).unwrap();
+        let text = manifest(&options).unwrap();
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("src/install")
             .join(file);

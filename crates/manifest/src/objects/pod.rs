@@ -81,6 +81,9 @@ pub struct PodSpec {
     /// As whom its containers run, where they do not say it themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security_context: Option<PodSecurity>,
+    /// The node that it is bound to, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
     /// It has the node's network in place of its own, and therefore no proxy.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host_network: bool,

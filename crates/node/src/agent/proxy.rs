@@ -45,13 +45,22 @@ const READY: Duration = Duration::from_secs(30);
 /// A proxy that is kept running.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    stop: mpsc::Sender<()>,
+    stop: mpsc::Sender<Stop>,
     ready: watch::Receiver<bool>,
     keeper: Task,
     relay: Task,
     accept: Task,
     processes: Arc<Processes>,
     uid: String,
+}
+
+/// What is to become of one.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// Its pod ends.
+    End,
+    /// Its agent ends, and it goes on.
+    Leave,
 }
 
 /// Why one cannot be kept.
@@ -73,7 +82,9 @@ pub(super) struct Keeper {
     notify: Notify,
     expected: Arc<Expected>,
     ready: watch::Sender<bool>,
-    stop: mpsc::Receiver<()>,
+    stop: mpsc::Receiver<Stop>,
+    /// One that an earlier agent started.
+    there: Option<Child>,
     /// Those that finish what they have, oldest first.
     leaving: VecDeque<Leaving>,
 }
@@ -95,6 +106,8 @@ enum End {
     Leaves(Child),
     /// It was stopped with its pod.
     Stopped,
+    /// It goes on, and nobody keeps it.
+    Left,
 }
 
 impl Proxy {
@@ -105,8 +118,17 @@ impl Proxy {
 
     /// Lets it finish what it has, then ends it and its way to control.
     pub(crate) async fn stop(self) {
+        self.told(Stop::End).await;
+    }
+
+    /// Lets it go on without this process. Only for one that outlives it.
+    pub(crate) async fn leave(self) {
+        self.told(Stop::Leave).await;
+    }
+
+    async fn told(self, what: Stop) {
         // Full or closed: it is stopping already.
-        let _ = self.stop.try_send(());
+        let _ = self.stop.try_send(what);
         self.keeper.ended().await;
         self.relay.abort();
         self.accept.abort();
@@ -119,7 +141,7 @@ impl Keeper {
         agent: Agent,
         uid: String,
         dir: PathBuf,
-        captured: Arc<Captured>,
+        (captured, there): (Arc<Captured>, Option<Child>),
     ) -> Result<Proxy, ProxyError> {
         let listener =
             maille_chassis::grpc::listen(&dir.join("agent.sock")).map_err(ProxyError::Sockets)?;
@@ -129,11 +151,12 @@ impl Keeper {
             pid: tokio::sync::Mutex::new(None),
             netns,
         });
+        let control = agent.control.channel();
         let relays = (
-            Relay::<Discovery>::new(agent.control.clone(), &uid),
-            Relay::<Certificates>::new(agent.control.clone(), &uid),
-            Relay::<Telemetry>::new(agent.control.clone(), &uid),
-            Relay::<Questions>::new(agent.control.clone(), &uid),
+            Relay::<Discovery>::new(control.clone(), &uid),
+            Relay::<Certificates>::new(control.clone(), &uid),
+            Relay::<Telemetry>::new(control.clone(), &uid),
+            Relay::<Questions>::new(control, &uid),
         );
         let (Some(discovery), Some(certificates), Some(telemetry), Some(questions)) = relays else {
             return Err(ProxyError::Uid(uid));
@@ -167,6 +190,7 @@ impl Keeper {
             expected,
             ready,
             stop: orders,
+            there,
             leaving: VecDeque::new(),
         };
         let keeper = tasks.spawn("proxy", keeper.run());
@@ -185,7 +209,11 @@ impl Keeper {
         let mut backoff = Backoff::mesh();
         loop {
             let began = self.agent.clock.elapsed();
-            let how = match self.spawn().await {
+            let begun = match self.there.take() {
+                Some(child) => Ok(self.welcome(child).await),
+                None => self.spawn().await,
+            };
+            let how = match begun {
                 Ok(child) => {
                     let how = self.live(child).await;
                     *self.expected.pid.lock().await = None;
@@ -203,6 +231,7 @@ impl Keeper {
                             continue;
                         }
                         End::Stopped => return self.end_leaving().await,
+                        End::Left => return,
                     }
                 }
                 Err(error) => format!("cannot be started: {error:#}"),
@@ -248,6 +277,16 @@ impl Keeper {
         }
     }
 
+    /// Takes on one that an earlier agent started: it was ready.
+    async fn welcome(&self, child: Child) -> Child {
+        *self.expected.pid.lock().await = Some(child.pid());
+        self.agent
+            .processes
+            .note(Role::Proxy(self.uid.clone()), Some(child.pid()));
+        self.tell(true);
+        child
+    }
+
     async fn spawn(&self) -> anyhow::Result<Child> {
         self.notify.clear();
         // One that finishes what it has may still listen there: its successor answers from now on.
@@ -276,7 +315,11 @@ impl Keeper {
             captured: &self.captured,
             state_dir: self.agent.state_dir.clone(),
             own_dir: self.dir.clone(),
+            outlives: self.agent.apart.is_some(),
         })?;
+        if let Some(apart) = &self.agent.apart {
+            apart.take(&child, &self.dir)?;
+        }
         *expected = Some(child.pid());
         self.agent
             .processes
@@ -286,13 +329,18 @@ impl Keeper {
 
     /// Until it ended by itself, said that it stops, or was stopped.
     async fn live(&mut self, mut child: Child) -> End {
-        let mut heard = false;
+        // One that was taken on has said it to somebody else.
+        let mut heard = *self.ready.borrow();
         let patience = if *self.ready.borrow() { AWAY } else { READY };
         let mut late = self.agent.clock.now() + patience;
         loop {
             tokio::select! {
                 exit = child.exited() => return End::Ended(describe(&exit)),
-                _ = self.stop.recv() => {
+                what = self.stop.recv() => {
+                    if matches!(what, Some(Stop::Leave)) {
+                        child.leave();
+                        return End::Left;
+                    }
                     child.signal(Signal::SIGTERM);
                     if timeout(LAST, child.exited()).await.is_err() {
                         abort(&mut child).await;

@@ -256,7 +256,7 @@ fn quiet_namespace() -> Vec<Step> {
     steps
 }
 
-fn listeners(options: &Options) -> [Step; 4] {
+pub(super) fn listeners(options: &Options) -> [Step; 4] {
     let listen = |listener, port, mark| Step::Listen {
         listener,
         port,

@@ -99,7 +99,7 @@ async fn tell(
     let code = match exit {
         Some(Exit::Code(code)) => code,
         Some(Exit::Signal(signal)) => 128 + signal,
-        None => 1,
+        Some(Exit::Untold) | None => 1,
     };
     channels::write(&mut to, Channel::Exit, &code.to_be_bytes()).await?;
     to.shutdown().await

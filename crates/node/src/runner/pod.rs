@@ -158,7 +158,12 @@ impl Life {
         self.parts.failed.clear();
         if let (Some(agent), Some(captured)) = (&self.around.agent, captured) {
             let proxy = agent
-                .start(&self.pod, dir, captured)
+                .start(
+                    &self.pod.metadata.uid,
+                    &self.pod.metadata.annotations,
+                    dir,
+                    captured,
+                )
                 .await
                 .context("its proxy cannot be started")?;
             let mut ready = proxy.ready();

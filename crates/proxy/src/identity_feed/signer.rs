@@ -2,7 +2,7 @@
 //! Who signs the own certificate, and how it is asked: the node agent, which knows who asks; or control itself, by the
 //! certificate in force, and with the pod's token where that does not do.
 //!
-//! Must never make anything of an answer: `identity_feed.rs` judges it. Next: `control/direct.rs`.
+//! Must never make anything of an answer: `identity_feed.rs` judges it. Next: `maille_reach::direct`.
 
 use std::time::Duration;
 

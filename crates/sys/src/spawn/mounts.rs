@@ -15,11 +15,12 @@ const QUIET: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 /// Makes everything in its order: what was there must be opened before anything hides it.
 pub(super) fn make(plan: &mut Plan) -> Result<(), Failed> {
     mount(
+        // What is mounted here stays here; what is unmounted outside goes here too, or namespaces pinned there would stay for ever.
         Step::PrivateMounts,
         c"none",
         c"/",
         c"",
-        libc::MS_REC | libc::MS_PRIVATE,
+        libc::MS_REC | libc::MS_SLAVE,
         c"",
     )?;
     for bind in &mut plan.places.binds {

@@ -20,6 +20,8 @@ pub enum Exit {
     Code(i32),
     /// By a signal.
     Signal(i32),
+    /// Nobody here was told: it was another process's child.
+    Untold,
 }
 
 impl std::fmt::Display for Exit {
@@ -27,6 +29,7 @@ impl std::fmt::Display for Exit {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
             Self::Signal(number) => write!(f, "signal {number}"),
+            Self::Untold => f.write_str("nobody was told how"),
         }
     }
 }
@@ -91,6 +94,8 @@ pub struct Child {
     pidfd: OwnedFd,
     exit: Option<Exit>,
     left: bool,
+    /// Somebody else started it.
+    adopted: bool,
 }
 
 impl Child {
@@ -100,7 +105,29 @@ impl Child {
             pidfd,
             exit: None,
             left: false,
+            adopted: false,
         }
+    }
+
+    /// A process that outlived who started it. Whoever asks has made sure which one has this number now.
+    pub fn adopt(pid: i32) -> io::Result<Self> {
+        let Handle(pidfd) = Handle::open(pid)?;
+        let pidfd = Arc::try_unwrap(pidfd).map_err(|_| io::Error::other("it is shared"))?;
+        let mut found = Self::new(pid, pidfd);
+        found.adopted = true;
+        Ok(found)
+    }
+
+    /// A descriptor that it has open, by its number there. Needs the rights of a debugger.
+    pub fn descriptor(&self, number: RawFd) -> io::Result<OwnedFd> {
+        // SAFETY: no pointers; an open pidfd.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.pidfd.as_raw_fd(), number, 0) };
+        let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just made this descriptor for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     /// Its pid here.
@@ -153,6 +180,20 @@ impl Child {
     }
 
     fn reap(&mut self, flags: WaitPidFlag) -> io::Result<Option<Exit>> {
+        if self.adopted && self.exit.is_none() {
+            let patience = if flags.contains(WaitPidFlag::WNOHANG) {
+                PollTimeout::ZERO
+            } else {
+                PollTimeout::NONE
+            };
+            let mut ended = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ended, patience)? > 0 {
+                self.exit = Some(Exit::Untold);
+            }
+        }
+        if self.adopted {
+            return Ok(self.exit);
+        }
         if self.exit.is_none() {
             let status = loop {
                 match waitid(Id::PIDFd(self.pidfd.as_fd()), flags | WaitPidFlag::WEXITED) {

@@ -63,6 +63,7 @@ impl Watched for Pod {
                 "containers",
                 "initContainers",
                 "hostNetwork",
+                "nodeName",
                 "serviceAccountName",
             ];
             keep(spec, &read);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Control itself at the other end, over TLS, where no node agent stands between: how a pod in the inboard mode reaches it.
+//! Control itself at the other end, over TLS: how a pod in the inboard mode reaches it, and a node agent.
 //!
 //! The first certificate is asked for with the pod's token, everything else by that certificate. Files are read anew for each
-//! use: the kubelet replaces them. Must never send the token to anybody who has not proved to be control. Read
-//! `identity_feed/signer.rs` next.
+//! use: the kubelet replaces them. Must never send the token to anybody who has not proved to be control.
 
 use std::error::Error;
 use std::fmt;
@@ -131,7 +130,7 @@ impl Direct {
     }
 
     /// A channel for who has no certificate. It is dialled once.
-    pub(crate) fn first(&self) -> Channel {
+    pub fn first(&self) -> Channel {
         let direct = self.clone();
         grpc::channel_over(move || {
             let direct = direct.clone();
@@ -143,7 +142,7 @@ impl Direct {
     }
 
     /// The token as a call carries it.
-    pub(crate) fn bearer(&self) -> Result<MetadataValue<Ascii>, TokenError> {
+    pub fn bearer(&self) -> Result<MetadataValue<Ascii>, TokenError> {
         let token = || {
             let text = read(&self.token)?;
             let token = text.trim();
@@ -214,7 +213,7 @@ async fn valid(credentials: &mut Own) -> Result<Credentials, DialError> {
 }
 
 /// Whether control would still believe it.
-pub(crate) fn is_valid(own: &Credentials) -> bool {
+pub fn is_valid(own: &Credentials) -> bool {
     own.not_after() > SystemTime::now()
 }
 

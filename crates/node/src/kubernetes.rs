@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent of one node of a cluster, `maille-node --kubernetes`: what is started in which order, and how it ends.
+//!
+//! Its own certificate, the captures that an earlier agent left, the plugin's socket, and only then the plugin itself: a plugin
+//! without an agent lets no pod of the mesh start. Its end ends no capture and no proxy: the next agent takes them up. Read `kubernetes/sandboxes.rs` next.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use maille_chassis::admin::{self, Reply};
+use maille_chassis::clock::Clock;
+use maille_chassis::config::{Env, Source as _};
+use maille_chassis::drain::{Drain, Signals};
+use maille_chassis::log::{self, Format};
+use maille_chassis::tasks::Tasks;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::agent::apart::Apart;
+use crate::agent::{Agent, Control};
+use crate::args::Kubernetes;
+use crate::processes::Processes;
+use crate::run::LOG;
+
+mod chain;
+mod door;
+mod host;
+mod own;
+mod sandboxes;
+
+use host::Host;
+use sandboxes::Sandboxes;
+
+/// How often everything is looked at: what somebody changed is as it was within five seconds.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Runs until it is told to stop.
+pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
+    let env = Env::process();
+    let filter: String = LOG.required(&env)?;
+    let format: Format = log::FORMAT.required(&env)?;
+    log::init(&filter, format)?;
+    let mut signals = Signals::install().context("signals cannot be heard")?;
+    let (tasks, clock, drain) = (Tasks::new(), Clock::start(), Drain::new());
+    let (ready, readiness) = watch::channel(false);
+    health(&args, readiness, &tasks, &drain).await?;
+    let host = Host {
+        programs: args.cni_bin.clone(),
+        configurations: args.cni_conf.clone(),
+        plugin: bin_dir()?.join("maille-cni"),
+        state: args.state.clone(),
+    };
+    if args.leave {
+        let sandboxes = args.state.join(maille_cni::protocol::SANDBOXES);
+        host.leave(&sandboxes)?;
+        tracing::info!("the node's network configuration is as it was before the mesh");
+        ready.send_replace(true);
+        signals.next().await;
+        return Ok(());
+    }
+    let settings = [LOG, log::FORMAT]
+        .into_iter()
+        .filter_map(|one| Some((one.key.to_owned(), env.get(one.key)?)))
+        .collect();
+    let sandboxes = serve(&args, settings, &tasks, clock).await?;
+    tasks.spawn("host", keep(host, sandboxes.clone(), ready, clock));
+    signals.next().await;
+    sandboxes.leave().await;
+    Ok(())
+}
+
+/// Everything that the plugin needs.
+async fn serve(
+    args: &Kubernetes,
+    settings: Vec<(String, String)>,
+    tasks: &Tasks,
+    clock: Clock,
+) -> anyhow::Result<Arc<Sandboxes>> {
+    if std::process::id() == 1 {
+        tasks.spawn("orphans", crate::reap::orphans(clock));
+    }
+    let state = &args.state;
+    let directory = state.join(maille_cni::protocol::SANDBOXES);
+    std::fs::create_dir_all(&directory)
+        .and_then(|()| std::fs::set_permissions(state, Permissions::from_mode(0o700)))
+        .context("the state directory cannot be made")?;
+    tasks.spawn("logs", crate::logs::keep_small(state.clone(), clock));
+    let (certificate, keeping) = own::keep(args.control.clone(), clock);
+    tasks.spawn("own certificate", keeping);
+    let processes = Arc::new(Processes::default());
+    let agent = Agent::new(
+        (&bin_dir()?, state),
+        Control::Afar(Box::new(args.control.clone()), certificate),
+        settings,
+        processes.clone(),
+        tasks.clone(),
+        clock,
+    );
+    let apart = Apart::make(&args.cgroups).context("no control groups for proxies")?;
+    let agent = agent.with_proxies_apart(apart.clone());
+    let sandboxes = Arc::new(Sandboxes::new(agent, processes, directory, tasks.clone()));
+    sandboxes.resume().await;
+    let ended = apart
+        .end_others(&sandboxes.proxies())
+        .context("proxies of pods that are gone")?;
+    if ended > 0 {
+        tracing::info!(ended, "proxies of pods that ended without an agent");
+    }
+    door::serve(state, sandboxes.clone(), tasks, clock).context("the plugin's socket")?;
+    Ok(sandboxes)
+}
+
+/// Keeps the plugin where the runtime looks for it, and the captures as they were made.
+async fn keep(host: Host, sandboxes: Arc<Sandboxes>, ready: watch::Sender<bool>, clock: Clock) {
+    loop {
+        match host.install() {
+            Ok(done) => {
+                for what in done {
+                    tracing::info!(what, "written to the node");
+                }
+                ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+            }
+            Err(error) => {
+                let reason = anyhow::Error::from(error);
+                maille_chassis::limited!(warn, reason = %format_args!("{reason:#}"), "the plugin is not in place");
+            }
+        }
+        sandboxes.look().await;
+        clock.wait(LOOK).await;
+    }
+}
+
+/// `/ready`: the plugin is in place, and somebody is behind it.
+async fn health(
+    args: &Kubernetes,
+    ready: watch::Receiver<bool>,
+    tasks: &Tasks,
+    drain: &Drain,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(args.health).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", args.health))?;
+    let answer = move |path: &str, _: &str| match (path, *ready.borrow()) {
+        ("/live", _) | ("/ready", true) => Reply::text("ok\n"),
+        ("/ready", false) => Reply::of(
+            http::StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain; charset=utf-8",
+            "the plugin is not in place\n".to_owned(),
+        ),
+        _ => Reply::not_found(),
+    };
+    let served = admin::serve_port(listener, Arc::new(answer), tasks.clone(), drain.watch());
+    tasks.spawn("health", served);
+    Ok(())
+}
+
+/// Where this program is, and with it the others.
+fn bin_dir() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("this program cannot be found")?;
+    let dir = own.parent().context("this program is in no directory")?;
+    Ok(dir.to_owned())
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The host's CNI directories: the plugin, and a configuration that chains it behind what was there. What was there stays as it is,
+//! so that leaving is removing two files.
+//!
+//! Each file is written beside its place and renamed, so that a runtime never sees half of one. Whoever removes or changes one finds it
+//! again at the next look. Read `chain.rs` for what is written.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::chain::{self, ChainError};
+
+/// The plugin's name, by which a configuration names it.
+const PLUGIN: &str = "maille-cni";
+/// The configuration's name: the runtime takes the first one of a directory.
+const CONFIGURATION: &str = "00-maille.conflist";
+/// More than any plugin has.
+const MANY: usize = 10;
+
+/// The host, as this process sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Host {
+    /// Where the runtime looks for plugins.
+    pub(super) programs: PathBuf,
+    /// Where it looks for configurations.
+    pub(super) configurations: PathBuf,
+    /// The plugin that came with this program.
+    pub(super) plugin: PathBuf,
+    /// The agent's directory, as the plugin sees it.
+    pub(super) state: PathBuf,
+}
+
+/// Why the plugin is not in place.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HostError {
+    #[error("{path}")]
+    Io {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0} has no configuration of a network yet, behind which the plugin could be chained")]
+    NoNetwork(String),
+    #[error(
+        "{0} comes before {CONFIGURATION}: the runtime takes that, and no pod of the mesh would be captured; rename it"
+    )]
+    Before(String),
+    #[error("{path} cannot be chained behind")]
+    Chain {
+        path: String,
+        #[source]
+        source: ChainError,
+    },
+    #[error(
+        "{count} pods of this node are captured still, {some} among them: they would lose their network; restart them outside the mesh first"
+    )]
+    Captured { count: usize, some: String },
+}
+
+// === impl Host ===
+
+impl Host {
+    /// Puts both files in place, where they are not: what was written.
+    pub(super) fn install(&self) -> Result<Vec<String>, HostError> {
+        let mut done = Vec::new();
+        let program = self.programs.join(PLUGIN);
+        let own = read(&self.plugin)?;
+        if !is(&program, &own) {
+            write(&program, &own, 0o755)?;
+            done.push(program.display().to_string());
+        }
+        let first = self.first()?;
+        let text = fs::read_to_string(&first).map_err(at(&first))?;
+        let chained = chain::chained(&text, &self.state).map_err(|source| HostError::Chain {
+            path: first.display().to_string(),
+            source,
+        })?;
+        let configuration = self.configurations.join(CONFIGURATION);
+        if !is(&configuration, chained.as_bytes()) {
+            write(&configuration, chained.as_bytes(), 0o644)?;
+            done.push(configuration.display().to_string());
+        }
+        Ok(done)
+    }
+
+    /// Removes both, once no pod is captured any more. The configuration goes first: without its plugin no pod would start.
+    pub(super) fn leave(&self, sandboxes: &Path) -> Result<(), HostError> {
+        let entries = fs::read_dir(sandboxes).into_iter().flatten().flatten();
+        let left: Vec<_> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        if let Some(one) = left.first() {
+            return Err(HostError::Captured {
+                count: left.len(),
+                some: one.clone(),
+            });
+        }
+        for path in [
+            self.configurations.join(CONFIGURATION),
+            self.programs.join(PLUGIN),
+        ] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(at(&path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration that the runtime would take without ours.
+    fn first(&self) -> Result<PathBuf, HostError> {
+        let dir = &self.configurations;
+        let entries = fs::read_dir(dir).map_err(at(dir))?;
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name != CONFIGURATION && !name.starts_with('.'))
+            .filter(|name| {
+                [".conf", ".conflist", ".json"]
+                    .iter()
+                    .any(|end| name.ends_with(end))
+            })
+            .collect();
+        names.sort();
+        let first = names.into_iter().take(MANY).next();
+        let first = first.ok_or_else(|| HostError::NoNetwork(dir.display().to_string()))?;
+        if first.as_str() < CONFIGURATION {
+            return Err(HostError::Before(first));
+        }
+        Ok(dir.join(first))
+    }
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> HostError {
+    let path = path.display().to_string();
+    move |source| HostError::Io {
+        path: path.clone(),
+        source,
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, HostError> {
+    fs::read(path).map_err(at(path))
+}
+
+/// Whether a file is there as it should be.
+fn is(path: &Path, bytes: &[u8]) -> bool {
+    fs::read(path).is_ok_and(|found| found == bytes)
+}
+
+/// Puts a file in place, whole.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), HostError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.new"));
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&new, path)
+    };
+    write().map_err(at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORK: &str =
+        r#"{"cniVersion":"1.1.0","name":"net","plugins":[{"type":"bridge"},{"type":"portmap"}]}"#;
+
+    fn host(dir: &Path) -> Host {
+        for name in ["bin", "conf", "sandboxes"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        fs::write(dir.join("plugin"), "program").unwrap();
+        Host {
+            programs: dir.join("bin"),
+            configurations: dir.join("conf"),
+            plugin: dir.join("plugin"),
+            state: "/run/maille/node".into(),
+        }
+    }
+
+    #[test]
+    fn both_files_are_put_in_place_kept_there_and_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path());
+        assert!(matches!(host.install(), Err(HostError::NoNetwork(_))));
+        let network = dir.path().join("conf/10-net.conflist");
+        fs::write(&network, NETWORK).unwrap();
+        assert_eq!(
+            host.install().unwrap().len(),
+            1,
+            "the plugin is there already"
+        );
+        assert!(host.install().unwrap().is_empty());
+        let ours = dir.path().join("conf").join(CONFIGURATION);
+        // Whoever changes, removes or empties one of them.
+        fs::write(&ours, NETWORK).unwrap();
+        fs::remove_file(dir.path().join("bin").join(PLUGIN)).unwrap();
+        assert_eq!(host.install().unwrap().len(), 2);
+        let mode = fs::metadata(dir.path().join("bin").join(PLUGIN)).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o755);
+        // The network itself changes.
+        fs::write(&network, NETWORK.replace("bridge", "ptp")).unwrap();
+        assert_eq!(host.install().unwrap().len(), 1);
+        assert!(fs::read_to_string(&ours).unwrap().contains("ptp"));
+        fs::create_dir(dir.path().join("sandboxes/c1")).unwrap();
+        let error = host.leave(&dir.path().join("sandboxes")).unwrap_err();
+        assert!(error.to_string().contains("c1"), "{error}");
+        fs::remove_dir(dir.path().join("sandboxes/c1")).unwrap();
+        host.leave(&dir.path().join("sandboxes")).unwrap();
+        host.leave(&dir.path().join("sandboxes")).unwrap();
+        let left: Vec<_> = fs::read_dir(dir.path().join("conf"))
+            .unwrap()
+            .flatten()
+            .collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(fs::read_to_string(&network).unwrap().contains("ptp"));
+    }
+
+    #[test]
+    fn one_that_the_runtime_would_take_before_ours_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path());
+        fs::write(dir.path().join("conf/00-a.conf"), "{}").unwrap();
+        assert!(matches!(host.install(), Err(HostError::Before(_))));
+    }
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The captured pods of this node: each has a directory with its mesh namespace pinned, what it is, and its proxy's number and sockets,
+//! so that the next agent finds it. A proxy that is there still goes on, its listening sockets are taken from it; where it has ended
+//! the pod is closed until it gets another.
+//!
+//! Must never leave a pod half captured: what cannot be done whole is undone, and the pod does not start. Read `capture.rs` for what
+//! is done, `agent/proxy.rs` for the proxy's life.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use maille_chassis::tasks::Tasks;
+use maille_cni::protocol::{PIN, Sandbox};
+use maille_sys::NetNs;
+use parking_lot::Mutex;
+use tokio::sync::Mutex as Slot;
+
+use crate::agent::{Agent, Proxy, apart};
+use crate::capture::{self, CaptureError, Captured, Options};
+use crate::drift::drift;
+use crate::host::{Child, listeners_of};
+use crate::processes::{Processes, Role};
+
+/// What a sandbox is, in its directory.
+const RECORD: &str = "sandbox.json";
+/// The directory in it that its proxy can write to. Short: the path of a socket may have 107 bytes.
+const PROXY: &str = "p";
+
+/// All of them, by the runtime's id.
+#[derive(Debug)]
+pub(super) struct Sandboxes {
+    agent: Agent,
+    processes: Arc<Processes>,
+    directory: PathBuf,
+    tasks: Tasks,
+    slots: Mutex<BTreeMap<String, Arc<Slot<Option<Held>>>>>,
+}
+
+/// One that is captured.
+#[derive(Debug)]
+struct Held {
+    sandbox: Sandbox,
+    captured: Arc<Captured>,
+    proxy: Proxy,
+}
+
+/// Why a question has no good answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SandboxError {
+    #[error("the plugin did not pass the pod's network namespace")]
+    NoNamespace,
+    #[error("the pod's network is not captured")]
+    Capture(#[from] CaptureError),
+    #[error("the agent's directory cannot be written")]
+    Io(#[from] io::Error),
+    #[error("the pod's proxy cannot be started")]
+    Proxy(#[source] io::Error),
+    #[error("the pod is not captured")]
+    Unknown,
+    #[error("the pod is not captured as it was: {0}")]
+    Drift(String),
+    #[error("the agent was interrupted")]
+    Interrupted,
+}
+
+// === impl Sandboxes ===
+
+impl Sandboxes {
+    /// Those in `directory`, once they are taken up.
+    pub(super) fn new(
+        agent: Agent,
+        processes: Arc<Processes>,
+        directory: PathBuf,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            agent,
+            processes,
+            directory,
+            tasks,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Captures a pod whose network namespace is `namespace`, and starts its proxy. One that is captured already stays so.
+    pub(super) async fn add(
+        &self,
+        sandbox: Sandbox,
+        namespace: OwnedFd,
+    ) -> Result<(), SandboxError> {
+        let slot = self.slot(&sandbox.container);
+        let mut held = slot.lock().await;
+        if held.is_some() {
+            return Ok(());
+        }
+        let pod = NetNs::from_fd(namespace)?;
+        let interface = sandbox.interface.clone();
+        let captured =
+            blocking(move || Ok(capture::insert(&pod, &interface, &Options::default())?)).await?;
+        let mesh = captured.mesh.clone();
+        match self.begin(sandbox, captured).await {
+            Ok(begun) => {
+                let pod = &begun.sandbox;
+                tracing::info!(pod.uid = pod.uid, pod = %format_args!("{}/{}", pod.namespace, pod.name), "pod captured");
+                *held = Some(begun);
+                Ok(())
+            }
+            Err(error) => {
+                // Its wire goes, and with it the pod's start: nothing of it is open.
+                let removed = blocking(move || Ok(capture::remove(&mesh)?)).await;
+                if let Err(error) = removed {
+                    tracing::warn!(%error, "a capture that was not finished cannot be undone");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a capture, if there is one: the wire at once, the proxy when it has finished.
+    pub(super) async fn del(&self, container: &str) -> Result<(), SandboxError> {
+        let slot = self.slots.lock().remove(container);
+        let held = match slot {
+            Some(slot) => slot.lock().await.take(),
+            None => None,
+        };
+        let dir = self.directory.join(container);
+        let Some(held) = held else {
+            return Ok(clear(&dir)?);
+        };
+        let mesh = held.captured.mesh.clone();
+        let pin = dir.join(PIN);
+        blocking(move || {
+            capture::remove(&mesh)?;
+            Ok(NetNs::unpin(&pin)?)
+        })
+        .await?;
+        tracing::info!(pod.uid = held.sandbox.uid, "pod's capture ended");
+        self.tasks.spawn("sandbox's end", async move {
+            held.proxy.stop().await;
+            if let Err(error) = clear(&dir) {
+                tracing::warn!(%error, "a sandbox's directory cannot be removed");
+            }
+        });
+        Ok(())
+    }
+
+    /// Whether it is captured as it was.
+    pub(super) async fn check(&self, container: &str) -> Result<(), SandboxError> {
+        let slot = self.slots.lock().get(container).cloned();
+        let slot = slot.ok_or(SandboxError::Unknown)?;
+        let held = slot.lock().await;
+        let held = held.as_ref().ok_or(SandboxError::Unknown)?;
+        match self.differs(held).await? {
+            Some(what) => Err(SandboxError::Drift(what)),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends every capture but these.
+    pub(super) async fn only(&self, keep: &[String]) -> Result<(), SandboxError> {
+        let mut found = self.found()?;
+        found.extend(self.slots.lock().keys().cloned());
+        found.sort();
+        found.dedup();
+        for container in found.iter().filter(|found| !keep.contains(found)) {
+            self.del(container).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes up what an earlier agent left. What cannot be taken up stays closed.
+    pub(super) async fn resume(&self) {
+        let found = match self.found() {
+            Ok(found) => found,
+            Err(error) => {
+                return tracing::error!(%error, "captures of an earlier agent are not known");
+            }
+        };
+        for container in found {
+            let slot = self.slot(&container);
+            let mut held = slot.lock().await;
+            match self.again(&container).await {
+                Ok(begun) => {
+                    tracing::info!(pod.uid = begun.sandbox.uid, "capture taken up");
+                    *held = Some(begun);
+                }
+                Err(error) => {
+                    let reason = anyhow::Error::from(error);
+                    tracing::warn!(container, reason = %format_args!("{reason:#}"), "capture of an earlier agent cannot be taken up");
+                }
+            }
+        }
+    }
+
+    /// The numbers of their proxies.
+    pub(super) fn proxies(&self) -> Vec<i32> {
+        let uids: Vec<String> = self
+            .slots
+            .lock()
+            .values()
+            .filter_map(|slot| Some(slot.try_lock().ok()?.as_ref()?.sandbox.uid.clone()))
+            .collect();
+        let pid = |uid: String| self.processes.pid(&Role::Proxy(uid));
+        uids.into_iter().filter_map(pid).collect()
+    }
+
+    /// Looks at all of them. A change is told; what is meant to be there is not guessed.
+    pub(super) async fn look(&self) {
+        let slots: Vec<_> = self.slots.lock().values().cloned().collect();
+        for slot in slots {
+            // One that is being changed is looked at next time.
+            let Ok(held) = slot.try_lock() else { continue };
+            let Some(held) = held.as_ref() else { continue };
+            if let Ok(Some(what)) = self.differs(held).await {
+                maille_chassis::limited!(
+                    warn,
+                    pod.uid = held.sandbox.uid,
+                    what,
+                    "a pod is not captured as it was"
+                );
+            }
+        }
+    }
+
+    /// Lets all of them be: the next agent finds them.
+    pub(super) async fn leave(&self) {
+        let slots: Vec<_> = std::mem::take(&mut *self.slots.lock())
+            .into_values()
+            .collect();
+        let ends: FuturesUnordered<_> = slots
+            .into_iter()
+            .map(|slot| async move {
+                if let Some(held) = slot.lock().await.take() {
+                    held.proxy.leave().await;
+                }
+            })
+            .collect();
+        ends.collect::<()>().await;
+    }
+
+    fn slot(&self, container: &str) -> Arc<Slot<Option<Held>>> {
+        let mut slots = self.slots.lock();
+        slots.entry(container.to_owned()).or_default().clone()
+    }
+
+    /// Writes down what was captured, and starts its proxy.
+    async fn begin(&self, sandbox: Sandbox, captured: Captured) -> Result<Held, SandboxError> {
+        let dir = self.directory.join(&sandbox.container);
+        clear(&dir)?;
+        std::fs::create_dir_all(dir.join(PROXY))?;
+        let record = serde_json::to_vec(&sandbox).map_err(io::Error::from)?;
+        let begun = async {
+            std::fs::write(dir.join(RECORD), record)?;
+            captured.mesh.pin(&dir.join(PIN))?;
+            self.proxied(sandbox, captured, None).await
+        };
+        let begun = begun.await;
+        if begun.is_err() {
+            clear(&dir)?;
+        }
+        begun
+    }
+
+    async fn again(&self, container: &str) -> Result<Held, SandboxError> {
+        let dir = self.directory.join(container);
+        let record = std::fs::read(dir.join(RECORD))?;
+        let sandbox: Sandbox = serde_json::from_slice(&record).map_err(io::Error::from)?;
+        let there = apart::find(&dir.join(PROXY));
+        let (captured, there) = blocking(move || {
+            let mesh = NetNs::pinned(&dir.join(PIN))?;
+            // Nobody else is in that namespace, and whoever is not is left alone.
+            let there = there.and_then(|found| match found.net() {
+                Ok(net) if net == mesh => Some(found),
+                Ok(_) | Err(_) => {
+                    found.leave();
+                    None
+                }
+            });
+            let listeners = there.as_ref().map(listeners_of);
+            if let Some(Ok(listeners)) = listeners {
+                return Ok((Captured { mesh, listeners }, there));
+            }
+            // It is ended before others listen in its place.
+            drop(there);
+            Ok((capture::resume(mesh, &Options::default())?, None))
+        })
+        .await?;
+        self.proxied(sandbox, captured, there).await
+    }
+
+    async fn proxied(
+        &self,
+        sandbox: Sandbox,
+        captured: Captured,
+        there: Option<Child>,
+    ) -> Result<Held, SandboxError> {
+        let dir = self.directory.join(&sandbox.container).join(PROXY);
+        let captured = Arc::new(captured);
+        let (uid, annotations) = (&sandbox.uid, &sandbox.annotations);
+        let both = (captured.clone(), there);
+        let proxy = self.agent.keep(uid, annotations, dir, both).await;
+        let proxy = proxy.map_err(|error| SandboxError::Proxy(io::Error::other(error)))?;
+        Ok(Held {
+            sandbox,
+            captured,
+            proxy,
+        })
+    }
+
+    async fn differs(&self, held: &Held) -> Result<Option<String>, SandboxError> {
+        let (mesh, uid) = (held.captured.mesh.clone(), held.sandbox.uid.clone());
+        let Some(before) = self.processes.rules().of(&uid) else {
+            return Ok(None);
+        };
+        blocking(move || Ok(drift(&mesh, &before))).await
+    }
+
+    /// What has a directory.
+    fn found(&self) -> io::Result<Vec<String>> {
+        let entries = std::fs::read_dir(&self.directory)?;
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+}
+
+/// Removes a sandbox's directory, where it is.
+fn clear(dir: &Path) -> io::Result<()> {
+    NetNs::unpin(&dir.join(PIN))?;
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Work that enters namespaces, off the runtime's thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
+) -> Result<T, SandboxError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| SandboxError::Interrupted)?
+}
