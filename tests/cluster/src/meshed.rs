@@ -5,7 +5,7 @@
 //! Everything is done by what people type. Read `twins.rs` for what runs on it, `witness.rs` for who watches.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -176,6 +176,15 @@ impl Meshed {
         } else {
             output_of(&mut maille, input.as_bytes())
         }
+    }
+
+    /// Runs a command with `input` on its standard input.
+    ///
+    /// # Errors
+    ///
+    /// What it said.
+    pub fn output_of(&self, command: &mut Command, input: &str) -> anyhow::Result<String> {
+        output_of(command, input.as_bytes())
     }
 
     /// Makes an image of one program, with the libraries that it needs from this machine, and loads it into the nodes. A shell

@@ -4,6 +4,7 @@
 //! Must never touch a process of anybody else: a pod's uid in a control group is nobody else's.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
@@ -43,6 +44,26 @@ impl Process {
             }
         }
         bail!("pod {uid} has no process {program}")
+    }
+
+    /// A command that runs `program` in its network; paths keep their meaning.
+    pub fn on_network(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.pid.to_string(), "-n", "--", program]);
+        command
+    }
+
+    /// Bytes of it that are in memory.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let words = line.context("a process has memory")?.split_whitespace();
+        let kib: u64 = words.take(1).collect::<String>().parse()?;
+        Ok(kib * 1024)
     }
 
     /// Sends it a signal.

@@ -105,17 +105,12 @@ fn two_nodes_run_pods_that_find_each_other_survive_a_plug_and_leave_nothing() {
 /// The service's address as DNS tells it to a pod, and what is said there to somebody on the first node: as a rule the pod of
 /// the second one, now and then the first's.
 fn ask(cluster: &Cluster) -> String {
-    let lookup = [
-        "exec",
-        "client",
-        "--",
-        "/bin/busybox",
-        "nslookup",
-        "web.default.svc.cluster.local",
-    ];
+    // What is ready is in the packets' way a moment later, DNS too: it is asked again.
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do \
+        nslookup web.default.svc.cluster.local && exit; sleep 1; done; exit 1";
+    let lookup = ["exec", "client", "--", "/bin/sh", "-c", script];
     let told = cluster.kubectl(&lookup).unwrap();
     let (_, address) = told.trim().rsplit_once("Address: ").unwrap();
-    // A pod that is ready is in the packets' way a moment later: it is asked again.
     let script = "for i in 1 2 3 4 5 6 7 8 9; do \
         exec 3<>/dev/tcp/$0/80 && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && cat <&3 && exit; sleep 1; done; exit 1";
     let mut asking = cluster.node(1).enter("bash").unwrap();
