@@ -77,6 +77,9 @@ use crate::outcome::Access;
 use crate::route::Dress;
 use crate::telemetry::Recorder;
 
+/// What a stream between proxies may have on its way at least, however long it takes to work that off.
+const LEAST_WINDOW: usize = 8 * 1024;
+
 /// How the data plane is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -297,6 +300,19 @@ impl Core {
         self.conns
             .get(id)
             .is_some_and(|conn| matches!(conn.role, Role::Link(_)))
+    }
+
+    /// So many bytes of the connection are about as much as may be worked off before others have their turn. Where it is another proxy's, a single
+    /// stream has no more than that on its way.
+    pub fn share(&mut self, id: ConnId, bytes: usize) {
+        let Some(Role::Link(link)) = self.conns.get(id).map(|conn| conn.role) else {
+            return;
+        };
+        if let Some(link) = self.links.get_mut(link)
+            && link.proxy().is_some()
+        {
+            link.codec.grant(bytes.max(LEAST_WINDOW));
+        }
     }
 
     /// What is to be written to the connection.

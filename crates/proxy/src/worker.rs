@@ -455,6 +455,8 @@ impl State {
                 self.core.input(id, &mut buffer[..n]);
                 if let (Some(begun), Some(socket)) = (timed, self.socket(id)) {
                     socket.share.settle(n, most, begun.elapsed());
+                    let share = socket.share.bytes();
+                    self.core.share(id, share);
                 }
                 return if n < most { More::Perhaps } else { More::Sure };
             }

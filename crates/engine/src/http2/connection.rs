@@ -71,6 +71,8 @@ pub struct Connection {
     pub(super) recv_window: i64,
     /// What was consumed and not given back yet.
     pub(super) returned: u32,
+    /// The most that a stream is given back to have on its way.
+    pub(super) grant: u32,
     pub(super) latest: Latest,
     /// Streams that wait for the connection's window, the longest waiting first.
     pub(super) blocked: VecDeque<u32>,
@@ -136,6 +138,7 @@ impl Connection {
             send_window: INITIAL_WINDOW.into(),
             recv_window: settings.connection_window.max(INITIAL_WINDOW).into(),
             returned: 0,
+            grant: settings.stream_window,
             latest: Latest::default(),
             blocked: VecDeque::new(),
             unprocessed: VecDeque::new(),

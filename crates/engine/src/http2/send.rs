@@ -197,14 +197,22 @@ impl Connection {
         let n = u32::try_from(n).unwrap_or(u32::MAX).min(open.owed);
         open.owed -= n;
         open.returned += n;
-        let half = self.settings.stream_window / 2;
-        if !open.remote_ended && open.returned > 0 && open.returned >= half {
-            frame::window_update(out, stream, open.returned);
-            open.recv += i64::from(open.returned);
-            open.returned = 0;
+        let room = i64::from(self.grant) - open.recv;
+        let back = open.returned.min(u32::try_from(room).unwrap_or(0));
+        if !open.remote_ended && back > 0 && back >= self.grant / 2 {
+            frame::window_update(out, stream, back);
+            open.recv += i64::from(back);
+            open.returned -= back;
         }
         self.give_back(n, out);
         self.settle(stream);
+    }
+
+    /// From now on each stream is given back no more than makes its window `bytes`, at most the one of the settings: others share the connection,
+    /// and stand behind all that one stream may have on its way. What was promised before is not taken back.
+    pub fn grant(&mut self, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.grant = bytes.clamp(1, self.settings.stream_window);
     }
 
     /// All that was received of the stream counts as [`consumed`](Self::consumed): nobody wants it any more.

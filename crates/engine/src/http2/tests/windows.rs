@@ -67,6 +67,63 @@ fn several_windows_both_ways() {
 }
 
 #[test]
+fn a_stream_that_is_granted_little_has_little_on_its_way() {
+    let (mut client, mut server) = pair();
+    let stream = client.open(0, &GET, false);
+    exchange(&mut client, &mut server);
+    let body = vec![b'x'; 1 << 20];
+    server.link.grant(8_000);
+    // What was promised stands.
+    let mut sent = client.send(stream, &body, false);
+    assert_eq!(sent, 262_144);
+    let mut most = 0;
+    while sent < body.len() {
+        let got = take_data(&mut client, &mut server, &body);
+        server.link.consumed(stream, got, &mut server.out);
+        let wire = server.written();
+        client.take(&wire).unwrap();
+        let more = client.send(stream, &body[sent..], false);
+        assert!(more > 0, "stuck at {sent}");
+        most = most.max(more);
+        sent += more;
+    }
+    assert_eq!(most, 8_000);
+    // More at once again, and never more than the settings say.
+    server.link.grant(usize::MAX);
+    let got = take_data(&mut client, &mut server, &body);
+    server.link.consumed(stream, got, &mut server.out);
+    let wire = server.written();
+    client.take(&wire).unwrap();
+    assert_eq!(client.send(stream, &body, false), 262_144);
+}
+
+proptest::proptest! {
+    /// Whatever is granted when, a sender is never left without a window when everything was consumed.
+    #[test]
+    fn grants_that_change_lose_nothing(
+        steps in proptest::collection::vec((0..300_000_usize, 0..65_536_usize, 0..65_536_usize), 1..200),
+    ) {
+        let (mut client, mut server) = pair();
+        let stream = client.open(0, &GET, false);
+        exchange(&mut client, &mut server);
+        let body = vec![b'x'; 1 << 16];
+        let mut left = 0;
+        let last = (8_000, 0, usize::MAX);
+        for (grant, send, consume) in steps.into_iter().chain([last]) {
+            server.link.grant(grant);
+            client.send(stream, &body[..send], false);
+            left += take_data(&mut client, &mut server, &body);
+            let now = consume.min(left);
+            left -= now;
+            server.link.consumed(stream, now, &mut server.out);
+            let wire = server.written();
+            client.take(&wire).unwrap();
+        }
+        assert!(client.link.send_window(stream) > 0);
+    }
+}
+
+#[test]
 fn a_slow_reader_stops_the_sender() {
     let (mut client, mut server) = pair_with(SMALL);
     let stream = client.open(4, &GET, false);
