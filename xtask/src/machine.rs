@@ -58,7 +58,7 @@ pub(crate) const SUITES: &[Need] = &[
 /// What the ring `component` needs beyond that: manifests of well-known applications are in Go modules.
 pub(crate) const COMPONENT: &[Need] = &[("go", "golang-go")];
 
-/// What a cluster needs beyond that: runc links the C library for seccomp.
+/// What a cluster needs beyond that: runc links the C library for seccomp, and images of others are of the distribution's programs.
 pub(crate) const CLUSTER: &[Need] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -69,6 +69,9 @@ pub(crate) const CLUSTER: &[Need] = &[
     ("gcc", "gcc"),
     (SECCOMP, "libseccomp-dev"),
     ("busybox", "busybox-static"),
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("curl", "curl"),
 ];
 
 /// A file in place of a program: what libseccomp-dev brings.

@@ -15,6 +15,8 @@ pub mod init;
 pub mod machine;
 /// A cluster with the mesh on it.
 pub mod meshed;
+/// Programs and manifests of others.
+pub mod modules;
 /// What is built once: programs and images.
 pub mod parts;
 mod pki;
