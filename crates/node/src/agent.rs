@@ -130,14 +130,25 @@ impl Agent {
                 agent.settings.push((setting.to_owned(), value.clone()));
             }
         }
-        let (processes, mesh, of) = (self.processes.clone(), captured.mesh.clone(), uid.clone());
+        // An agent of a node has them written down.
+        if self.processes.rules().of(&uid).is_none() {
+            self.remember(&uid, &captured);
+        }
+        Keeper::start(agent, uid, dir, (captured, there)).await
+    }
+
+    /// What its rules are, for whoever asks later whether they still are. A pod does not wait for it.
+    fn remember(&self, uid: &str, captured: &Captured) {
+        let (processes, mesh, of) = (
+            self.processes.clone(),
+            captured.mesh.clone(),
+            uid.to_owned(),
+        );
         self.tasks.spawn("rules", async move {
-            // What its rules are, for whoever asks later whether they still are. A pod does not wait for it.
             let read = move || processes.rules().remember(&of, &mesh);
             if tokio::task::spawn_blocking(read).await.is_err() {
                 tracing::debug!("a pod's rules were not read");
             }
         });
-        Keeper::start(agent, uid, dir, (captured, there)).await
     }
 }

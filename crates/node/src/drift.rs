@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whether captured pods are still captured as they were: their rules and what keeps their mesh namespaces from forwarding, then and now.
 //!
-//! Must never mend anything: whoever changed it is somebody to be found. Read `capture.rs` next.
+//! In `maille up` nothing is mended: whoever changed it is somebody to be found. On a node of a cluster it is told and mended. Read
+//! `capture.rs` next.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use maille_sys::{NetNs, nft};
 use parking_lot::Mutex;
@@ -24,6 +26,11 @@ impl Rules {
         if let Ok(rules) = nft::stateless(mesh) {
             self.0.lock().insert(uid.to_owned(), rules);
         }
+    }
+
+    /// Remembers what was in force when the pod was captured, as somebody else wrote it down.
+    pub(crate) fn recall(&self, uid: &str, rules: String) {
+        self.0.lock().insert(uid.to_owned(), rules);
     }
 
     /// The pod has gone.
@@ -64,6 +71,17 @@ pub(crate) fn drift(mesh: &NetNs, before: &str) -> Option<String> {
     }
 }
 
+/// Makes everything as it was, in one transaction where it is rules: connections go on.
+pub(crate) fn mend(mesh: &NetNs, before: &str) -> io::Result<()> {
+    for (name, wanted) in SWITCHES {
+        match mesh.read_sysctl(name) {
+            Ok(value) if value != wanted => drop(mesh.sysctl(name, wanted)?),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    nft::apply(mesh, &format!("flush ruleset\n{before}")).map_err(io::Error::other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +104,8 @@ mod tests {
             drift(&mesh, &before).as_deref(),
             Some("net/ipv4/ip_forward is 1")
         );
+        nft::apply(&mesh, "delete table inet t").unwrap();
+        mend(&mesh, &before).unwrap();
+        assert_eq!(drift(&mesh, &before), None);
     }
 }

@@ -89,6 +89,8 @@ pub(crate) struct ProxySpec<'a> {
     pub(crate) own_dir: PathBuf,
     /// Whether it goes on when this process ends.
     pub(crate) outlives: bool,
+    /// Not to be seen either.
+    pub(crate) hidden: &'a [PathBuf],
 }
 
 /// What the containers of one pod share: a network namespace and a host name.
@@ -210,6 +212,9 @@ pub(crate) fn spawn_proxy(spec: ProxySpec<'_>) -> Result<Child, SpawnError> {
         .env("LISTEN_FDNAMES", "outbound:inbound:mesh:metrics");
     if spec.outlives {
         spawn = spawn.outlives();
+    }
+    for dir in spec.hidden {
+        spawn = spawn.hide(dir);
     }
     for (name, value) in &spec.env {
         spawn = spawn.env(name, value);

@@ -6,7 +6,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,8 +35,10 @@ mod sandboxes;
 use host::Host;
 use sandboxes::Sandboxes;
 
+/// Where the host's directories are mounted.
+const HOST: &str = "/host";
 /// How often everything is looked at: what somebody changed is as it was within five seconds.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(4);
 
 /// Runs until it is told to stop.
 pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
@@ -100,16 +102,15 @@ async fn serve(
         tasks.clone(),
         clock,
     );
-    let apart = Apart::make(&args.cgroups).context("no control groups for proxies")?;
+    // What is the agent's own, its token above all, is not for its proxies.
+    let hidden = [&args.control.token, &args.control.trust].map(|file| file.parent());
+    let hidden = hidden.into_iter().flatten().map(Path::to_owned);
+    let hidden = hidden.chain([PathBuf::from(HOST)]).collect();
+    let apart = Apart::make(&args.cgroups, hidden).context("no control groups for proxies")?;
     let agent = agent.with_proxies_apart(apart.clone());
     let sandboxes = Arc::new(Sandboxes::new(agent, processes, directory, tasks.clone()));
-    sandboxes.resume().await;
-    let ended = apart
-        .end_others(&sandboxes.proxies())
-        .context("proxies of pods that are gone")?;
-    if ended > 0 {
-        tracing::info!(ended, "proxies of pods that ended without an agent");
-    }
+    let resumed = sandboxes.resume(&apart).await;
+    resumed.context("captures of an earlier agent")?;
     door::serve(state, sandboxes.clone(), tasks, clock).context("the plugin's socket")?;
     Ok(sandboxes)
 }

@@ -20,13 +20,16 @@ const GROUP: &str = "maille-proxies";
 pub(crate) struct Apart {
     /// One a hierarchy.
     groups: Vec<PathBuf>,
+    /// What they do not see.
+    hidden: Vec<PathBuf>,
 }
 
 // === impl Apart ===
 
 impl Apart {
-    /// Makes the groups beside that of process 1 of the machine, whose hierarchies are mounted below `mounted`.
-    pub(crate) fn make(mounted: &Path) -> io::Result<Self> {
+    /// Makes the groups beside that of process 1 of the machine, whose hierarchies are mounted below `mounted`. Proxies see nothing of
+    /// the directories `hidden`.
+    pub(crate) fn make(mounted: &Path, hidden: Vec<PathBuf>) -> io::Result<Self> {
         let groups = groups(mounted, &fs::read_to_string("/proc/1/cgroup")?);
         for group in &groups {
             match fs::create_dir(group) {
@@ -37,7 +40,12 @@ impl Apart {
                 _ => inherit(group)?,
             }
         }
-        Ok(Self { groups })
+        Ok(Self { groups, hidden })
+    }
+
+    /// What proxies do not see.
+    pub(super) fn hidden(&self) -> &[PathBuf] {
+        &self.hidden
     }
 
     /// Takes a proxy there, and writes it down beside its directory.
@@ -108,7 +116,12 @@ fn groups(mounted: &Path, of_init: &str) -> Vec<PathBuf> {
         let path = path.trim_start_matches("/..").trim_matches('/');
         let beside = Path::new(path).parent().unwrap_or_else(|| Path::new(""));
         let name = controllers.strip_prefix("name=").unwrap_or(controllers);
-        let hierarchy = mounted.join(name);
+        // Beside hierarchies of version 1 that of version 2 has a name of its own.
+        let both = mounted.join("unified");
+        let hierarchy = match name {
+            "" if both.exists() => both,
+            name => mounted.join(name),
+        };
         if hierarchy.join("cgroup.procs").exists() {
             groups.push(hierarchy.join(beside).join(GROUP));
         }
@@ -140,16 +153,20 @@ mod tests {
         };
         top("cpu,cpuacct");
         top("systemd");
-        let text = "9:cpu,cpuacct:/m/node1/daemons\n8:memory:/m\n1:name=systemd:/init.scope\n";
+        top("unified");
+        let text =
+            "9:cpu,cpuacct:/m/node1/daemons\n8:memory:/m\n1:name=systemd:/init.scope\n0::/m/a\n";
         let found = groups(dir.path(), text);
         let at = |path: &str| dir.path().join(path);
         assert_eq!(
             found,
             [
                 at("cpu,cpuacct/m/node1/maille-proxies"),
-                at("systemd/maille-proxies")
+                at("systemd/maille-proxies"),
+                at("unified/m/maille-proxies"),
             ]
         );
+        fs::remove_dir_all(dir.path().join("unified")).unwrap();
         top("");
         let found = groups(dir.path(), "0::/../../../init.scope\n");
         assert_eq!(found, [at("maille-proxies")]);

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Agent;
+use super::apart::Apart;
 use super::attest::Expected;
 use super::relay::{Certificates, Discovery, Questions, Relay, Telemetry};
 use crate::backoff::Backoff;
@@ -316,6 +317,7 @@ impl Keeper {
             state_dir: self.agent.state_dir.clone(),
             own_dir: self.dir.clone(),
             outlives: self.agent.apart.is_some(),
+            hidden: self.agent.apart.as_ref().map_or(&[], Apart::hidden),
         })?;
         if let Some(apart) = &self.agent.apart {
             apart.take(&child, &self.dir)?;

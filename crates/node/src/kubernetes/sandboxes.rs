@@ -20,14 +20,17 @@ use maille_sys::NetNs;
 use parking_lot::Mutex;
 use tokio::sync::Mutex as Slot;
 
-use crate::agent::{Agent, Proxy, apart};
+use crate::agent::apart::{self, Apart};
+use crate::agent::{Agent, Proxy};
 use crate::capture::{self, CaptureError, Captured, Options};
-use crate::drift::drift;
+use crate::drift::{drift, mend};
 use crate::host::{Child, listeners_of};
-use crate::processes::{Processes, Role};
+use crate::processes::Processes;
 
 /// What a sandbox is, in its directory.
 const RECORD: &str = "sandbox.json";
+/// Its rules as they were when it was captured, there too.
+const RULES: &str = "rules.nft";
 /// The directory in it that its proxy can write to. Short: the path of a socket may have 107 bytes.
 const PROXY: &str = "p";
 
@@ -130,7 +133,14 @@ impl Sandboxes {
         };
         let dir = self.directory.join(container);
         let Some(held) = held else {
-            return Ok(clear(&dir)?);
+            // One that was not taken up has its wire still.
+            return blocking(move || {
+                if let Ok(mesh) = NetNs::pinned(&dir.join(PIN)) {
+                    capture::remove(&mesh)?;
+                }
+                Ok(clear(&dir)?)
+            })
+            .await;
         };
         let mesh = held.captured.mesh.clone();
         let pin = dir.join(PIN);
@@ -173,18 +183,24 @@ impl Sandboxes {
         Ok(())
     }
 
-    /// Takes up what an earlier agent left. What cannot be taken up stays closed.
-    pub(super) async fn resume(&self) {
-        let found = match self.found() {
-            Ok(found) => found,
-            Err(error) => {
-                return tracing::error!(%error, "captures of an earlier agent are not known");
-            }
-        };
-        for container in found {
+    /// Takes up what an earlier agent left. What cannot be taken up stays closed; proxies of pods that are gone are ended.
+    pub(super) async fn resume(&self, apart: &Apart) -> Result<(), SandboxError> {
+        let mut all = Vec::new();
+        for container in self.found()? {
+            let dir = self.directory.join(&container);
+            let there = blocking(move || Ok(proxy_there(&dir))).await?;
+            all.push((container, there));
+        }
+        let proxies = all.iter().filter_map(|(_, there)| there.as_ref());
+        let known: Vec<i32> = proxies.map(Child::pid).collect();
+        let ended = apart.end_others(&known)?;
+        if ended > 0 {
+            tracing::info!(ended, "proxies of pods that ended without an agent");
+        }
+        for (container, there) in all {
             let slot = self.slot(&container);
             let mut held = slot.lock().await;
-            match self.again(&container).await {
+            match self.again(&container, there).await {
                 Ok(begun) => {
                     tracing::info!(pod.uid = begun.sandbox.uid, "capture taken up");
                     *held = Some(begun);
@@ -195,21 +211,10 @@ impl Sandboxes {
                 }
             }
         }
+        Ok(())
     }
 
-    /// The numbers of their proxies.
-    pub(super) fn proxies(&self) -> Vec<i32> {
-        let uids: Vec<String> = self
-            .slots
-            .lock()
-            .values()
-            .filter_map(|slot| Some(slot.try_lock().ok()?.as_ref()?.sandbox.uid.clone()))
-            .collect();
-        let pid = |uid: String| self.processes.pid(&Role::Proxy(uid));
-        uids.into_iter().filter_map(pid).collect()
-    }
-
-    /// Looks at all of them. A change is told; what is meant to be there is not guessed.
+    /// Looks at all of them, and mends what somebody changed.
     pub(super) async fn look(&self) {
         let slots: Vec<_> = self.slots.lock().values().cloned().collect();
         for slot in slots {
@@ -217,11 +222,13 @@ impl Sandboxes {
             let Ok(held) = slot.try_lock() else { continue };
             let Some(held) = held.as_ref() else { continue };
             if let Ok(Some(what)) = self.differs(held).await {
+                let mended = self.mend(held).await.is_ok();
                 maille_chassis::limited!(
                     warn,
                     pod.uid = held.sandbox.uid,
                     what,
-                    "a pod is not captured as it was"
+                    mended,
+                    "a pod was not captured as it was"
                 );
             }
         }
@@ -257,6 +264,11 @@ impl Sandboxes {
         let begun = async {
             std::fs::write(dir.join(RECORD), record)?;
             captured.mesh.pin(&dir.join(PIN))?;
+            let mesh = captured.mesh.clone();
+            let rules = blocking(move || {
+                maille_sys::nft::stateless(&mesh).map_err(|error| io::Error::other(error).into())
+            });
+            std::fs::write(dir.join(RULES), rules.await?)?;
             self.proxied(sandbox, captured, None).await
         };
         let begun = begun.await;
@@ -266,21 +278,12 @@ impl Sandboxes {
         begun
     }
 
-    async fn again(&self, container: &str) -> Result<Held, SandboxError> {
+    async fn again(&self, container: &str, there: Option<Child>) -> Result<Held, SandboxError> {
         let dir = self.directory.join(container);
         let record = std::fs::read(dir.join(RECORD))?;
         let sandbox: Sandbox = serde_json::from_slice(&record).map_err(io::Error::from)?;
-        let there = apart::find(&dir.join(PROXY));
         let (captured, there) = blocking(move || {
             let mesh = NetNs::pinned(&dir.join(PIN))?;
-            // Nobody else is in that namespace, and whoever is not is left alone.
-            let there = there.and_then(|found| match found.net() {
-                Ok(net) if net == mesh => Some(found),
-                Ok(_) | Err(_) => {
-                    found.leave();
-                    None
-                }
-            });
             let listeners = there.as_ref().map(listeners_of);
             if let Some(Ok(listeners)) = listeners {
                 return Ok((Captured { mesh, listeners }, there));
@@ -302,6 +305,10 @@ impl Sandboxes {
         let dir = self.directory.join(&sandbox.container).join(PROXY);
         let captured = Arc::new(captured);
         let (uid, annotations) = (&sandbox.uid, &sandbox.annotations);
+        let rules = self.directory.join(&sandbox.container).join(RULES);
+        self.processes
+            .rules()
+            .recall(uid, std::fs::read_to_string(rules)?);
         let both = (captured.clone(), there);
         let proxy = self.agent.keep(uid, annotations, dir, both).await;
         let proxy = proxy.map_err(|error| SandboxError::Proxy(io::Error::other(error)))?;
@@ -320,6 +327,18 @@ impl Sandboxes {
         blocking(move || Ok(drift(&mesh, &before))).await
     }
 
+    async fn mend(&self, held: &Held) -> Result<(), SandboxError> {
+        let (mesh, uid) = (held.captured.mesh.clone(), &held.sandbox.uid);
+        let before = self.processes.rules().of(uid).unwrap_or_default();
+        let now = blocking(move || {
+            mend(&mesh, &before)?;
+            maille_sys::nft::stateless(&mesh).map_err(|error| io::Error::other(error).into())
+        });
+        // The same rules, but the kernel does not list them to the letter as before.
+        self.processes.rules().recall(uid, now.await?);
+        Ok(())
+    }
+
     /// What has a directory.
     fn found(&self) -> io::Result<Vec<String>> {
         let entries = std::fs::read_dir(&self.directory)?;
@@ -327,6 +346,21 @@ impl Sandboxes {
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect()
     }
+}
+
+/// The proxy that an earlier agent started for a sandbox, where it is there still. Nobody else is in the mesh namespace, and whoever is
+/// not in it is left alone. Blocks.
+fn proxy_there(dir: &Path) -> Option<Child> {
+    let found = apart::find(&dir.join(PROXY))?;
+    let mesh = NetNs::pinned(&dir.join(PIN));
+    if found
+        .net()
+        .is_ok_and(|net| mesh.is_ok_and(|mesh| net == mesh))
+    {
+        return Some(found);
+    }
+    found.leave();
+    None
 }
 
 /// Removes a sandbox's directory, where it is.
