@@ -30,6 +30,8 @@ pub(crate) struct Program {
     pub(crate) dir: PathBuf,
     /// The name of that package.
     pub(crate) package: String,
+    /// Its tests are beside the code, not in a file of their own in `tests`.
+    pub(crate) unit: bool,
 }
 
 /// Builds every program of the workspace and the tests of the profile, and says where the tests are.
@@ -82,6 +84,7 @@ fn test(line: &str) -> Option<Program> {
         path: message["executable"].as_str()?.into(),
         dir: manifest.parent()?.to_owned(),
         package: package(message["package_id"].as_str()?)?.to_owned(),
+        unit: message["target"]["kind"][0] != "test",
     })
 }
 
@@ -123,13 +126,13 @@ mod tests {
         let line = |test: bool| {
             format!(
                 r#"{{"reason":"compiler-artifact","package_id":"path+file:///m/xtask#0.1.0","manifest_path":"/m/xtask/Cargo.toml",
-                "profile":{{"test":{test}}},"executable":"/m/target/debug/deps/xtask-1"}}"#
+                "profile":{{"test":{test}}},"executable":"/m/target/debug/deps/xtask-1","target":{{"kind":["bin"]}}}}"#
             )
         };
         let found = test(&line(true)).unwrap();
         assert_eq!(
-            (&*found.package, found.dir.as_path()),
-            ("xtask", Path::new("/m/xtask"))
+            (&*found.package, found.dir.as_path(), found.unit),
+            ("xtask", Path::new("/m/xtask"), true)
         );
         assert!(test(&line(false)).is_none());
         assert!(test("   Compiling maille").is_none());

@@ -290,6 +290,7 @@ mod tests {
             path: "sh".into(),
             dir: "/".into(),
             package: "sh".to_owned(),
+            unit: false,
         }
     }
 
