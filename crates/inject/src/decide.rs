@@ -225,11 +225,12 @@ fn fresh(
     refusals.extend(checks::ports(template));
     if choices.capture == Capture::Outboard {
         refusals.extend(checks::skipped(&choices));
+        refusals.extend(checks::plugins(annotations));
         if !refusals.is_empty() {
             return Decision::Refused(refusals);
         }
         return Decision::Inject {
-            addition: Box::new(outboard(settings)),
+            addition: Box::new(outboard(annotations, settings)),
             warnings: checks::outboard_warnings(template, &choices),
         };
     }
@@ -245,15 +246,20 @@ fn fresh(
     }
 }
 
-/// Nothing but the decision, which the node's CNI plugin reads: no container, no volume, no right.
-fn outboard(settings: &Settings) -> Addition {
-    let said = [
+/// Nothing but the decision, which the node's CNI plugin and its runtime read: no container, no volume, no right.
+fn outboard(annotations: &Map<String, Value>, settings: &Settings) -> Addition {
+    let mut said = vec![
         (marks::INJECTED, settings.version.as_str()),
         (marks::CAPTURE, "outboard"),
     ];
+    // One that names the agent among others stays.
+    if !annotations.contains_key(marks::REQUIRED_PLUGINS) {
+        said.push((marks::REQUIRED_PLUGINS, marks::REQUIRES_AGENT));
+    }
+    let said = said.into_iter();
     let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Addition {
-        annotations: said.into(),
+        annotations: said.collect(),
         ..Addition::default()
     }
 }

@@ -62,6 +62,10 @@ pub enum Cause {
     )]
     PortsOutboard,
     #[error(
+        "{value:?} would let containers begin without the node's agent: write a list in JSON that names \"maille\" too, or leave it out"
+    )]
+    Plugins { value: String },
+    #[error(
         "a sidecar of {mesh} is there already: two meshes cannot both have a pod's connections; take one of them out"
     )]
     OtherMesh { mesh: &'static str },

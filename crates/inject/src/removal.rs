@@ -29,6 +29,9 @@ pub(crate) fn annotations(template: &Value) -> Vec<&'static str> {
     if annotations[marks::ADDED] == "default-container" {
         gone.push(marks::DEFAULT_CONTAINER);
     }
+    if annotations[marks::REQUIRED_PLUGINS] == marks::REQUIRES_AGENT {
+        gone.push(marks::REQUIRED_PLUGINS);
+    }
     gone.retain(|key| annotations.get(key).is_some());
     gone
 }

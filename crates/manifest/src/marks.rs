@@ -38,5 +38,10 @@ pub const LOG_LEVEL: &str = "maille.io/proxy-log-level";
 pub const SIDECAR: &str = "maille.io/sidecar";
 /// Annotation with the container that `kubectl exec` and `kubectl logs` mean unless told.
 pub const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+/// Annotation with the plugins of the container runtime without which no container of a pod begins, where the runtime heeds it (NRI's default
+/// validator). With `/pod` or `/container.NAME` behind it, it means more than without.
+pub const REQUIRED_PLUGINS: &str = "required-plugins.noderesource.dev";
+/// What it says of a pod that its node captures.
+pub const REQUIRES_AGENT: &str = "[\"maille\"]";
 /// Label of a namespace with the Pod Security Standard that is enforced in it.
 pub const POD_SECURITY: &str = "pod-security.kubernetes.io/enforce";

@@ -28,6 +28,8 @@ pub struct Kubernetes {
     pub cni_conf: PathBuf,
     /// Where the host's control groups are mounted.
     pub cgroups: PathBuf,
+    /// The socket at which the container runtime takes plugins on.
+    pub nri: PathBuf,
     /// Control, and what both sides believe each other by.
     pub control: Direct,
     /// Where the kubelet asks.
@@ -84,7 +86,7 @@ pub enum ArgsError {
 const USAGE: &str = "maille-node run --state DIR --name NAME [--bin-dir DIR] [--observe] [--marker HEX]... \
     [--no-mesh] [--leaf-lifetime TIME] [--trust-domain NAME] [--storage DIR]; or maille-node --kubernetes --control ADDRESS:PORT \
     --control-identity ID [--trust FILE] [--token FILE] [--state DIR] [--cni-bin DIR] [--cni-conf DIR] \
-    [--cgroups DIR] [--health ADDRESS:PORT] [--leave]";
+    [--cgroups DIR] [--nri SOCKET] [--health ADDRESS:PORT] [--leave]";
 
 /// Reads the command line after the program's name.
 pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Role, ArgsError> {
@@ -103,6 +105,7 @@ fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, Args
     let mut cni_bin = PathBuf::from("/host/opt/cni/bin");
     let mut cni_conf = PathBuf::from("/host/etc/cni/net.d");
     let mut cgroups = PathBuf::from("/host/sys/fs/cgroup");
+    let mut nri = PathBuf::from("/host/run/nri/nri.sock");
     let mut trust = PathBuf::from("/var/run/maille/trust/ca.crt");
     let mut token = PathBuf::from("/var/run/maille/token/token");
     while let Some(flag) = args.next() {
@@ -116,6 +119,7 @@ fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, Args
             "--cni-bin" => cni_bin = value()?.into(),
             "--cni-conf" => cni_conf = value()?.into(),
             "--cgroups" => cgroups = value()?.into(),
+            "--nri" => nri = value()?.into(),
             "--health" => health = value()?,
             "--leave" => leave = true,
             _ => return Err(ArgsError::Unknown(flag)),
@@ -128,6 +132,7 @@ fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, Args
         cni_bin,
         cni_conf,
         cgroups,
+        nri,
         control: Direct {
             address: address(control)?,
             identity: read::<Identity>("--control-identity", identity)?,

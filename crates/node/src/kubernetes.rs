@@ -16,6 +16,7 @@ use maille_chassis::clock::Clock;
 use maille_chassis::config::{Env, Source as _};
 use maille_chassis::drain::{Drain, Signals};
 use maille_chassis::log::{self, Format};
+use maille_chassis::metrics;
 use maille_chassis::tasks::Tasks;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,18 +28,33 @@ use crate::processes::Processes;
 use crate::run::LOG;
 
 mod chain;
+/// What is counted.
+pub mod counts;
 mod door;
 mod host;
+mod nri;
 mod own;
 mod sandboxes;
 
+use counts::Counts;
 use host::Host;
+use nri::{Guarantee, Guard};
 use sandboxes::Sandboxes;
 
 /// Where the host's directories are mounted.
 const HOST: &str = "/host";
 /// How often everything is looked at: what somebody changed is as it was within five seconds.
 const LOOK: Duration = Duration::from_secs(4);
+
+/// What this process says of itself.
+#[derive(Debug)]
+struct Own {
+    /// The plugin is in place.
+    ready: watch::Sender<bool>,
+    guarantee: watch::Sender<Guarantee>,
+    pods: watch::Sender<usize>,
+    counts: Arc<Counts>,
+}
 
 /// Runs until it is told to stop.
 pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
@@ -48,8 +64,13 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
     log::init(&filter, format)?;
     let mut signals = Signals::install().context("signals cannot be heard")?;
     let (tasks, clock, drain) = (Tasks::new(), Clock::start(), Drain::new());
-    let (ready, readiness) = watch::channel(false);
-    health(&args, readiness, &tasks, &drain).await?;
+    let own = Arc::new(Own {
+        ready: watch::Sender::new(false),
+        guarantee: watch::Sender::new(Guarantee::Plugin),
+        pods: watch::Sender::new(0),
+        counts: Arc::default(),
+    });
+    health(&args, own.clone(), &tasks, &drain).await?;
     let host = Host {
         programs: args.cni_bin.clone(),
         configurations: args.cni_conf.clone(),
@@ -60,7 +81,7 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
         let sandboxes = args.state.join(maille_cni::protocol::SANDBOXES);
         host.leave(&sandboxes)?;
         tracing::info!("the node's network configuration is as it was before the mesh");
-        ready.send_replace(true);
+        own.ready.send_replace(true);
         signals.next().await;
         return Ok(());
     }
@@ -68,8 +89,8 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
         .into_iter()
         .filter_map(|one| Some((one.key.to_owned(), env.get(one.key)?)))
         .collect();
-    let sandboxes = serve(&args, settings, &tasks, clock).await?;
-    tasks.spawn("host", keep(host, sandboxes.clone(), ready, clock));
+    let sandboxes = serve(&args, settings, &own, (&tasks, clock)).await?;
+    tasks.spawn("host", keep(host, sandboxes.clone(), own, clock));
     signals.next().await;
     sandboxes.leave().await;
     Ok(())
@@ -79,8 +100,8 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
 async fn serve(
     args: &Kubernetes,
     settings: Vec<(String, String)>,
-    tasks: &Tasks,
-    clock: Clock,
+    own: &Own,
+    (tasks, clock): (&Tasks, Clock),
 ) -> anyhow::Result<Arc<Sandboxes>> {
     if std::process::id() == 1 {
         tasks.spawn("orphans", crate::reap::orphans(clock));
@@ -108,22 +129,44 @@ async fn serve(
     let hidden = hidden.chain([PathBuf::from(HOST)]).collect();
     let apart = Apart::make(&args.cgroups, hidden).context("no control groups for proxies")?;
     let agent = agent.with_proxies_apart(apart.clone());
-    let sandboxes = Arc::new(Sandboxes::new(agent, processes, directory, tasks.clone()));
+    let sandboxes = Sandboxes::new(
+        agent,
+        processes,
+        directory,
+        own.counts.clone(),
+        tasks.clone(),
+    );
+    let sandboxes = Arc::new(sandboxes);
     let resumed = sandboxes.resume(&apart).await;
     resumed.context("captures of an earlier agent")?;
+    // Who was captured is known from here on: whoever is not has begun uncaptured.
+    let guard = Arc::new(Guard {
+        socket: args.nri.clone(),
+        sandboxes: sandboxes.clone(),
+        counts: own.counts.clone(),
+        tasks: tasks.clone(),
+        clock,
+        guarantee: own.guarantee.clone(),
+    });
+    tasks.spawn("runtime's questions", guard.keep());
     door::serve(state, sandboxes.clone(), tasks, clock).context("the plugin's socket")?;
     Ok(sandboxes)
 }
 
 /// Keeps the plugin where the runtime looks for it, and the captures as they were made.
-async fn keep(host: Host, sandboxes: Arc<Sandboxes>, ready: watch::Sender<bool>, clock: Clock) {
+async fn keep(host: Host, sandboxes: Arc<Sandboxes>, own: Arc<Own>, clock: Clock) {
     loop {
         match host.install() {
             Ok(done) => {
+                let is_repair = *own.ready.borrow();
                 for what in done {
                     tracing::info!(what, "written to the node");
+                    if is_repair {
+                        own.counts.written();
+                    }
                 }
-                ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+                own.ready
+                    .send_if_modified(|ready| !std::mem::replace(ready, true));
             }
             Err(error) => {
                 let reason = anyhow::Error::from(error);
@@ -131,26 +174,31 @@ async fn keep(host: Host, sandboxes: Arc<Sandboxes>, ready: watch::Sender<bool>,
             }
         }
         sandboxes.look().await;
+        own.pods.send_replace(sandboxes.count());
         clock.wait(LOOK).await;
     }
 }
 
-/// `/ready`: the plugin is in place, and somebody is behind it.
+/// `/ready`: the plugin is in place, and somebody is behind it. `/metrics`: what was counted.
 async fn health(
     args: &Kubernetes,
-    ready: watch::Receiver<bool>,
+    own: Arc<Own>,
     tasks: &Tasks,
     drain: &Drain,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(args.health).await;
     let listener = listener.with_context(|| format!("cannot listen on {}", args.health))?;
-    let answer = move |path: &str, _: &str| match (path, *ready.borrow()) {
+    let answer = move |path: &str, _: &str| match (path, *own.ready.borrow()) {
         ("/live", _) | ("/ready", true) => Reply::text("ok\n"),
         ("/ready", false) => Reply::of(
             http::StatusCode::SERVICE_UNAVAILABLE,
             "text/plain; charset=utf-8",
             "the plugin is not in place\n".to_owned(),
         ),
+        ("/metrics", _) => {
+            let text = own.counts.text(*own.pods.borrow(), *own.guarantee.borrow());
+            Reply::of(http::StatusCode::OK, metrics::CONTENT_TYPE, text)
+        }
         _ => Reply::not_found(),
     };
     let served = admin::serve_port(listener, Arc::new(answer), tasks.clone(), drain.watch());

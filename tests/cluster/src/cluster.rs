@@ -173,6 +173,15 @@ impl Cluster {
         worker::boot(self, index)
     }
 
+    /// Ends a daemon of node `index` at once and starts it again, with its configuration of now: `containerd`, `kubelet` or `kube-proxy`.
+    ///
+    /// # Errors
+    ///
+    /// It does not run, or did not start.
+    pub fn restart(&self, index: usize, daemon: &str) -> anyhow::Result<()> {
+        worker::restart(self, index, daemon)
+    }
+
     /// Ends the API server at once; etcd and all others go on.
     ///
     /// # Errors

@@ -6,6 +6,8 @@
 
 #![forbid(unsafe_code)]
 
+/// The mesh on nodes: its agents, what they do and what they say.
+pub mod agents;
 /// A cluster: up, down, status, kubectl.
 pub mod cluster;
 mod components;

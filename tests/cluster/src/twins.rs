@@ -17,7 +17,7 @@ use crate::processes::Process;
 use crate::shell::until;
 
 /// The image of application and load.
-const IMAGE: &str = "maille.test/steady:1";
+pub(crate) const IMAGE: &str = "maille.test/steady:1";
 /// Selects the application's pods.
 pub const APP: &str = "app=app";
 /// How long a load may take to sum up.
@@ -145,6 +145,16 @@ impl Twin {
     ///
     /// What was said by whom; they are not ready in time.
     pub fn start(self, up: &Meshed, replicas: usize) -> anyhow::Result<()> {
+        self.begin(up, replicas)?;
+        self.settled(up, replicas)
+    }
+
+    /// The same, and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// What was said by whom.
+    pub fn begin(self, up: &Meshed, replicas: usize) -> anyhow::Result<()> {
         for mut object in self.objects(replicas) {
             if self == Self::Without(Protection::Drain) && object["kind"] == "Deployment" {
                 let injected = up.maille_of("inject -", &object.to_string())?;
@@ -153,7 +163,7 @@ impl Twin {
             }
             up.cluster().apply(&object.to_string())?;
         }
-        self.settled(up, replicas)
+        Ok(())
     }
 
     /// Waits until its application has so many pods, and none beside them.

@@ -84,16 +84,26 @@ impl Witness {
     /// # Errors
     ///
     /// Something was seen that should not be, or nothing at all.
-    pub fn end(mut self) -> anyhow::Result<Value> {
-        let mut child = self.child.take().context("a witness ends once")?;
-        stop(&child)?;
-        let status = child.wait()?;
-        let report: Value = serde_json::from_slice(&fs::read(&self.report)?)?;
+    pub fn end(self) -> anyhow::Result<Value> {
+        let (report, is_content) = self.report()?;
         ensure!(report["bytes_plain_between_meshed"] == 0, "{report:#}");
         let tls = report["bytes_tls"].as_u64().unwrap_or_default();
         ensure!(tls > 10_000, "{report:#}");
-        ensure!(status.success(), "{status}: {report:#}");
+        ensure!(is_content, "{report:#}");
         Ok(report)
+    }
+
+    /// Ends it: its report, whatever it found, and whether it is content.
+    ///
+    /// # Errors
+    ///
+    /// It did not write one.
+    pub fn report(mut self) -> anyhow::Result<(Value, bool)> {
+        let mut child = self.child.take().context("a witness ends once")?;
+        stop(&child)?;
+        let status = child.wait()?;
+        let report = serde_json::from_slice(&fs::read(&self.report)?)?;
+        Ok((report, status.success()))
     }
 }
 

@@ -64,27 +64,55 @@ pub(crate) fn boot(cluster: &Cluster, index: usize) -> anyhow::Result<()> {
     machine.boot(cluster.init())?;
     wire(cluster.control_plane(), &machine, &numbers)?;
     configure(cluster, &machine, &numbers)?;
-    let bin = cluster.parts().bin();
-    let run = |name: &str, flags: String| {
-        let program = bin.join(name).display().to_string();
-        let flags = flags.split_ascii_whitespace().map(str::to_owned);
-        let line: Vec<_> = std::iter::once(program).chain(flags).collect();
-        machine.daemon(name, &bin, &line)
-    };
-    let (dir, name) = (machine.dir().display(), machine.name());
-    run("containerd", format!("--config {dir}/containerd.toml"))?;
+    start(cluster, &machine, &numbers, "containerd")?;
     images(cluster, &machine)?;
     register(cluster, &machine, &numbers)?;
+    start(cluster, &machine, &numbers, "kubelet")?;
+    start(cluster, &machine, &numbers, "kube-proxy")
+}
+
+/// Ends a daemon of node `index` at once and starts it again, with its configuration of now.
+///
+/// # Errors
+///
+/// It does not run; it cannot be started.
+pub(crate) fn restart(cluster: &Cluster, index: usize, daemon: &str) -> anyhow::Result<()> {
+    let machine = cluster.node(index);
+    let mut kill = machine.enter("sh")?;
+    let script = "kill -9 $(cat /run/$1.pid)";
+    output(kill.args(["-c", script, "sh", daemon]))?;
+    start(cluster, &machine, &Numbers::of(index), daemon)?;
+    if daemon == "containerd" {
+        until("containerd", LIMIT, || {
+            output(ctr(cluster, &machine)?.arg("version"))
+        })?;
+    }
+    Ok(())
+}
+
+/// Starts one of a node's daemons.
+fn start(
+    cluster: &Cluster,
+    machine: &Machine,
+    numbers: &Numbers,
+    daemon: &str,
+) -> anyhow::Result<()> {
+    let bin = cluster.parts().bin();
+    let (dir, name) = (machine.dir().display(), machine.name());
     let pki = cluster.pki();
     let (pki, ip4, ip6) = (pki.display(), &numbers.ip4, &numbers.ip6);
-    run(
-        "kubelet",
-        format!(
+    let flags = match daemon {
+        "containerd" => format!("--config {dir}/containerd.toml"),
+        "kubelet" => format!(
             "--config {dir}/kubelet.yaml --kubeconfig {pki}/{name}.conf --hostname-override {name} \
              --node-ip {ip4},{ip6} --root-dir /var/lib/kubelet"
         ),
-    )?;
-    run("kube-proxy", format!("--config {dir}/kube-proxy.yaml"))
+        other => format!("--config {dir}/{other}.yaml"),
+    };
+    let program = bin.join(daemon).display().to_string();
+    let flags = flags.split_ascii_whitespace().map(str::to_owned);
+    let line: Vec<_> = std::iter::once(program).chain(flags).collect();
+    machine.daemon(daemon, &bin, &line)
 }
 
 /// One cable to the switch in the control plane's network, and plain routes to every pod.

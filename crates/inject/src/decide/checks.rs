@@ -256,6 +256,27 @@ pub(super) fn skipped(choices: &Choices) -> impl Iterator<Item = Refusal> {
     some.map(|(key, _)| Refusal::new(path(key), Cause::PortsOutboard))
 }
 
+/// Annotations that would have the runtime let containers begin without the node's agent: those of a container win over the pod's.
+pub(super) fn plugins(annotations: &Map<String, Value>) -> Vec<Refusal> {
+    let agrees = |value: &Value| {
+        let list = value.as_str().map(serde_json::from_str::<Vec<String>>);
+        matches!(list, Some(Ok(names)) if names.iter().any(|name| name == "maille"))
+    };
+    let ours = annotations.iter().filter(|(key, _)| {
+        let rest = key.strip_prefix(marks::REQUIRED_PLUGINS);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    let wrong = ours.filter(|(_, value)| !agrees(value));
+    let refusal = |(key, value): (&String, &Value)| {
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        let value = text.chars().take(80).collect();
+        Refusal::new(path(key), Cause::Plugins { value })
+    };
+    wrong.map(refusal).collect()
+}
+
 /// The same as [`warnings`] for a pod in which there is nothing of the mesh.
 pub(super) fn outboard_warnings(template: &Value, choices: &Choices) -> Vec<String> {
     let mut warnings = other_wishes(template);

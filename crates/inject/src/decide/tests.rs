@@ -455,7 +455,11 @@ fn where_nodes_have_agents_nothing_is_put_into_a_pod() {
     assert_eq!(done["spec"], pod()["spec"]);
     assert_eq!(
         done["metadata"]["annotations"],
-        json!({"maille.io/injected": "1.2.3", "maille.io/capture": "outboard"})
+        json!({
+            "maille.io/injected": "1.2.3",
+            "maille.io/capture": "outboard",
+            "required-plugins.noderesource.dev": "[\"maille\"]",
+        })
     );
     // The webhook asks again when somebody else has changed the pod.
     assert!(matches!(ask(&done, &restricted), Decision::Inject { .. }));
@@ -479,4 +483,30 @@ fn where_nodes_have_agents_nothing_is_put_into_a_pod() {
         other => panic!("{other:?}"),
     }
     assert!(refused(&annotated("maille.io/capture", "outboard")).contains("agent on every node"));
+    // What the runtime requires is the mesh's to say, or agrees with it.
+    let key = "required-plugins.noderesource.dev";
+    let more = "[\"maille\", \"other\"]";
+    match ask(&annotated(key, more), &shop()) {
+        Decision::Inject { addition, .. } => {
+            let mut done = annotated(key, more);
+            addition.apply(&mut done);
+            assert_eq!(done["metadata"]["annotations"][key], more);
+        }
+        other => panic!("{other:?}"),
+    }
+    for (end, value) in [
+        ("", "[\"other\"]"),
+        ("/pod", "[]"),
+        ("/container.app", "[]"),
+        ("/container.app", "[maille]"),
+    ] {
+        let pod = annotated(&format!("{key}{end}"), value);
+        match ask(&pod, &shop()) {
+            Decision::Refused(refusals) => {
+                let text = refusals[0].to_string();
+                assert!(text.contains("leave it out"), "{text}");
+            }
+            other => panic!("{end} {value}: {other:?}"),
+        }
+    }
 }

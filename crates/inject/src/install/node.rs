@@ -102,6 +102,7 @@ fn container(options: &Options, image: &str) -> Value {
             {"mountPath": "/host/opt/cni/bin", "name": "cni-bin"},
             {"mountPath": "/host/etc/cni/net.d", "name": "cni-conf"},
             {"mountPath": "/host/sys/fs/cgroup", "name": "cgroups"},
+            {"mountPath": "/host/run/nri", "name": "nri"},
         ],
     })
 }
@@ -121,6 +122,7 @@ fn volumes() -> Vec<Value> {
         host("state", "/run/maille"),
         host("cni-bin", "/opt/cni/bin"),
         host("cni-conf", "/etc/cni/net.d"),
+        host("nri", "/run/nri"),
         json!({"name": "cgroups", "hostPath": {"path": "/sys/fs/cgroup", "type": "Directory"}}),
     ]
 }

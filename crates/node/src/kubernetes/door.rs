@@ -106,6 +106,7 @@ fn hear(stream: &UnixStream) -> io::Result<(Question, Option<OwnedFd>)> {
 }
 
 async fn answer(question: Question, namespace: Option<OwnedFd>, sandboxes: &Sandboxes) -> Answer {
+    let counts = sandboxes.counts();
     if question.version != VERSION {
         return Answer::Refused {
             reason: format!(
@@ -116,10 +117,13 @@ async fn answer(question: Question, namespace: Option<OwnedFd>, sandboxes: &Sand
         };
     }
     let done = match question.ask {
-        Ask::Add(sandbox) => match namespace {
-            Some(namespace) => sandboxes.add(sandbox, namespace).await,
-            None => Err(SandboxError::NoNamespace),
-        },
+        Ask::Add(sandbox) => {
+            let added = match namespace {
+                Some(namespace) => sandboxes.add(sandbox, namespace).await,
+                None => Err(SandboxError::NoNamespace),
+            };
+            added.inspect_err(|_| counts.refused_plugin())
+        }
         Ask::Del { container } => sandboxes.del(&container).await,
         Ask::Check(sandbox) => sandboxes.check(&sandbox.container).await,
         Ask::Gc { keep } => sandboxes.only(&keep).await,

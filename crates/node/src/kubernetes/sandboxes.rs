@@ -20,6 +20,7 @@ use maille_sys::NetNs;
 use parking_lot::Mutex;
 use tokio::sync::Mutex as Slot;
 
+use super::counts::Counts;
 use crate::agent::apart::{self, Apart};
 use crate::agent::{Agent, Proxy};
 use crate::capture::{self, CaptureError, Captured, Options};
@@ -31,6 +32,8 @@ use crate::processes::Processes;
 const RECORD: &str = "sandbox.json";
 /// Its rules as they were when it was captured, there too.
 const RULES: &str = "rules.nft";
+/// The number of its own network namespace, there too: by that it is known to be the one that the runtime means.
+const NETWORK: &str = "pod";
 /// The directory in it that its proxy can write to. Short: the path of a socket may have 107 bytes.
 const PROXY: &str = "p";
 
@@ -40,6 +43,7 @@ pub(super) struct Sandboxes {
     agent: Agent,
     processes: Arc<Processes>,
     directory: PathBuf,
+    counts: Arc<Counts>,
     tasks: Tasks,
     slots: Mutex<BTreeMap<String, Arc<Slot<Option<Held>>>>>,
 }
@@ -48,6 +52,8 @@ pub(super) struct Sandboxes {
 #[derive(Debug)]
 struct Held {
     sandbox: Sandbox,
+    /// Its own network namespace, by its number.
+    network: u64,
     captured: Arc<Captured>,
     proxy: Proxy,
 }
@@ -65,6 +71,8 @@ pub(super) enum SandboxError {
     Proxy(#[source] io::Error),
     #[error("the pod is not captured")]
     Unknown,
+    #[error("what is captured is another network than the pod's")]
+    Other,
     #[error("the pod is not captured as it was: {0}")]
     Drift(String),
     #[error("the agent was interrupted")]
@@ -79,12 +87,14 @@ impl Sandboxes {
         agent: Agent,
         processes: Arc<Processes>,
         directory: PathBuf,
+        counts: Arc<Counts>,
         tasks: Tasks,
     ) -> Self {
         Self {
             agent,
             processes,
             directory,
+            counts,
             tasks,
             slots: Mutex::default(),
         }
@@ -102,11 +112,12 @@ impl Sandboxes {
             return Ok(());
         }
         let pod = NetNs::from_fd(namespace)?;
+        let network = pod.inode();
         let interface = sandbox.interface.clone();
         let captured =
             blocking(move || Ok(capture::insert(&pod, &interface, &Options::default())?)).await?;
         let mesh = captured.mesh.clone();
-        match self.begin(sandbox, captured).await {
+        match self.begin(sandbox, network, captured).await {
             Ok(begun) => {
                 let pod = &begun.sandbox;
                 tracing::info!(pod.uid = pod.uid, pod = %format_args!("{}/{}", pod.namespace, pod.name), "pod captured");
@@ -171,6 +182,32 @@ impl Sandboxes {
         }
     }
 
+    /// Whether it is captured, and what is captured is the pod whose network namespace has this number.
+    pub(super) async fn holds(
+        &self,
+        container: &str,
+        network: Option<u64>,
+    ) -> Result<(), SandboxError> {
+        let slot = self.slots.lock().get(container).cloned();
+        let slot = slot.ok_or(SandboxError::Unknown)?;
+        let held = slot.lock().await;
+        let held = held.as_ref().ok_or(SandboxError::Unknown)?;
+        match network {
+            Some(network) if network != held.network => Err(SandboxError::Other),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is counted.
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.slots.lock().len()
+    }
+
     /// Ends every capture but these.
     pub(super) async fn only(&self, keep: &[String]) -> Result<(), SandboxError> {
         let mut found = self.found()?;
@@ -223,6 +260,9 @@ impl Sandboxes {
             let Some(held) = held.as_ref() else { continue };
             if let Ok(Some(what)) = self.differs(held).await {
                 let mended = self.mend(held).await.is_ok();
+                if mended {
+                    self.counts.mended();
+                }
                 maille_chassis::limited!(
                     warn,
                     pod.uid = held.sandbox.uid,
@@ -256,20 +296,26 @@ impl Sandboxes {
     }
 
     /// Writes down what was captured, and starts its proxy.
-    async fn begin(&self, sandbox: Sandbox, captured: Captured) -> Result<Held, SandboxError> {
+    async fn begin(
+        &self,
+        sandbox: Sandbox,
+        network: u64,
+        captured: Captured,
+    ) -> Result<Held, SandboxError> {
         let dir = self.directory.join(&sandbox.container);
         clear(&dir)?;
         std::fs::create_dir_all(dir.join(PROXY))?;
         let record = serde_json::to_vec(&sandbox).map_err(io::Error::from)?;
         let begun = async {
             std::fs::write(dir.join(RECORD), record)?;
+            std::fs::write(dir.join(NETWORK), network.to_string())?;
             captured.mesh.pin(&dir.join(PIN))?;
             let mesh = captured.mesh.clone();
             let rules = blocking(move || {
                 maille_sys::nft::stateless(&mesh).map_err(|error| io::Error::other(error).into())
             });
             std::fs::write(dir.join(RULES), rules.await?)?;
-            self.proxied(sandbox, captured, None).await
+            self.proxied((sandbox, network), captured, None).await
         };
         let begun = begun.await;
         if begun.is_err() {
@@ -282,6 +328,8 @@ impl Sandboxes {
         let dir = self.directory.join(container);
         let record = std::fs::read(dir.join(RECORD))?;
         let sandbox: Sandbox = serde_json::from_slice(&record).map_err(io::Error::from)?;
+        let network = std::fs::read_to_string(dir.join(NETWORK))?;
+        let network = network.parse().map_err(io::Error::other)?;
         let (captured, there) = blocking(move || {
             let mesh = NetNs::pinned(&dir.join(PIN))?;
             let listeners = there.as_ref().map(listeners_of);
@@ -293,12 +341,12 @@ impl Sandboxes {
             Ok((capture::resume(mesh, &Options::default())?, None))
         })
         .await?;
-        self.proxied(sandbox, captured, there).await
+        self.proxied((sandbox, network), captured, there).await
     }
 
     async fn proxied(
         &self,
-        sandbox: Sandbox,
+        (sandbox, network): (Sandbox, u64),
         captured: Captured,
         there: Option<Child>,
     ) -> Result<Held, SandboxError> {
@@ -314,6 +362,7 @@ impl Sandboxes {
         let proxy = proxy.map_err(|error| SandboxError::Proxy(io::Error::other(error)))?;
         Ok(Held {
             sandbox,
+            network,
             captured,
             proxy,
         })
