@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use maille_inject::install::{self, CONFIG, Nodes, Options, PART_OF, Replicas};
+use maille_inject::install::{self, CONFIG, LEAVE, Nodes, Options, PART_OF, Replicas};
 use serde_json::Value;
 
 use crate::args::kubernetes::{Install, Uninstall, Upgrade};
@@ -119,11 +119,23 @@ pub(crate) async fn uninstall(args: &Uninstall, screen: Screen) -> anyhow::Resul
         print_exactly(&install::text(&left(&present, &wanted)))?;
         return Ok(ExitCode::SUCCESS);
     }
+    if args.nodes {
+        let cluster = Cluster::connect(&args.cluster).await?;
+        let options = installed(&cluster, &args.namespace.namespace).await?;
+        let agents = install::leaving(&options).map_err(|error| wrong(error.to_string()))?;
+        print_exactly(&install::text(agents.as_slice()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if !args.force {
         match Cluster::find(&args.cluster).await? {
-            Found::Yes(cluster) => nobody_left(&cluster, args.namespace.namespace.as_str()).await?,
+            Found::Yes(cluster) => {
+                let mesh = args.namespace.namespace.as_str();
+                nobody_left(&cluster, mesh).await?;
+                let path = format!("/apis/apps/v1/namespaces/{mesh}/daemonsets/maille-node");
+                nodes_left(cluster.object(&path).await?.as_ref())?;
+            }
             Found::Nowhere => screen.say(&format!(
-                "{} no cluster is known here: whether pods still have sidecars was not looked at",
+                "{} no cluster is known here: whether pods and nodes are in the mesh still was not looked at",
                 screen.yellow("warning:")
             )),
         }
@@ -180,6 +192,37 @@ async fn nobody_left(cluster: &Cluster, mesh: &str) -> Result<(), Expected> {
     })
 }
 
+/// Refuses while nodes have agents that have not taken away what they wrote.
+fn nodes_left(agents: Option<&Value>) -> Result<(), Expected> {
+    let Some(agents) = agents else { return Ok(()) };
+    let number = |pointer: &str| {
+        let found = agents.pointer(pointer).and_then(Value::as_u64);
+        found.unwrap_or_default()
+    };
+    let args = agents.pointer("/spec/template/spec/containers/0/args");
+    let args = args.and_then(Value::as_array);
+    let is_told = args.is_some_and(|args| args.iter().any(|one| one == LEAVE));
+    let is_heard = number("/status/observedGeneration") >= number("/metadata/generation");
+    let wanted = number("/status/desiredNumberScheduled");
+    let left = if is_told && is_heard {
+        number("/status/updatedNumberScheduled").min(number("/status/numberReady"))
+    } else {
+        0
+    };
+    if left >= wanted && is_told && is_heard {
+        return Ok(());
+    }
+    Err(Expected::Refused {
+        what: format!("{left} of {wanted} nodes have left the mesh"),
+        hint: Some(
+            "use `maille uninstall --nodes | kubectl apply -f -` and wait until its pods are ready (each says in its log what it waits for), \
+             or use --force: files of the mesh stay on the nodes then"
+                .to_owned(),
+        ),
+        wrong: false,
+    })
+}
+
 /// What is in the cluster and marked as part of the mesh.
 async fn present(cluster: &Cluster) -> Result<Vec<Value>, Expected> {
     let label = format!("{}={}", PART_OF.0, PART_OF.1);
@@ -225,6 +268,30 @@ mod tests {
             left(&present, &wanted),
             [install::identity(&role("maille-old"))]
         );
+    }
+
+    #[test]
+    fn nodes_have_left_when_each_says_so() {
+        let agents = |args: Value, ready: u64, observed: u64| {
+            json!({
+                "metadata": {"generation": 2},
+                "spec": {"template": {"spec": {"containers": [{"args": args}]}}},
+                "status": {"observedGeneration": observed, "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberReady": ready},
+            })
+        };
+        assert!(nodes_left(None).is_ok());
+        let told = json!(["--kubernetes", "--leave"]);
+        assert!(nodes_left(Some(&agents(told.clone(), 2, 2))).is_ok());
+        for (agents, said) in [
+            (agents(json!(["--kubernetes"]), 2, 2), "0 of 2"),
+            (agents(told.clone(), 1, 2), "1 of 2"),
+            (agents(told, 2, 1), "0 of 2"),
+        ] {
+            match nodes_left(Some(&agents)) {
+                Err(Expected::Refused { what, .. }) => assert!(what.starts_with(said), "{what}"),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub const CONTROL: &str = "maille-control";
 pub const CONFIG: &str = "maille-config";
 /// The port at which proxies reach control.
 pub const GRPC_PORT: u16 = 15_010;
+/// What tells an agent to let its node be as it was.
+pub const LEAVE: &str = "--leave";
 /// Where control answers for itself, to whom dials it rather than the proxy in front of it.
 const HEALTH_PORT: u16 = 8_081;
 /// The label by which every object of an installation is found, and its value.
@@ -108,6 +110,20 @@ pub fn objects(options: &Options) -> Result<Vec<Value>, SettingsError> {
     }
     objects.extend(webhook::objects(options));
     Ok(objects)
+}
+
+/// The agents of nodes as they let their nodes be as they were before the mesh, where there are agents.
+pub fn leaving(options: &Options) -> Result<Option<Value>, SettingsError> {
+    let mut agents = objects(options)?
+        .into_iter()
+        .find(|object| object["kind"] == "DaemonSet");
+    let args = agents
+        .as_mut()
+        .and_then(|set| set.pointer_mut("/spec/template/spec/containers/0/args"));
+    if let Some(Value::Array(args)) = args {
+        args.push(json!(LEAVE));
+    }
+    Ok(agents)
 }
 
 /// The same as YAML for `kubectl apply -f -`.

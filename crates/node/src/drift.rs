@@ -51,6 +51,11 @@ impl Rules {
 
 /// What differs, if anything does.
 pub(crate) fn drift(mesh: &NetNs, before: &str) -> Option<String> {
+    switched(mesh).or_else(|| changed(mesh, before))
+}
+
+/// The first switch that is not as it has to be.
+pub(crate) fn switched(mesh: &NetNs) -> Option<String> {
     for (name, wanted) in SWITCHES {
         match mesh.read_sysctl(name) {
             Ok(value) if value != wanted => return Some(format!("{name} is {value}")),
@@ -58,6 +63,11 @@ pub(crate) fn drift(mesh: &NetNs, before: &str) -> Option<String> {
             Ok(_) | Err(_) => {}
         }
     }
+    None
+}
+
+/// How the rules differ.
+fn changed(mesh: &NetNs, before: &str) -> Option<String> {
     match nft::stateless(mesh) {
         Err(error) => Some(error.to_string()),
         Ok(now) if now == before => None,

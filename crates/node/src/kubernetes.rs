@@ -36,15 +36,19 @@ mod nri;
 mod own;
 mod sandboxes;
 
-use counts::Counts;
+use counts::{Counts, Guarantee};
 use host::Host;
-use nri::{Guarantee, Guard};
+use nri::Guard;
 use sandboxes::Sandboxes;
 
 /// Where the host's directories are mounted.
 const HOST: &str = "/host";
 /// How often everything is looked at: what somebody changed is as it was within five seconds.
 const LOOK: Duration = Duration::from_secs(4);
+
+/// How often the control groups of proxies are removed until they are, and how long is waited between.
+const TRIES: u32 = 50;
+const GROUP: Duration = Duration::from_millis(100);
 
 /// What this process says of itself.
 #[derive(Debug)]
@@ -78,9 +82,8 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
         state: args.state.clone(),
     };
     if args.leave {
-        let sandboxes = args.state.join(maille_cni::protocol::SANDBOXES);
-        host.leave(&sandboxes)?;
-        tracing::info!("the node's network configuration is as it was before the mesh");
+        leave(&args, &host, clock).await?;
+        tracing::info!("the node is as it was before the mesh");
         own.ready.send_replace(true);
         signals.next().await;
         return Ok(());
@@ -94,6 +97,24 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
     signals.next().await;
     sandboxes.leave().await;
     Ok(())
+}
+
+/// Takes away what agents of this node made, once no pod is captured any more.
+async fn leave(args: &Kubernetes, host: &Host, clock: Clock) -> anyhow::Result<()> {
+    host.leave(&args.state.join(maille_cni::protocol::SANDBOXES))?;
+    let mut tries = 0;
+    // A proxy that was killed is in its group until the kernel has it ended.
+    while let Err(error) = Apart::remove(&args.cgroups) {
+        tries += 1;
+        anyhow::ensure!(tries < TRIES, "control groups of proxies: {error}");
+        clock.wait(GROUP).await;
+    }
+    match std::fs::remove_dir_all(&args.state) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context("the state directory")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Everything that the plugin needs.

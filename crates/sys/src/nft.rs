@@ -7,6 +7,10 @@ use std::process::{Command, Output, Stdio};
 
 use crate::netns::NetNs;
 
+mod generation;
+
+pub use generation::Generation;
+
 /// Why a rule set was not applied. Nothing of it is in force then.
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {

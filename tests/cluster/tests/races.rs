@@ -1,23 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What can come between a pod's making and its capture: a node without the plugin yet. No byte leaves uncaptured, events say why a pod
-//! waits, and everything is well again without a person.
+//! What can come between a pod's making and its capture: a node without the plugin yet, files that somebody removes, an agent that is
+//! stopped, killed or last at a boot, a runtime and a kubelet that begin anew. No byte leaves uncaptured, events say why a pod waits, and
+//! everything is well again without a person.
 //!
 //! Each protection is tried with its opposite: the runtime does not require the agent, and a witness sees plain text.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use maille_cluster::Cluster;
-use maille_cluster::agents::{self, Begin};
+use maille_cluster::agents::{self, Begin, CONFIGURATIONS};
 use maille_cluster::machine::Machine;
-use maille_cluster::meshed::{Meshed, text};
+use maille_cluster::meshed::{Meshed, is_ready, text};
 use maille_cluster::twins::{APP, Load, Twin};
 use maille_cluster::witness::Witness;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Requests a second of each load.
 const RATE: u64 = 100;
+/// Pods that are made while agents are killed.
+const MANY: usize = 40;
+/// Within which what was removed is there again.
+const REPAIR: Duration = Duration::from_secs(5);
 
 fn start(begin: Begin) -> Meshed {
     let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
@@ -134,4 +141,156 @@ fn unprotected(up: &Meshed) -> Witness {
     .unwrap();
     up.settled("default", "app=early", 1).unwrap();
     witness
+}
+
+/// Takes the plugin's file and its configuration from a node, and says how long they were away. `then` is done at once.
+fn torn(node: &Machine, then: impl FnOnce()) -> Duration {
+    let files = format!("{CONFIGURATIONS}/00-maille.conflist");
+    let network = format!("{CONFIGURATIONS}/10-test.conflist");
+    let begin = SystemTime::now();
+    agents::shell(
+        node,
+        &format!("rm /opt/cni/bin/maille-cni; cp {network} {files}"),
+    )
+    .unwrap();
+    then();
+    let whole = format!("test -x /opt/cni/bin/maille-cni && grep -q maille-cni {files}");
+    while agents::shell(node, &whole).is_err() {
+        assert!(begin.elapsed().unwrap() < 2 * REPAIR, "they are away still");
+    }
+    begin.elapsed().unwrap()
+}
+
+#[test]
+fn what_is_taken_from_a_node_comes_back_and_no_pod_begins_meanwhile() {
+    let up = start(Begin::With);
+    let mut witness = Witness::start(&up).unwrap();
+    Twin::Meshed.start(&up, 2).unwrap();
+    let loads = Load::start(&up, &[(Twin::Meshed, RATE)], "node1").unwrap();
+    witness.expect(&up.pods("meshed", "app").unwrap()).unwrap();
+    let node = up.cluster().node(1);
+    let make = |name: &str| {
+        let pod = agents::pod(name, "meshed", "node1", &["serve", "0"]);
+        up.cluster().apply(&pod.to_string()).unwrap();
+    };
+    let whole = |name: &str| {
+        up.settled("meshed", &format!("app={name}"), 1)
+            .and_then(|()| all_captured(&up, "meshed", &format!("app={name}")))
+            .context(name.to_owned())
+            .unwrap();
+    };
+
+    let away = torn(&node, || make("torn"));
+    eprintln!("plugin and configuration were away for {away:?}");
+    assert!(away < REPAIR, "{away:?}");
+    whole("torn");
+
+    // A wedged agent: its node's kubelet starts it again, and nothing begins until then.
+    agents::process(&up, "node1")
+        .unwrap()
+        .signal(Signal::SIGSTOP)
+        .unwrap();
+    agents::shell(&node, &format!("rm {CONFIGURATIONS}/00-maille.conflist")).unwrap();
+    make("wedged");
+    agents::says(
+        &up,
+        "meshed",
+        "wedged",
+        "required plugin \"maille\" not present",
+    )
+    .unwrap();
+    let wedged = up.pods("meshed", "app=wedged").unwrap();
+    assert!(!wedged.iter().any(has_begun), "{wedged:#?}");
+    whole("wedged");
+
+    for daemon in ["containerd", "kubelet"] {
+        up.cluster().restart(1, daemon).unwrap();
+        make(daemon);
+        whole(daemon);
+        loads[0].share(2).context(daemon).unwrap();
+    }
+    agents::are_there(&up).unwrap();
+    assert_eq!(loads[0].failed().unwrap(), 0, "nobody else noticed");
+    witness.expect(&up.pods("meshed", "app").unwrap()).unwrap();
+    witness.end().unwrap();
+}
+
+#[test]
+fn a_node_boots_with_its_agent_last() {
+    let up = start(Begin::With);
+    let (kept, other) = up.kept_and_other().unwrap();
+    let index = if other == "node1" { 1 } else { 2 };
+    let mut witness = Witness::start(&up).unwrap();
+    Twin::Meshed.start(&up, 2).unwrap();
+    let loads = Load::start(&up, &[(Twin::Meshed, RATE)], &kept).unwrap();
+    witness.expect(&up.pods("meshed", "app").unwrap()).unwrap();
+    let on = |pod: &Value| pod["spec"]["nodeName"] == other;
+    let pod = up
+        .pods("meshed", APP)
+        .unwrap()
+        .into_iter()
+        .find(on)
+        .unwrap();
+    let name = text(&pod, "/metadata/name");
+
+    agents::let_be(&up, false).unwrap();
+    up.cluster().node(index).halt().unwrap();
+    up.cluster().boot(index).unwrap();
+    agents::says(&up, "meshed", name, "node agent is away").unwrap();
+    let after = up
+        .pods("meshed", APP)
+        .unwrap()
+        .into_iter()
+        .find(on)
+        .unwrap();
+    assert!(!is_ready(&after), "{after:#}");
+    loads[0].share(3).unwrap();
+
+    agents::let_be(&up, true).unwrap();
+    Twin::Meshed.settled(&up, 2).unwrap();
+    witness.expect(&up.pods("meshed", "app").unwrap()).unwrap();
+    assert_eq!(all_captured(&up, "meshed", APP).unwrap(), 2);
+    loads[0].share(3).unwrap();
+    witness.end().unwrap();
+}
+
+#[test]
+fn many_pods_are_made_while_their_agents_are_killed() {
+    let up = start(Begin::With);
+    let mut witness = Witness::start(&up).unwrap();
+    Twin::Meshed.start(&up, 2).unwrap();
+    let namespace = "meshed";
+    for index in 0..MANY {
+        let node = ["node1", "node2"][index % 2];
+        let name = format!("many-{index}");
+        // It speaks as soon as it begins, and is ready when it was answered.
+        let mut pod = agents::pod(&name, namespace, node, &[]);
+        pod["metadata"]["labels"]["app"] = "many".into();
+        let script = "until wget -q -O /told/ready http://app:8080/ready; do sleep 1; done; touch /told/answered; exec sleep 600";
+        let container = &mut pod["spec"]["containers"][0];
+        container["command"] = serde_json::json!(["/bin/busybox", "sh", "-c", script]);
+        container["readinessProbe"] = serde_json::json!({
+            "exec": {"command": ["/bin/busybox", "test", "-e", "/told/answered"]}, "periodSeconds": 1,
+        });
+        container["volumeMounts"] = serde_json::json!([{"name": "told", "mountPath": "/told"}]);
+        pod["spec"]["volumes"] = serde_json::json!([{"name": "told", "emptyDir": {}}]);
+        up.cluster().apply(&pod.to_string()).unwrap();
+        // An agent that is killed already is none that could be.
+        if index % 5 == 4 {
+            let _ = agents::process(&up, node).and_then(|agent| agent.signal(Signal::SIGKILL));
+        }
+    }
+    up.settled(namespace, "app=many", MANY).unwrap();
+    let pods = up.pods(namespace, "app").unwrap();
+    witness.expect(&pods).unwrap();
+    assert_eq!(all_captured(&up, namespace, "app=many").unwrap(), MANY);
+    agents::are_there(&up).unwrap();
+    let agents = up.pods("maille-system", agents::AGENTS).unwrap();
+    let killed: u64 = agents
+        .iter()
+        .filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64())
+        .sum();
+    eprintln!("{MANY} pods; agents were killed {killed} times");
+    assert!(killed >= 2, "{agents:#?}");
+    witness.end().unwrap();
 }

@@ -184,13 +184,15 @@ pub struct Upgrade {
 
 const UNINSTALL: &str = "\
 Examples:
+  maille uninstall --nodes | kubectl apply -f -       first, where nodes have agents: they let their nodes be as they were
   maille uninstall | kubectl delete --ignore-not-found -f -
   maille uninstall --prune | kubectl delete -f -      only what an older version had and this one has not
 
-Names what is to be deleted, in an order that never refuses a pod for want of control. While pods have sidecars it refuses: they
-would keep running, with certificates that nobody renews.
+Names what is to be deleted, in an order that never refuses a pod for want of control. While pods are in the mesh it refuses: they
+would keep running, with certificates that nobody renews. While nodes have agents that have not left, it refuses too: nobody would
+take their files away.
 
-Exit codes: 0 done, 1 pods still have sidecars, 3 the cluster does not answer.";
+Exit codes: 0 done, 1 pods or nodes are in the mesh still, 3 the cluster does not answer.";
 
 /// `maille uninstall`.
 #[derive(Debug, clap::Args)]
@@ -201,7 +203,10 @@ pub struct Uninstall {
     /// Name only what an older version installed and this one does not.
     #[arg(long)]
     pub prune: bool,
-    /// Do not look for pods that still have sidecars.
+    /// Print the agents of nodes, told to leave: each waits until no pod of its node is captured, and then takes away what it wrote.
+    #[arg(long, conflicts_with_all = ["prune", "force"])]
+    pub nodes: bool,
+    /// Do not look for pods and nodes that are in the mesh still.
     #[arg(long, conflicts_with = "prune")]
     pub force: bool,
     #[command(flatten)]

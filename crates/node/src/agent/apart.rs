@@ -43,6 +43,26 @@ impl Apart {
         Ok(Self { groups, hidden })
     }
 
+    /// Ends what is in the groups that [`Self::make`] makes, and removes them. What is not there is removed.
+    pub(crate) fn remove(mounted: &Path) -> io::Result<()> {
+        let groups = groups(mounted, &fs::read_to_string("/proc/1/cgroup")?);
+        let apart = Self {
+            groups: groups.into_iter().filter(|one| one.exists()).collect(),
+            hidden: Vec::new(),
+        };
+        apart.end_others(&[])?;
+        for group in &apart.groups {
+            match fs::remove_dir(group) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let text = format!("{}: {error}", group.display());
+                    return Err(io::Error::new(error.kind(), text));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// What proxies do not see.
     pub(super) fn hidden(&self) -> &[PathBuf] {
         &self.hidden

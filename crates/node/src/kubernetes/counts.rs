@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use maille_chassis::metrics::{Labels, Metric, Text};
 
-use super::nri::Guarantee;
-
 /// What is captured.
 const PODS: Metric = Metric::gauge(
     "maille_node_captured_pods",
@@ -37,6 +35,17 @@ const GUARANTEE: Metric = Metric::gauge(
 /// All of them, in the order in which they are written.
 pub const ALL: [Metric; 4] = [PODS, REFUSALS, REPAIRS, GUARANTEE];
 
+/// What stands between a pod that is meant for the mesh and its begin outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guarantee {
+    /// The CNI plugin alone: the runtime does not ask this agent.
+    Plugin,
+    /// The runtime asks this agent too, as long as it is there.
+    Asked,
+    /// The same, and while there is no agent no container of the mesh begins.
+    Required,
+}
+
 /// What happened since this agent began.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -45,6 +54,19 @@ pub(super) struct Counts {
     captures: AtomicU64,
     files: AtomicU64,
     sandboxes: AtomicU64,
+}
+
+// === impl Guarantee ===
+
+impl Guarantee {
+    /// In a word, for metrics.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Plugin => "plugin",
+            Self::Asked => "asked",
+            Self::Required => "required",
+        }
+    }
 }
 
 // === impl Counts ===

@@ -22,7 +22,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::counts::Counts;
+use super::counts::{Counts, Guarantee};
 use super::sandboxes::Sandboxes;
 use crate::backoff::Backoff;
 
@@ -51,17 +51,6 @@ const ANSWER: Duration = Duration::from_millis(1_500);
 const REFUSED: i32 = 9;
 /// gRPC's INVALID_ARGUMENT.
 const SENSELESS: i32 = 3;
-
-/// What stands between a pod that is meant for the mesh and its begin outside of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guarantee {
-    /// The CNI plugin alone: the runtime does not ask this agent.
-    Plugin,
-    /// The runtime asks this agent too, as long as it is there.
-    Asked,
-    /// The same, and while there is no agent no container of the mesh begins.
-    Required,
-}
 
 /// What the runtime is answered from.
 #[derive(Debug)]
@@ -100,19 +89,6 @@ enum NriError {
     Decode(#[from] prost::DecodeError),
     #[error("the runtime did not take this plugin on: {0}")]
     Unwanted(String),
-}
-
-// === impl Guarantee ===
-
-impl Guarantee {
-    /// In a word, for metrics.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Plugin => "plugin",
-            Self::Asked => "asked",
-            Self::Required => "required",
-        }
-    }
 }
 
 // === impl Guard ===

@@ -17,6 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use maille_chassis::tasks::Tasks;
 use maille_cni::protocol::{PIN, Sandbox};
 use maille_sys::NetNs;
+use maille_sys::nft::Generation;
 use parking_lot::Mutex;
 use tokio::sync::Mutex as Slot;
 
@@ -24,7 +25,7 @@ use super::counts::Counts;
 use crate::agent::apart::{self, Apart};
 use crate::agent::{Agent, Proxy};
 use crate::capture::{self, CaptureError, Captured, Options};
-use crate::drift::{drift, mend};
+use crate::drift::{drift, mend, switched};
 use crate::host::{Child, listeners_of};
 use crate::processes::Processes;
 
@@ -55,6 +56,9 @@ struct Held {
     /// Its own network namespace, by its number.
     network: u64,
     captured: Arc<Captured>,
+    /// How often its rules were changed, and the count at which they were seen to be as they were.
+    generation: Generation,
+    seen: Mutex<Option<u32>>,
     proxy: Proxy,
 }
 
@@ -258,7 +262,7 @@ impl Sandboxes {
             // One that is being changed is looked at next time.
             let Ok(held) = slot.try_lock() else { continue };
             let Some(held) = held.as_ref() else { continue };
-            if let Ok(Some(what)) = self.differs(held).await {
+            if let Ok(Some(what)) = self.looked(held).await {
                 let mended = self.mend(held).await.is_ok();
                 if mended {
                     self.counts.mended();
@@ -357,6 +361,8 @@ impl Sandboxes {
         self.processes
             .rules()
             .recall(uid, std::fs::read_to_string(rules)?);
+        let mesh = captured.mesh.clone();
+        let generation = blocking(move || Ok(Generation::of(&mesh)?)).await?;
         let both = (captured.clone(), there);
         let proxy = self.agent.keep(uid, annotations, dir, both).await;
         let proxy = proxy.map_err(|error| SandboxError::Proxy(io::Error::other(error)))?;
@@ -364,8 +370,23 @@ impl Sandboxes {
             sandbox,
             network,
             captured,
+            generation,
+            seen: Mutex::new(None),
             proxy,
         })
+    }
+
+    /// The same as [`Self::differs`], for whoever asks every few seconds: rules that nobody touched are not listed.
+    async fn looked(&self, held: &Held) -> Result<Option<String>, SandboxError> {
+        // Read before the rules are: what is changed after is found next time.
+        let now = held.generation.now().ok();
+        if now.is_some() && *held.seen.lock() == now {
+            let mesh = held.captured.mesh.clone();
+            return blocking(move || Ok(switched(&mesh))).await;
+        }
+        let what = self.differs(held).await?;
+        *held.seen.lock() = now.filter(|_| what.is_none());
+        Ok(what)
     }
 
     async fn differs(&self, held: &Held) -> Result<Option<String>, SandboxError> {

@@ -40,7 +40,7 @@ fn a_network_is_found_where_the_host_has_it() {
             ..Pod::default()
         })
     };
-    let found = Some(PathBuf::from("/proc/1/root/run/netns/cni-1"));
+    let found = Some(Path::new("/proc/1/root").join("run/netns/cni-1"));
     assert_eq!(at("network", "/var/run/netns/cni-1"), found);
     assert_eq!(at("network", "/run/netns/cni-1"), found);
     assert_eq!(at("pid", "/run/netns/cni-1"), None);
