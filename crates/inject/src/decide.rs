@@ -11,6 +11,7 @@ use crate::addition::Addition;
 use crate::choices::{Choices, Form, path};
 use crate::names::{INIT, PROXY};
 use crate::refusal::{Cause, Refusal};
+use crate::sandbox::{self, Sandbox};
 use crate::settings::{Capture, Settings};
 use crate::sidecar;
 use crate::workload::Kind;
@@ -118,8 +119,13 @@ pub fn decide(
         Ok(wish) => wish,
         Err(refusal) => return Decision::Refused(vec![refusal]),
     };
+    let sandbox = sandbox::of(template, &annotations, &settings.handlers);
     if let Some(untouched) = left_alone(template, &annotations, explicit, namespace) {
         return match untouched {
+            Untouched::HostNetwork if sandbox.is_some() => {
+                let refusals = checks::sandboxed(template, &annotations, sandbox.as_ref());
+                Decision::Refused(refusals)
+            }
             Untouched::HostNetwork if explicit == Some(Wish::Enabled) => {
                 Decision::Refused(vec![Refusal::new("spec.hostNetwork", Cause::HostNetwork)])
             }
@@ -127,7 +133,14 @@ pub fn decide(
         };
     }
     match checks::presence(template) {
-        checks::Presence::None => fresh(template, &annotations, kind, namespace, settings),
+        checks::Presence::None => {
+            let pod = Pod {
+                template,
+                annotations: &annotations,
+                sandbox: sandbox.as_ref(),
+            };
+            fresh(&pod, kind, namespace, settings)
+        }
         checks::Presence::Whole => there(template, &annotations, asked),
         checks::Presence::Half(refusal) => Decision::Refused(vec![refusal]),
     }
@@ -206,22 +219,32 @@ fn there(template: &Value, annotations: &Map<String, Value>, asked: Asked) -> De
     }
 }
 
+/// A pod that is decided on.
+struct Pod<'p> {
+    template: &'p Value,
+    annotations: &'p Map<String, Value>,
+    sandbox: Option<&'p Sandbox>,
+}
+
 /// A pod without one.
-fn fresh(
-    template: &Value,
-    annotations: &Map<String, Value>,
-    kind: Kind,
-    namespace: &NamespaceFacts,
-    settings: &Settings,
-) -> Decision {
+fn fresh(pod: &Pod<'_>, kind: Kind, namespace: &NamespaceFacts, settings: &Settings) -> Decision {
+    let Pod {
+        template,
+        annotations,
+        sandbox,
+    } = *pod;
     let mut refusals = checks::other_meshes(template);
-    let choices = match Choices::read(annotations, settings.capture) {
-        Ok(choices) => choices,
-        Err(wrong) => {
-            refusals.extend(wrong);
-            Choices::default()
-        }
-    };
+    refusals.extend(checks::sandboxed(template, annotations, sandbox));
+    let said = annotations.contains_key(marks::CAPTURE);
+    let choices = Choices::read(annotations, settings.capture).and_then(|mut choices| {
+        let usual = settings.capture;
+        choices.capture = checks::captured(choices.capture, said, usual, sandbox)?;
+        Ok(choices)
+    });
+    let choices = choices.unwrap_or_else(|wrong| {
+        refusals.extend(wrong);
+        Choices::default()
+    });
     refusals.extend(checks::ports(template));
     if choices.capture == Capture::Outboard {
         refusals.extend(checks::skipped(&choices));
@@ -231,18 +254,18 @@ fn fresh(
         }
         return Decision::Inject {
             addition: Box::new(outboard(annotations, settings)),
-            warnings: checks::outboard_warnings(template, &choices),
+            warnings: checks::outboard_warnings(template, &choices, sandbox),
         };
     }
     refusals.extend(checks::users(template));
-    refusals.extend(checks::security(namespace));
+    refusals.extend(checks::security(namespace, sandbox));
     refusals.extend(checks::ends(template, kind, choices.form));
     if !refusals.is_empty() {
         return Decision::Refused(refusals);
     }
     Decision::Inject {
-        addition: Box::new(addition(template, annotations, &choices, settings)),
-        warnings: checks::warnings(template, choices.form),
+        addition: Box::new(addition(pod, &choices, settings)),
+        warnings: checks::warnings(template, choices.form, sandbox),
     }
 }
 
@@ -264,12 +287,12 @@ fn outboard(annotations: &Map<String, Value>, settings: &Settings) -> Addition {
     }
 }
 
-fn addition(
-    template: &Value,
-    annotations: &Map<String, Value>,
-    choices: &Choices,
-    settings: &Settings,
-) -> Addition {
+fn addition(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Addition {
+    let Pod {
+        template,
+        annotations,
+        sandbox,
+    } = *pod;
     let service = checks::service(template);
     let proxy = sidecar::proxy(choices, settings, service);
     let mut addition = Addition {
@@ -278,7 +301,7 @@ fn addition(
             choices,
             settings,
             service,
-            checks::rules(template),
+            checks::rules(sandbox),
         )],
         containers: Vec::new(),
         volumes: sidecar::volumes(),

@@ -30,6 +30,7 @@ mod documents;
 mod edit;
 mod names;
 mod removal;
+mod sandbox;
 mod sidecar;
 
 pub use admit::{admit, admit_in};
@@ -37,5 +38,6 @@ pub use decide::{Asked, Decision, NamespaceFacts, PodSecurity, Untouched, decide
 pub use files::{Done, FileError, Report, Said, inject, uninject};
 pub use names::{INIT, PROXY, PROXY_UID, TRUST_CONFIG_MAP};
 pub use refusal::{Cause, Refusal};
+pub use sandbox::Handlers;
 pub use settings::{Capture, ControlAddress, Settings, SettingsError};
 pub use workload::Kind;

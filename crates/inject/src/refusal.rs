@@ -58,6 +58,23 @@ pub enum Cause {
     )]
     Outboard { value: String },
     #[error(
+        "{sandbox} keeps what is in the pod from its node, or runs it elsewhere: a proxy of the node would read it, or never see it; \
+         leave this out, and the pod gets a sidecar"
+    )]
+    Closed { sandbox: String },
+    #[error(
+        "{sandbox} lets nobody write capture rules unless its node runs gVisor with net-raw: leave this out, the node captures without any"
+    )]
+    NoRules { sandbox: String },
+    #[error(
+        "{sandbox} gives the pod a kernel of its own, which shares no such thing with its node: leave this out, or the sandbox"
+    )]
+    Shared { sandbox: String },
+    #[error(
+        "containerd refuses a pod with this and spec.runtimeClassName {class:?}: leave this out, the class says what the pod runs on"
+    )]
+    UntrustedTwice { class: String },
+    #[error(
         "ports cannot be left out where the node captures, whose rules know no ports: use maille.io/capture: inboard, or leave this out"
     )]
     PortsOutboard,
@@ -85,11 +102,13 @@ pub enum Cause {
     Order { name: &'static str },
     #[error(
         "namespace {namespace} enforces the Pod Security Standard {level:?}, which forbids the init container that captures (it needs NET_ADMIN): \
-         allow \"privileged\" there, or use the CNI mode, which needs no container with rights"
+         allow \"privileged\" there{or}"
     )]
     PodSecurity {
         namespace: String,
         level: &'static str,
+        /// What else helps.
+        or: &'static str,
     },
     #[error(
         "a {kind} ends when all its containers end, and a classic sidecar never does: use \"native\" or leave it out"

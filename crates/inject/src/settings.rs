@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use maille_model::Identity;
 
+use crate::sandbox::Handlers;
+
 /// Everything that an injected pod needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -22,6 +24,8 @@ pub struct Settings {
     pub control_identity: Identity,
     /// How a pod is captured that does not say.
     pub capture: Capture,
+    /// What is known of runtime classes.
+    pub handlers: Handlers,
 }
 
 /// How a pod's packets reach its proxy.
@@ -68,6 +72,7 @@ impl Settings {
             control,
             control_identity,
             capture: Capture::Inboard,
+            handlers: Handlers::new(),
         })
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::components::{API_SERVER, SERVER, first, second};
+use crate::gvisor::Gvisor;
 use crate::image::sha256;
 use crate::machine::Machine;
 use crate::parts::Parts;
@@ -21,12 +22,16 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// The DNS of the cluster.
 const DNS: &str = include_str!("../config/dns.yaml");
 
+/// Its runtime classes.
+const CLASSES: &str = include_str!("../config/classes.yaml");
+
 /// A cluster, running or not.
 #[derive(Debug, Clone)]
 pub struct Cluster {
     dir: PathBuf,
     init: PathBuf,
     parts: Parts,
+    gvisor: Gvisor,
     control_plane: Machine,
 }
 
@@ -35,7 +40,7 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// `dir` is below a directory that every machine has for itself.
+    /// `dir` is below a directory that every machine has for itself; gVisor cannot be built.
     pub fn at(dir: &Path, init: &Path, parts: Parts) -> anyhow::Result<Self> {
         let dir = std::path::absolute(dir)?;
         if ["/etc", "/opt", "/var", "/run"]
@@ -51,6 +56,7 @@ impl Cluster {
         Ok(Self {
             dir,
             init: init.to_owned(),
+            gvisor: Gvisor::ready(&parts)?,
             parts,
             control_plane,
         })
@@ -93,6 +99,7 @@ impl Cluster {
                 self.control_plane.daemon(name, &self.parts.bin(), &line)?;
             }
             self.apply(DNS)?;
+            self.apply(CLASSES)?;
             boots.into_iter().try_for_each(|boot| match boot.join() {
                 Ok(booted) => booted,
                 Err(_) => bail!("booting a node panicked"),
@@ -274,6 +281,11 @@ impl Cluster {
     /// What it is made of.
     pub fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// What its sandboxed pods run on.
+    pub fn gvisor(&self) -> &Gvisor {
+        &self.gvisor
     }
 
     pub(crate) fn init(&self) -> &Path {

@@ -11,6 +11,8 @@ pub mod agents;
 /// A cluster: up, down, status, kubectl.
 pub mod cluster;
 mod components;
+/// A runtime with a kernel of its own.
+pub mod gvisor;
 /// Process 1 of a machine.
 pub mod init;
 /// A machine made of namespaces.

@@ -71,7 +71,7 @@ impl Module {
 }
 
 /// `go` in a directory, without C and without another version of itself.
-fn go(directory: &Path) -> Command {
+pub(crate) fn go(directory: &Path) -> Command {
     let mut command = Command::new("go");
     command
         .current_dir(directory)

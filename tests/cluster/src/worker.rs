@@ -19,6 +19,7 @@ use crate::shell::{output, output_of, until};
 /// The configuration files, by name.
 const FILES: &[(&str, &str)] = &[
     ("containerd.toml", include_str!("../config/containerd.toml")),
+    ("runsc.toml", include_str!("../config/runsc.toml")),
     ("kubelet.yaml", include_str!("../config/kubelet.yaml")),
     ("kube-proxy.yaml", include_str!("../config/kube-proxy.yaml")),
     (
@@ -172,6 +173,8 @@ fn configure(cluster: &Cluster, machine: &Machine, numbers: &Numbers) -> anyhow:
         ("PODS6", numbers.pods6.clone()),
         ("PKI", show(&cluster.pki())),
         ("BIN", show(&parts.bin())),
+        ("GVISOR", show(&cluster.gvisor().runtime())),
+        ("GVISOR_SHIM", show(&cluster.gvisor().shim())),
         ("DIR", show(machine.dir())),
     ];
     for (name, text) in FILES {

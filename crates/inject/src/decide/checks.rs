@@ -8,21 +8,10 @@ use super::{NamespaceFacts, PodSecurity};
 use crate::choices::{Choices, Form, path, type_of};
 use crate::names::{INIT, OTHER_MESHES, OTHER_WISHES, PROXY, PROXY_UID, TAKEN_PORTS, TOKEN, TRUST};
 use crate::refusal::{Cause, Refusal};
+use crate::sandbox::{self, Kind as Kernel, Sandbox};
+use crate::settings::Capture;
 use crate::sidecar::{Rules, Service};
 use crate::workload::Kind;
-
-/// Runtimes that put a pod into a machine or a kernel of its own, by what their RuntimeClasses' names begin with.
-const SANDBOXES: [&str; 6] = [
-    "kata",
-    "gvisor",
-    "runsc",
-    "firecracker",
-    "clh",
-    "cloud-hypervisor",
-];
-
-/// Those of them whose kernel shows its packet filter to who has CAP_NET_RAW alone.
-const LEGACY: [&str; 2] = ["gvisor", "runsc"];
 
 /// How much of a sidecar is there.
 pub(super) enum Presence {
@@ -175,14 +164,22 @@ pub(super) fn ports(template: &Value) -> Vec<Refusal> {
     refusals
 }
 
-pub(super) fn security(namespace: &NamespaceFacts) -> Option<Refusal> {
+pub(super) fn security(namespace: &NamespaceFacts, sandbox: Option<&Sandbox>) -> Option<Refusal> {
     let level = match namespace.security {
         PodSecurity::Privileged => return None,
         PodSecurity::Baseline => "baseline",
         PodSecurity::Restricted => "restricted",
     };
     let namespace = namespace.name.clone();
-    let cause = Cause::PodSecurity { namespace, level };
+    let or = match sandbox {
+        Some(sandbox) if sandbox.kind.is_closed() => "",
+        _ => ", or use the CNI mode, which needs no container with rights",
+    };
+    let cause = Cause::PodSecurity {
+        namespace,
+        level,
+        or,
+    };
     Some(Refusal::new("spec.initContainers", cause))
 }
 
@@ -214,20 +211,86 @@ pub(super) fn service(template: &Value) -> Service {
     }
 }
 
-/// What the kernel below the pod understands.
-pub(super) fn rules(template: &Value) -> Rules {
-    let class = runtime(template);
-    if LEGACY.iter().any(|sandbox| class.starts_with(sandbox)) {
-        Rules::Legacy
-    } else {
-        Rules::Usual
+/// What the kernel below the pod understands: gVisor shows its packet filter to who has `CAP_NET_RAW` alone.
+pub(super) fn rules(sandbox: Option<&Sandbox>) -> Rules {
+    match sandbox {
+        Some(sandbox) if sandbox.kind == Kernel::Gvisor => Rules::Legacy,
+        _ => Rules::Usual,
     }
 }
 
-fn runtime(template: &Value) -> &str {
-    template["spec"]["runtimeClassName"]
-        .as_str()
-        .unwrap_or_default()
+/// What no sandbox has, and what says twice where the pod runs.
+pub(super) fn sandboxed(
+    template: &Value,
+    annotations: &Map<String, Value>,
+    sandbox: Option<&Sandbox>,
+) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let untrusted = annotations.get(sandbox::UNTRUSTED);
+    if let (Some(class), true) = (
+        sandbox::class(template),
+        untrusted.is_some_and(|value| value == "true"),
+    ) {
+        let class = class.chars().take(80).collect();
+        let cause = Cause::UntrustedTwice { class };
+        refusals.push(Refusal::new(path(sandbox::UNTRUSTED), cause));
+    }
+    let Some(sandbox) = sandbox.map(ToString::to_string) else {
+        return refusals;
+    };
+    for field in ["hostNetwork", "hostPID", "hostIPC"] {
+        if template["spec"][field] == true {
+            let sandbox = sandbox.clone();
+            let cause = Cause::Shared { sandbox };
+            refusals.push(Refusal::new(format!("spec.{field}"), cause));
+        }
+    }
+    refusals
+}
+
+/// How the pod is captured: what people or the installation chose, where its sandbox can be captured so.
+pub(super) fn captured(
+    chosen: Capture,
+    said: bool,
+    usual: Capture,
+    sandbox: Option<&Sandbox>,
+) -> Result<Capture, Vec<Refusal>> {
+    let refused = |cause| Err(vec![Refusal::new(path(marks::CAPTURE), cause)]);
+    let Some(sandbox) = sandbox else {
+        return Ok(chosen);
+    };
+    let name = sandbox.to_string();
+    match chosen {
+        Capture::Outboard if !sandbox.kind.is_closed() => Ok(chosen),
+        Capture::Outboard if !said => Ok(Capture::Inboard),
+        Capture::Outboard => refused(Cause::Closed { sandbox: name }),
+        Capture::Inboard if sandbox.kind == Kernel::Gvisor && usual == Capture::Outboard => {
+            refused(Cause::NoRules { sandbox: name })
+        }
+        Capture::Inboard => Ok(chosen),
+    }
+}
+
+/// Containers that think they have their node's rights.
+fn privileged(template: &Value, sandbox: Option<&Sandbox>) -> Vec<String> {
+    let Some(sandbox) = sandbox else {
+        return Vec::new();
+    };
+    let what = match sandbox.kind {
+        Kernel::Gvisor => "gVisor has few of them",
+        _ => "Kata plugs each into its VM, or fails",
+    };
+    let all = containers(template)
+        .filter(|(_, container)| container["securityContext"]["privileged"] == true);
+    let warn = |(path, container): (String, &Value)| {
+        let name = container["name"].as_str().unwrap_or_default();
+        let name: String = name.chars().take(40).collect();
+        format!(
+            "{path}: {name:?} is privileged under {sandbox}: containerd hands it every device of the node \
+             (unless privileged_without_host_devices), {what}: name capabilities instead"
+        )
+    };
+    all.map(warn).collect()
 }
 
 /// What asks another mesh for a sidecar, which may not be there to hear it.
@@ -278,8 +341,13 @@ pub(super) fn plugins(annotations: &Map<String, Value>) -> Vec<Refusal> {
 }
 
 /// The same as [`warnings`] for a pod in which there is nothing of the mesh.
-pub(super) fn outboard_warnings(template: &Value, choices: &Choices) -> Vec<String> {
-    let mut warnings = other_wishes(template);
+pub(super) fn outboard_warnings(
+    template: &Value,
+    choices: &Choices,
+    sandbox: Option<&Sandbox>,
+) -> Vec<String> {
+    let mut warnings = privileged(template, sandbox);
+    warnings.extend(other_wishes(template));
     for (key, share) in [
         (marks::CPU_REQUEST, &choices.cpu.request),
         (marks::CPU_LIMIT, &choices.cpu.limit),
@@ -297,18 +365,13 @@ pub(super) fn outboard_warnings(template: &Value, choices: &Choices) -> Vec<Stri
 }
 
 /// What works, but not as its owner may think.
-pub(super) fn warnings(template: &Value, form: Form) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let class: String = runtime(template).chars().take(80).collect();
-    if SANDBOXES.iter().any(|sandbox| class.starts_with(sandbox)) {
-        for (path, container) in containers(template) {
-            if container["securityContext"]["privileged"] == true {
-                warnings.push(format!(
-                    "{path}.securityContext.privileged: under RuntimeClass {class:?} a privileged container gets the devices of the node \
-                     passed into its sandbox, which sandboxed runtimes refuse or do badly: name the capabilities that it needs instead"
-                ));
-            }
-        }
+pub(super) fn warnings(template: &Value, form: Form, sandbox: Option<&Sandbox>) -> Vec<String> {
+    let mut warnings = privileged(template, sandbox);
+    if let Some(sandbox) = sandbox.filter(|sandbox| sandbox.kind == Kernel::Gvisor) {
+        warnings.push(format!(
+            "{sandbox}: a sidecar captures in gVisor only where its node runs it with net-raw; the pod does not start where it cannot. \
+             Nodes with the mesh's agent capture without (maille install --cni)"
+        ));
     }
     warnings.extend(other_wishes(template));
     let restarts = template["spec"]["restartPolicy"]

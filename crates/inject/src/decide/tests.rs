@@ -4,6 +4,8 @@ use serde_json::json;
 use super::*;
 use crate::names::PROXY_UID;
 
+mod sandboxes;
+
 fn settings() -> Settings {
     let control = "10.96.3.7:15010".parse().unwrap();
     let identity = "spiffe://cluster.local/ns/maille-system/sa/maille-control";
@@ -284,23 +286,6 @@ fn a_job_ends_and_a_classic_sidecar_does_not() {
 }
 
 #[test]
-fn privileged_in_a_sandbox_is_warned_of() {
-    let privileged = json!({"spec": {"runtimeClassName": "kata-qemu",
-        "containers": [{"name": "a", "securityContext": {"privileged": true}}]}});
-    match ask(
-        &merged(pod(), privileged),
-        Kind::Pod,
-        Asked::Webhook,
-        &shop(),
-    ) {
-        Decision::Inject { warnings, .. } => {
-            assert!(warnings[0].starts_with("spec.containers[0].securityContext.privileged"));
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
 fn a_second_mesh_is_refused_where_it_is_and_warned_of_where_it_is_asked_for() {
     // Its webhook came before ours, or after.
     for mesh in [pod(), injected(pod())] {
@@ -336,18 +321,6 @@ fn a_second_mesh_is_refused_where_it_is_and_warned_of_where_it_is_asked_for() {
         }
         other => panic!("{other:?}"),
     }
-}
-
-#[test]
-fn gvisor_s_packet_filter_wants_one_right_more() {
-    let added = |class: &str| {
-        let sandboxed = json!({"spec": {"runtimeClassName": class}});
-        let done = injected(merged(pod(), sandboxed));
-        done["spec"]["initContainers"][0]["securityContext"]["capabilities"]["add"].clone()
-    };
-    assert_eq!(added("gvisor"), json!(["NET_ADMIN", "NET_RAW"]));
-    assert_eq!(added("runsc-debug"), json!(["NET_ADMIN", "NET_RAW"]));
-    assert_eq!(added("kata-qemu"), json!(["NET_ADMIN"]));
 }
 
 /// Everything of an application that Kubernetes acts on.
