@@ -72,6 +72,8 @@ pub(crate) const CLUSTER: &[Need] = &[
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("curl", "curl"),
+    ("tc", "iproute2"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 
 /// A file in place of a program: what libseccomp-dev brings.

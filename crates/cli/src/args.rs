@@ -263,6 +263,7 @@ Examples:
   maille check               the machine, captures, control and proxies of a mesh that runs
   maille check --pre         whether this cluster can have one; where kubectl knows of none, whether this machine can run one
   maille check --proxy -n shop     each proxy of a namespace
+  maille check --guest-config .config     what a sandbox with this kernel can do by itself
   maille check -o json       for programs: {\"checks\":[{category,name,ok,message,hint}],\"ok\":true}
 
 A check with \u{203c} is well, and something is on its way that is not done: how far says its line.
@@ -282,6 +283,9 @@ pub struct Check {
     /// Each proxy by itself: connected, in sync, its certificate valid, of the mesh's version.
     #[arg(long)]
     pub proxy: bool,
+    /// A kernel's configuration (- is standard input): how pods in a sandbox with this kernel can be captured. Asks no mesh.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pre", "namespace", "proxy"])]
+    pub guest_config: Option<PathBuf>,
     /// How to write it.
     #[arg(short = 'o', long, value_enum, default_value_t)]
     pub output: Output,

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `maille check`: what works, what does not, and what to do about it. Must never change anything. Read `api.rs` next.
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::api::{Check, Checks};
@@ -15,6 +19,7 @@ use crate::state::Base;
 use crate::text::clean;
 
 mod cluster;
+mod guest;
 mod judge;
 mod policies;
 mod proxies;
@@ -28,7 +33,10 @@ pub(crate) async fn run(
     base: &Base,
     screen: Screen,
 ) -> anyhow::Result<ExitCode> {
-    let (json, checks) = if args.pre {
+    let (json, checks) = if let Some(path) = &args.guest_config {
+        let checks = guest(path)?;
+        (serde_json::to_value(&checks)?, checks)
+    } else if args.pre {
         let found = match &args.which.name {
             // Of this machine, whatever kubectl would ask.
             Some(_) => Found::Nowhere,
@@ -108,6 +116,25 @@ fn all(checks: Vec<Check>) -> Checks {
         ok: checks.iter().all(|check| check.ok),
         checks,
     }
+}
+
+/// A guest's kernel, by its configuration.
+fn guest(path: &Path) -> anyhow::Result<Checks> {
+    let shown = path.display();
+    let reader: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(path).with_context(|| format!("failed to open {shown}"))?)
+    };
+    let mut text = String::new();
+    let read = reader.take(guest::LONGEST).read_to_string(&mut text);
+    read.with_context(|| format!("failed to read {shown}"))?;
+    let checks = guest::judge(&text).map_err(|error| Expected::Refused {
+        what: format!("{shown}: {error}"),
+        hint: Some("it is a file like /boot/config-6.1.0, or what zcat /proc/config.gz prints in the guest".to_owned()),
+        wrong: true,
+    })?;
+    Ok(checks)
 }
 
 /// This machine, without a mesh.

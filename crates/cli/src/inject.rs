@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use maille_inject::install::{CONFIG, CONTROL, GRPC_PORT, Options};
-use maille_inject::{ControlAddress, Done, FileError, NamespaceFacts, Report, Said, Settings};
+use maille_inject::install::{CONFIG, CONTROL, GRPC_PORT, Nodes, Options};
+use maille_inject::{
+    Capture, ControlAddress, Done, FileError, Handlers, NamespaceFacts, Report, Said, Settings,
+};
 use maille_model::{Identity, Name};
+use serde_json::Value;
 
 use crate::args::kubernetes::{Files, Inject, Uninject};
 use crate::cluster::Cluster;
@@ -126,6 +129,14 @@ async fn asked(args: &Inject, files: &[(String, String)]) -> anyhow::Result<Know
     let identity = identity((mesh, options.trust_domain))?;
     let settings = Settings::new(&options.version, &options.image_prefix, address, identity)
         .map_err(|error| wrong(error.to_string()))?;
+    let settings = Settings {
+        capture: match options.nodes {
+            Nodes::Bare => Capture::Inboard,
+            Nodes::Agents => Capture::Outboard,
+        },
+        handlers: handlers(&cluster).await,
+        ..settings
+    };
     let namespace = args
         .namespace
         .as_ref()
@@ -151,6 +162,18 @@ async fn asked(args: &Inject, files: &[(String, String)]) -> anyhow::Result<Know
         namespaces,
         namespace,
     })
+}
+
+/// What the cluster's runtime classes run pods by. Who may not look at them is told by their names.
+async fn handlers(cluster: &Cluster) -> Handlers {
+    let list = cluster.object("/apis/node.k8s.io/v1/runtimeclasses").await;
+    let list = list.ok().flatten().unwrap_or_default();
+    let one = |class: &Value| {
+        let name = class["metadata"]["name"].as_str()?;
+        Some((name.to_owned(), class["handler"].as_str()?.to_owned()))
+    };
+    let all = list["items"].as_array().into_iter().flatten();
+    all.filter_map(one).collect()
 }
 
 fn wrong(what: String) -> Expected {

@@ -45,6 +45,8 @@ pub mod namespaces;
 pub mod own;
 /// Who somebody is, and what he may do: the API server's word.
 pub mod review;
+/// What runtime classes run pods by.
+pub mod runtimes;
 /// What pods trust: a ConfigMap in each namespace.
 pub mod trust;
 

@@ -291,18 +291,13 @@ fn addition(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Addition {
     let Pod {
         template,
         annotations,
-        sandbox,
+        ..
     } = *pod;
     let service = checks::service(template);
     let proxy = sidecar::proxy(choices, settings, service);
     let mut addition = Addition {
         annotations: vec![(marks::INJECTED.to_owned(), settings.version.clone())],
-        init_containers: vec![sidecar::init(
-            choices,
-            settings,
-            service,
-            checks::rules(sandbox),
-        )],
+        init_containers: vec![sidecar::init(choices, settings, service)],
         containers: Vec::new(),
         volumes: sidecar::volumes(),
     };

@@ -63,9 +63,14 @@ pub enum Cause {
     )]
     Closed { sandbox: String },
     #[error(
-        "{sandbox} lets nobody write capture rules unless its node runs gVisor with net-raw: leave this out, the node captures without any"
+        "{sandbox} cannot be captured from inside: gVisor lets nobody change its packet filter as it comes, and does not tell a proxy \
+         where a connection was going; {instead}"
     )]
-    NoRules { sandbox: String },
+    NoRules {
+        sandbox: String,
+        /// What to do.
+        instead: &'static str,
+    },
     #[error(
         "{sandbox} gives the pod a kernel of its own, which shares no such thing with its node: leave this out, or the sandbox"
     )]

@@ -22,31 +22,13 @@ pub(crate) enum Service {
     Other,
 }
 
-/// What redirects the pod's connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rules {
-    /// Whatever the kernel has, for which NET_ADMIN is enough.
-    Usual,
-    /// gVisor's legacy packet filter, which is asked by a raw socket.
-    Legacy,
-}
-
 /// Requests and limits of CPU and memory unless chosen: what quotas and limit ranges need to see.
 const USUAL: [[&str; 2]; 2] = [["50m", "1"], ["32Mi", "256Mi"]];
 /// The same where both must be equal.
 const EQUAL: [&str; 2] = ["250m", "128Mi"];
 
 /// The container that captures.
-pub(crate) fn init(
-    choices: &Choices,
-    settings: &Settings,
-    service: Service,
-    rules: Rules,
-) -> Value {
-    let rights: &[&str] = match rules {
-        Rules::Usual => &["NET_ADMIN"],
-        Rules::Legacy => &["NET_ADMIN", "NET_RAW"],
-    };
+pub(crate) fn init(choices: &Choices, settings: &Settings, service: Service) -> Value {
     let mut env = vec![json!({"name": "MAILLE_PROXY_UID", "value": PROXY_UID.to_string()})];
     for (name, ports) in [
         ("MAILLE_SKIP_INBOUND_PORTS", &choices.skip_inbound),
@@ -65,7 +47,7 @@ pub(crate) fn init(
         "resources": resources(choices, service),
         "securityContext": {
             "allowPrivilegeEscalation": false,
-            "capabilities": {"add": rights, "drop": ["ALL"]},
+            "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
             "privileged": false,
             "readOnlyRootFilesystem": true,
             "runAsGroup": 0,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use crate::components::{API_SERVER, SERVER, first, second};
+use crate::guest::Guest;
 use crate::gvisor::Gvisor;
 use crate::image::sha256;
 use crate::machine::Machine;
@@ -32,6 +33,7 @@ pub struct Cluster {
     init: PathBuf,
     parts: Parts,
     gvisor: Gvisor,
+    guest: Option<Guest>,
     control_plane: Machine,
 }
 
@@ -58,8 +60,19 @@ impl Cluster {
             init: init.to_owned(),
             gvisor: Gvisor::ready(&parts)?,
             parts,
+            guest: None,
             control_plane,
         })
+    }
+
+    /// The same, whose nodes can run pods in virtual machines (`machined.rs`).
+    ///
+    /// # Errors
+    ///
+    /// Their kernel cannot be had.
+    pub fn with_machines(self) -> anyhow::Result<Self> {
+        let guest = Some(Guest::ready(&self.parts)?);
+        Ok(Self { guest, ..self })
     }
 
     /// Starts it with `nodes` nodes; returns when they are ready and DNS answers.
@@ -286,6 +299,11 @@ impl Cluster {
     /// What its sandboxed pods run on.
     pub fn gvisor(&self) -> &Gvisor {
         &self.gvisor
+    }
+
+    /// What virtual machines begin with, if there are to be any.
+    pub(crate) fn guest(&self) -> Option<&Guest> {
+        self.guest.as_ref()
     }
 
     pub(crate) fn init(&self) -> &Path {

@@ -33,8 +33,8 @@ const CHANGES: &[(&str, &str, &str)] = &[
     ),
     (
         "runsc/container/container.go",
-        "errors.Is(err, unix.ESRCH) {",
-        "errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EACCES) {",
+        "\t\tif errors.Is(err, unix.ESRCH) {",
+        "\t\tif errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EACCES) {",
     ),
 ];
 

@@ -11,12 +11,16 @@ pub mod agents;
 /// A cluster: up, down, status, kubectl.
 pub mod cluster;
 mod components;
+/// A virtual machine's kernel and first program.
+pub mod guest;
 /// A runtime with a kernel of its own.
 pub mod gvisor;
 /// Process 1 of a machine.
 pub mod init;
 /// A machine made of namespaces.
 pub mod machine;
+/// Pods in virtual machines.
+pub mod machined;
 /// A cluster with the mesh on it.
 pub mod meshed;
 /// Programs and manifests of others.

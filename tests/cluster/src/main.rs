@@ -42,6 +42,9 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         maille_cluster::init::run(name, Path::new(dir), cgroup)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let ["machine", rest @ ..] = &words[..] {
+        maille_cluster::machined::run(rest)?;
+    }
     let (dir, words) = match &words[..] {
         ["--dir", dir, rest @ ..] => (*dir, rest),
         rest => ("target/cluster", rest),

@@ -46,12 +46,29 @@ impl Meshed {
     ///
     /// A program or image that `cargo xtask test cluster` builds is missing; what the cluster said.
     pub fn start(init: &Path, scratch: &Path) -> anyhow::Result<Self> {
+        Self::begin(init, scratch, Ok)
+    }
+
+    /// The same, whose nodes can run pods in virtual machines.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Meshed::start`]; the machines' kernel cannot be had.
+    pub fn start_with_machines(init: &Path, scratch: &Path) -> anyhow::Result<Self> {
+        Self::begin(init, scratch, Cluster::with_machines)
+    }
+
+    fn begin(
+        init: &Path,
+        scratch: &Path,
+        more: impl FnOnce(Cluster) -> anyhow::Result<Cluster>,
+    ) -> anyhow::Result<Self> {
         let target = scratch.parent().context("a directory of target/")?;
         let dir = tempfile::Builder::new().prefix("m").tempdir_in(scratch)?;
         // Not below a directory whose name says what is in it: processes are told apart by it.
         let cluster = Cluster::at(&dir.path().join("maille-of-mesh"), init, Parts::ready()?)?;
         let up = Self {
-            cluster,
+            cluster: more(cluster)?,
             dir,
             target: target.to_owned(),
         };

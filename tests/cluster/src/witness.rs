@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Somebody on the switch between the nodes who says what went by: the mesh's observer, told which addresses belong to its pods.
+//! Somebody on the switch between the nodes, or on a node at its pods' wires, who says what went by: the mesh's observer, told which
+//! addresses belong to its pods.
 //!
 //! Must never forget an address that a meshed pod has had: what was sent there is judged at the end.
 
@@ -13,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
+use crate::machine::Machine;
 use crate::meshed::{Meshed, text};
 
 /// A witness at work; it ends with the test.
@@ -26,16 +28,26 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Begins to look.
+    /// Begins to look between the nodes.
     ///
     /// # Errors
     ///
     /// The observer is not built, or cannot be started.
     pub fn start(up: &Meshed) -> anyhow::Result<Self> {
-        let (report, expect) = (up.path("observed.json"), up.path("expect.json"));
+        Self::on(up, up.cluster().control_plane())
+    }
+
+    /// Begins to look at every wire of a machine.
+    ///
+    /// # Errors
+    ///
+    /// The observer is not built, or cannot be started.
+    pub fn on(up: &Meshed, machine: &Machine) -> anyhow::Result<Self> {
+        let name = machine.name();
+        let report = up.path(&format!("observed-{name}.json"));
+        let expect = up.path(&format!("expect-{name}.json"));
         fs::write(&expect, r#"{"pods":[]}"#)?;
-        let control_plane = up.cluster().control_plane();
-        let mut observer = control_plane.on_network(up.program("maille-observer")?)?;
+        let mut observer = machine.on_network(up.program("maille-observer")?)?;
         observer
             .arg("--report")
             .arg(&report)

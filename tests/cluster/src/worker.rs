@@ -4,6 +4,7 @@
 //! Booting one again after its plug was pulled is the same as booting it first. Read `machine.rs` for what it is made of.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -188,6 +189,19 @@ fn configure(cluster: &Cluster, machine: &Machine, numbers: &Numbers) -> anyhow:
         machine.dir().join("resolv.conf"),
         format!("nameserver {SERVER}\n"),
     )?;
+    for model in ["pci", "mmio"] {
+        let Some(guest) = cluster.guest() else { break };
+        let (init, runc) = (cluster.init(), parts.program("runc"));
+        let script = format!(
+            "#!/bin/sh\nexec {} machine {model} {} {} \"$@\"\n",
+            show(init),
+            show(guest.dir()),
+            show(&runc)
+        );
+        let path = machine.dir().join(format!("machine-{model}"));
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
     let script = "cp \"$1\"/* /opt/cni/bin/ && \
         { [ -n \"$(ls /etc/cni/net.d)\" ] || cp \"$2\" /etc/cni/net.d/10-test.conflist; }";
     let mut copy = machine.enter("sh")?;

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
-use maille_inject::{Capture, NamespaceFacts, Settings, SettingsError};
+use maille_inject::{Capture, Handlers, NamespaceFacts, Settings, SettingsError};
 use maille_model::{Identity, ServiceId};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use super::asked::Asked;
 use crate::causes::with_causes;
 use crate::cluster::namespaces::Namespaces;
+use crate::cluster::runtimes::Runtimes;
 use crate::hub::Hub;
 
 /// The largest question: an object may have 1.5 MiB, and an old one may come with it.
@@ -34,6 +35,8 @@ pub struct Injector {
     pub hub: Arc<Hub>,
     /// What namespaces say of themselves.
     pub namespaces: watch::Receiver<Namespaces>,
+    /// What runtime classes run pods by.
+    pub runtimes: watch::Receiver<Runtimes>,
     /// What images' names begin with.
     pub image_prefix: String,
     /// Who control is.
@@ -47,6 +50,10 @@ pub struct Injector {
 enum InjectError {
     #[error("control does not know the address of its own Service {0} yet")]
     Address(ServiceId),
+    #[error(
+        "control was not told of RuntimeClass {0:?} yet, so it cannot say how its pods are captured; try again"
+    )]
+    Runtime(String),
     #[error("--image-prefix cannot be used")]
     Settings(#[from] SettingsError),
 }
@@ -73,7 +80,8 @@ async fn inject(
     {
         asked.mark();
     }
-    let settings = match injector.settings() {
+    let class = review["request"]["object"]["spec"]["runtimeClassName"].as_str();
+    let settings = match injector.settings(class.filter(|class| !class.is_empty())) {
         Ok(settings) => settings,
         Err(error) => {
             let reason = with_causes(&error);
@@ -92,7 +100,8 @@ async fn inject(
 // === impl Injector ===
 
 impl Injector {
-    fn settings(&self) -> Result<Settings, InjectError> {
+    /// For a pod of this RuntimeClass, if it has one.
+    fn settings(&self, class: Option<&str>) -> Result<Settings, InjectError> {
         let id = ServiceId {
             namespace: self.control.namespace.clone(),
             name: self.control.service_account.clone(),
@@ -107,8 +116,17 @@ impl Injector {
             SocketAddr::new(address, GRPC).into(),
             self.control.clone(),
         )?;
+        let handlers = match class {
+            None => Handlers::new(),
+            Some(class) => {
+                let runtimes = self.runtimes.borrow();
+                let known = runtimes.knowing(class).cloned();
+                known.ok_or_else(|| InjectError::Runtime(class.chars().take(80).collect()))?
+            }
+        };
         Ok(Settings {
             capture: self.capture,
+            handlers,
             ..settings
         })
     }

@@ -8,6 +8,7 @@ use maille_model::{ClusterRanges, Mesh};
 
 use super::wish::Question;
 use super::*;
+use crate::cluster::runtimes::Runtimes;
 use crate::hub::Hub;
 use crate::watch::Event;
 
@@ -34,8 +35,12 @@ fn gate() -> (Router, Arc<Hub>) {
         injector: Injector {
             hub: hub.clone(),
             namespaces: watch::channel(Default::default()).1,
+            runtimes: watch::channel(Runtimes::of(
+                [("strict".to_owned(), "kata-qemu-tdx".to_owned())].into(),
+            ))
+            .1,
             image_prefix: "maille.io".to_owned(),
-            capture: maille_inject::Capture::Inboard,
+            capture: maille_inject::Capture::Outboard,
             control: "spiffe://cluster.local/ns/maille-system/sa/maille-control"
                 .parse()
                 .unwrap(),
@@ -75,6 +80,23 @@ async fn a_pod_is_judged_once_control_knows_where_it_is() {
         ask(&router, Method::POST, "/inject", "no JSON").await.0,
         400
     );
+    // How a pod is captured hangs on what its class is run by.
+    let of = |class: &str| {
+        let spec = format!(r#""spec":{{"runtimeClassName":"{class}","#);
+        REVIEW.replace(r#""spec":{"#, &spec)
+    };
+    let (status, told) = ask(&router, Method::POST, "/inject", &of("new")).await;
+    assert_eq!(status, 503, "{told}");
+    assert!(told.contains("RuntimeClass \"new\""), "{told}");
+    for (review, patched) in [(of("strict"), false), (REVIEW.to_owned(), true)] {
+        let (status, told) = ask(&router, Method::POST, "/inject", &review).await;
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let patch = told["response"]["patch"].as_str().unwrap_or_default();
+        let patch = data_encoding::BASE64.decode(patch.as_bytes()).unwrap();
+        let patch = String::from_utf8(patch).unwrap();
+        assert_eq!(status, 200);
+        assert_eq!(patch.contains("outboard"), patched, "{patch}");
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use crate::cluster::leader::{self, Leading};
 use crate::cluster::namespaces::{self, Namespaces};
 use crate::cluster::own::{self, Own, Shelf};
 use crate::cluster::review::Reviewer;
+use crate::cluster::runtimes::{self, Runtimes};
 use crate::cluster::{Cluster, authority, beside, bundle, front, trust};
 use crate::gate::door::Door;
 use crate::gate::inject::Injector;
@@ -106,6 +107,7 @@ pub async fn start(
     let injector = Injector {
         hub: hub.clone(),
         namespaces: kept.namespaces,
+        runtimes: kept.runtimes,
         image_prefix: place.image_prefix.clone(),
         capture: place.capture,
         control,
@@ -140,6 +142,7 @@ struct Kept {
     front: watch::Receiver<Option<Front>>,
     front_proxy: watch::Receiver<Option<front::FrontProxy>>,
     namespaces: watch::Receiver<Namespaces>,
+    runtimes: watch::Receiver<Runtimes>,
 }
 
 /// Everything that is kept, each in a task that ends with the process.
@@ -195,6 +198,8 @@ impl Keeping<'_> {
         let (told, namespaces) = watch::channel(Namespaces::default());
         let kept = namespaces::keep(cluster.clone(), told);
         self.spawn("namespaces", kept);
+        let (told, runtimes) = watch::channel(Runtimes::default());
+        self.spawn("runtimes", runtimes::keep(cluster.clone(), told));
         let (leads, domain) = (leading.clone(), own.identity.trust_domain.clone());
         let world = (hub.clone(), clock);
         let kept = authority::keep(cluster.clone(), world.clone(), domain, writer, leads);
@@ -222,6 +227,7 @@ impl Keeping<'_> {
             front: fronting,
             front_proxy,
             namespaces,
+            runtimes,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::names::{INIT, OTHER_MESHES, OTHER_WISHES, PROXY, PROXY_UID, TAKEN_POR
 use crate::refusal::{Cause, Refusal};
 use crate::sandbox::{self, Kind as Kernel, Sandbox};
 use crate::settings::Capture;
-use crate::sidecar::{Rules, Service};
+use crate::sidecar::Service;
 use crate::workload::Kind;
 
 /// How much of a sidecar is there.
@@ -211,14 +211,6 @@ pub(super) fn service(template: &Value) -> Service {
     }
 }
 
-/// What the kernel below the pod understands: gVisor shows its packet filter to who has `CAP_NET_RAW` alone.
-pub(super) fn rules(sandbox: Option<&Sandbox>) -> Rules {
-    match sandbox {
-        Some(sandbox) if sandbox.kind == Kernel::Gvisor => Rules::Legacy,
-        _ => Rules::Usual,
-    }
-}
-
 /// What no sandbox has, and what says twice where the pod runs.
 pub(super) fn sandboxed(
     template: &Value,
@@ -264,9 +256,13 @@ pub(super) fn captured(
         Capture::Outboard if !sandbox.kind.is_closed() => Ok(chosen),
         Capture::Outboard if !said => Ok(Capture::Inboard),
         Capture::Outboard => refused(Cause::Closed { sandbox: name }),
-        Capture::Inboard if sandbox.kind == Kernel::Gvisor && usual == Capture::Outboard => {
-            refused(Cause::NoRules { sandbox: name })
-        }
+        Capture::Inboard if sandbox.kind == Kernel::Gvisor => refused(Cause::NoRules {
+            sandbox: name,
+            instead: match usual {
+                Capture::Inboard => "install the mesh's agent on the nodes (maille install --cni)",
+                Capture::Outboard => "leave this out, and the node captures",
+            },
+        }),
         Capture::Inboard => Ok(chosen),
     }
 }
@@ -367,12 +363,6 @@ pub(super) fn outboard_warnings(
 /// What works, but not as its owner may think.
 pub(super) fn warnings(template: &Value, form: Form, sandbox: Option<&Sandbox>) -> Vec<String> {
     let mut warnings = privileged(template, sandbox);
-    if let Some(sandbox) = sandbox.filter(|sandbox| sandbox.kind == Kernel::Gvisor) {
-        warnings.push(format!(
-            "{sandbox}: a sidecar captures in gVisor only where its node runs it with net-raw; the pod does not start where it cannot. \
-             Nodes with the mesh's agent capture without (maille install --cni)"
-        ));
-    }
     warnings.extend(other_wishes(template));
     let restarts = template["spec"]["restartPolicy"]
         .as_str()

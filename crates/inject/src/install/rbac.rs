@@ -21,7 +21,7 @@ struct Rule {
     verbs: &'static [&'static str],
 }
 
-const CLUSTER: [Rule; 10] = [
+const CLUSTER: [Rule; 11] = [
     Rule {
         why: "Who runs where, behind which service: what proxies are told. Nodes say which addresses pods have.",
         group: "",
@@ -40,6 +40,13 @@ const CLUSTER: [Rule; 10] = [
         why: "Which addresses services have.",
         group: "networking.k8s.io",
         resources: &["servicecidrs"],
+        names: &[],
+        verbs: &["list", "watch"],
+    },
+    Rule {
+        why: "What a pod runs on: whether its node may look into it.",
+        group: "node.k8s.io",
+        resources: &["runtimeclasses"],
         names: &[],
         verbs: &["list", "watch"],
     },

@@ -2,7 +2,7 @@
 //! How pods with a kernel of their own are captured, on nodes with an agent and without: a table.
 use super::*;
 
-/// What came of it, in a word or by a part of the refusal.
+/// What came of it.
 #[derive(Debug, PartialEq)]
 enum Became {
     Outboard,
@@ -12,7 +12,6 @@ enum Became {
 }
 
 const USUAL: [&str; 1] = ["NET_ADMIN"];
-const LEGACY: [&str; 2] = ["NET_ADMIN", "NET_RAW"];
 
 fn inboard(rights: &[&str]) -> Became {
     Became::Inboard(rights.iter().map(|&right| right.to_owned()).collect())
@@ -96,8 +95,6 @@ fn the_choice_for_each_sandbox() {
         (on("strict"), agents, inboard(&USUAL)),
         (says("kata-qemu-tdx", "inboard"), agents, inboard(&USUAL)),
         // Without agents there is one way.
-        (on("gvisor"), bare, inboard(&LEGACY)),
-        (on("runsc-debug"), bare, inboard(&LEGACY)),
         (on("kata-qemu"), bare, inboard(&USUAL)),
         (on("kata-cc"), bare, inboard(&USUAL)),
     ] {
@@ -117,7 +114,10 @@ fn what_a_sandbox_cannot_have_is_refused_with_what_to_change() {
         ),
         (says("kata-remote", "outboard"), "the pod gets a sidecar"),
         (says("strict", "outboard"), "RuntimeClass \"strict\" keeps"),
-        (says("gvisor", "inboard"), "the node captures without any"),
+        (
+            says("gvisor", "inboard"),
+            "leave this out, and the node captures",
+        ),
         (
             with("hostNetwork"),
             "spec.hostNetwork: RuntimeClass \"kata-qemu\"",
@@ -139,6 +139,11 @@ fn what_a_sandbox_cannot_have_is_refused_with_what_to_change() {
             Became::Refused(text) => assert!(text.contains(said), "{template}: {text}"),
             other => panic!("{template}: {other:?}"),
         }
+    }
+    // Without an agent nobody captures gVisor.
+    match became(&on("runsc-debug"), Capture::Inboard) {
+        Became::Refused(text) => assert!(text.contains("maille install --cni"), "{text}"),
+        other => panic!("{other:?}"),
     }
     // Nobody asked for these.
     let mine = merged(
@@ -205,11 +210,4 @@ fn warnings_name_the_container_and_fit_where_clients_show_them() {
         assert!(warning.contains(said), "{warning}");
         assert!(warning.len() <= 256, "{}: {warning}", warning.len());
     }
-    let Decision::Inject { warnings, .. } = ask_on(&on("gvisor"), Capture::Inboard) else {
-        panic!("not admitted");
-    };
-    assert!(
-        warnings[0].contains("net-raw") && warnings[0].len() <= 256,
-        "{warnings:?}"
-    );
 }
