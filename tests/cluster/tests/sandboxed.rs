@@ -34,14 +34,6 @@ const PODS: [Who; 5] = [
     ("sidecar", "node2", None, Some("inboard")),
 ];
 
-/// The deck's picture: every kind of sandbox side by side.
-const MACHINES: [Who; 4] = [
-    ("machine-pci", "node1", Some("machine-pci"), None),
-    ("machine-mmio", "node2", Some("machine-mmio"), None),
-    ("sandbox-one", "node1", Some("gvisor"), None),
-    ("shared-two", "node2", None, None),
-];
-
 fn up() -> Meshed {
     let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
     meshed(Meshed::start(program, Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap())
@@ -135,20 +127,6 @@ fn ask_in(
     heard(&up.kubectl(&line)?)
 }
 
-/// The same of a pod in which no program can be started: it is asked by another what it hears.
-fn ask_through(
-    up: &Meshed,
-    by: &str,
-    from: &str,
-    hosts: &[String],
-) -> anyhow::Result<BTreeMap<String, Value>> {
-    let line = format!(
-        "-n {NAMESPACE} exec {by} -c pairs -- /usr/local/bin/maille-pairs through {from} {}",
-        hosts.join(" ")
-    );
-    heard(&up.kubectl(&line)?)
-}
-
 fn heard(said: &str) -> anyhow::Result<BTreeMap<String, Value>> {
     let lines = said.lines().map(serde_json::from_str::<Value>);
     let by_host = |one: Value| (text(&one, "/host").to_owned(), one);
@@ -186,12 +164,7 @@ fn everybody_reaches_everybody(up: &Meshed, pods: &[Value]) -> usize {
         let from = text(pod, "/metadata/name");
         // What is ready is known to everybody a moment later.
         up.until("everybody", || {
-            let class = text(pod, "/spec/runtimeClassName");
-            let heard = if class.starts_with("machine-") {
-                ask_through(up, "shared-two", from, &list)?
-            } else {
-                ask(up, from, &list)?
-            };
+            let heard = ask(up, from, &list)?;
             ensure!(heard.len() == list.len(), "{heard:#?}");
             for (host, name) in &hosts {
                 for way in ["http", "grpc", "tcp"] {
@@ -259,36 +232,6 @@ fn pods_in_gvisor_and_beside_it_speak_tls_with_nothing_of_the_mesh_in_them() {
         eprintln!("TLS {}, plain {}", seen["bytes_tls"], seen["bytes_plain"]);
     }
     costs(&up);
-}
-
-#[test]
-fn virtual_machines_gvisor_and_the_node_s_kernel_are_one_mesh() {
-    let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let up = meshed(Meshed::start_with_machines(program, scratch).unwrap());
-    let nodes = [up.cluster().node(1), up.cluster().node(2)];
-    let mut witnesses: Vec<Witness> = nodes
-        .iter()
-        .map(|node| Witness::on(&up, node).unwrap())
-        .collect();
-    witnesses.push(Witness::start(&up).unwrap());
-    let pods = start(&up, &MACHINES);
-    for witness in &mut witnesses {
-        witness.expect(&pods).unwrap();
-    }
-    pods.iter().for_each(nothing_inside);
-    for (name, devices) in [("machine-pci", true), ("machine-mmio", false)] {
-        let log = up.kubectl(&format!("-n {NAMESPACE} logs {name}")).unwrap();
-        let said = log.lines().find(|line| line.contains("PCI devices"));
-        let none = said.unwrap().contains(", 0 PCI devices");
-        assert_eq!(!none, devices, "{log}");
-    }
-    let answers = everybody_reaches_everybody(&up, &pods);
-    eprintln!("{answers} answers");
-    for witness in witnesses {
-        let seen = witness.end().unwrap();
-        eprintln!("TLS {}, plain {}", seen["bytes_tls"], seen["bytes_plain"]);
-    }
 }
 
 /// What the mesh costs a pod in gVisor, beside the same pod outside: printed for `SPECIFICATION.md`.
