@@ -6,15 +6,23 @@ use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use maille_chassis::clock::Clock;
+use maille_sys::netns::NetNs;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::pause::pause;
 
 /// The client's end of the veth.
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
 /// The server's end of the veth.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 2);
-/// Where the backend listens, in the server's namespace.
-pub(crate) const BACKEND: &str = "10.251.0.2:8080";
+/// The file of a GiB that the backend serves.
+pub(crate) const BULK: &str = "bulk";
 
 /// Which namespace a process runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +88,62 @@ impl Lab {
         self.scratch.path()
     }
 
+    /// Does something in a namespace, on a thread of its own.
+    pub(crate) fn inside<T: Send>(
+        &self,
+        side: Side,
+        work: impl FnOnce() -> T + Send,
+    ) -> anyhow::Result<T> {
+        let path = Path::new("/run/netns").join(self.namespace(side));
+        let namespace = NetNs::pinned(&path).with_context(|| path.display().to_string())?;
+        Ok(namespace.run(work)?)
+    }
+
+    /// Makes packets between the two small: more of them are needed.
+    pub(crate) fn narrow(&self) -> anyhow::Result<()> {
+        for side in [Side::Client, Side::Server] {
+            let namespace = self.namespace(side);
+            ip(&[
+                "-n",
+                &namespace,
+                "link",
+                "set",
+                "wire",
+                "mtu",
+                "600",
+                "gso_max_segs",
+                "1",
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Does something in the client's namespace on the load's core, as do the threads that it starts.
+    pub(crate) fn load<T: Send>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        self.inside(Side::Client, || {
+            let mut core = CpuSet::new();
+            core.set(Core::Load as usize)?;
+            sched_setaffinity(Pid::from_raw(0), &core)?;
+            work()
+        })?
+    }
+
+    /// One more address of an end of the wire.
+    pub(crate) fn address(&self, side: Side, address: Ipv4Addr) -> anyhow::Result<()> {
+        let (namespace, address) = (self.namespace(side), format!("{address}/24"));
+        ip(&["-n", &namespace, "address", "add", &address, "dev", "wire"])
+    }
+
+    /// A file in the scratch folder.
+    pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.scratch().join(name);
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
     /// A command on a core, in a namespace.
     pub(crate) fn command(&self, side: Side, core: Core, program: &Path) -> Command {
         let mut command = Command::new("taskset");
@@ -139,17 +203,46 @@ impl Process {
         Ok(total)
     }
 
-    /// Resident set in KiB.
-    pub(crate) fn rss_kib(&self) -> anyhow::Result<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn end(mut self, within: Duration) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, Signal::SIGTERM)?;
+        let clock = Clock::start();
+        while self.child.try_wait()?.is_none() {
+            ensure!(clock.elapsed() < within, "it does not end: {}", self.tail());
+            pause(Duration::from_millis(20))?;
+        }
+        Ok(())
     }
 
-    fn tail(&self) -> String {
+    /// Resident set in KiB.
+    pub(crate) fn resident_kib(&self) -> anyhow::Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// What of it belongs to no file, in KiB.
+    pub(crate) fn anonymous_kib(&self) -> anyhow::Result<u64> {
+        self.status("RssAnon:")
+    }
+
+    /// How often its threads were given a processor anew so far, because something had come.
+    pub(crate) fn switches(&self) -> anyhow::Result<u64> {
+        let mut total = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            total += field(&task?.path().join("status"), "voluntary_ctxt_switches:")?;
+        }
+        Ok(total)
+    }
+
+    fn status(&self, name: &str) -> anyhow::Result<u64> {
+        field(
+            Path::new(&format!("/proc/{}/status", self.child.id())),
+            name,
+        )
+    }
+
+    /// The last that it said.
+    pub(crate) fn tail(&self) -> String {
         let mut text = String::new();
         if let Ok(mut file) = File::open(&self.log) {
             drop(file.read_to_string(&mut text));
@@ -165,6 +258,13 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn field(path: &Path, name: &str) -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.with_context(|| format!("no {name}"))?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<()> {

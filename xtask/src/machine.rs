@@ -79,11 +79,25 @@ pub(crate) const CLUSTER: &[Need] = &[
 /// A file in place of a program: what libseccomp-dev brings.
 const SECCOMP: &str = "/usr/include/seccomp.h";
 
+/// What counting needs beyond that.
+pub(crate) const COUNTS: &[Need] = &[
+    ("nginx", "nginx-light"),
+    ("strace", "strace"),
+    ("valgrind", "valgrind"),
+];
+
 /// What the benchmark needs beyond that.
 pub(crate) const BENCH: &[Need] = &[
     ("haproxy", "haproxy"),
     ("nginx", "nginx-light"),
+    (
+        "/usr/lib/nginx/modules/ngx_stream_module.so",
+        "libnginx-mod-stream",
+    ),
     ("wrk", "wrk"),
+    ("h2load", "nghttp2-client"),
+    ("openssl", "openssl"),
+    ("pip3", "python3-pip"),
 ];
 
 /// Makes sure that the programs are there: as root by installing them, otherwise by saying how.

@@ -32,10 +32,11 @@ cargo xtask VERB
   demo [ARGS]              prepare this machine, build, run `maille demo ARGS`
   test [--all] [RING...] [--filter NAME]
                            run what CI runs; --all the rest too; or only some rings:
-                           tidy pure fuzz component netns e2e suites cluster bench
+                           tidy pure fuzz component netns e2e suites counts cluster bench
   tidy                     rules about the tree that no compiler checks
   gen [--check]            generate code from proto/
   bench [ARGS]             measure the pair beside its peers
+  counts [--write]         what a request costs in system calls, packets, instructions, allocations; --write makes it what is known
   images [--quick | --check]
                            the mesh's images as archives, in target/images; --check builds them twice and compares
   cluster VERB [ARGS]      a real Kubernetes in namespaces of its own; `cluster help` says more
@@ -86,6 +87,11 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
                 ])
                 .args(rest)
                 .run()?;
+        }
+        "counts" => {
+            machine::prepare(machine::COUNTS)?;
+            build::all(build::Profile::Release)?;
+            rings::counted(&build::Profile::Release.dir(), rest).run()?;
         }
         "cluster" => {
             machine::prepare(machine::CLUSTER)?;

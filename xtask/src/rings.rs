@@ -4,6 +4,7 @@
 //! Must never count a ring as passed that did not run. Read `test.rs` for the order, `suite.rs` for how tests
 //! are counted, CONTRIBUTING for the reasons.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,7 @@ pub(crate) enum Ring {
     Netns,
     E2e,
     Suites,
+    Counts,
     Cluster,
     Bench,
 }
@@ -72,7 +74,7 @@ enum Users {
 
 impl Ring {
     /// All of them, in order.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Tidy,
         Self::Pure,
         Self::Fuzz,
@@ -80,6 +82,7 @@ impl Ring {
         Self::Netns,
         Self::E2e,
         Self::Suites,
+        Self::Counts,
         Self::Cluster,
         Self::Bench,
     ];
@@ -94,6 +97,7 @@ impl Ring {
             Self::Netns => "netns",
             Self::E2e => "e2e",
             Self::Suites => "suites",
+            Self::Counts => "counts",
             Self::Cluster => "cluster",
             Self::Bench => "bench",
         }
@@ -126,6 +130,14 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
             judges::build()?;
             outer(SUITES, Profile::Release, Users::AlsoOrdinary, filter, full)
         }
+        Ring::Counts => {
+            build::all(Profile::Release)?;
+            let mut counts = Counts::default();
+            for planted in [&[][..], &["--planted"]] {
+                counts.add(counted(&Profile::Release.dir(), planted).run());
+            }
+            Ok(counts)
+        }
         Ring::Cluster => {
             build::all(Profile::Release)?;
             build::all(Profile::Debug)?;
@@ -137,13 +149,29 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
         }
         Ring::Bench => {
             build::all(Profile::Release)?;
-            let quick = "--rounds=3 --seconds=2 --connections=64 --heads=plain --gate=1.15";
+            let quick =
+                "--rounds=3 --seconds=2 --only=http/64/plain --peers=maille,haproxy --gate=1.35";
             let bench = Cmd::new(Profile::Release.dir().join("maille-bench"));
             let mut counts = Counts::default();
             counts.add(bench.args(quick.split(' ')).run());
             Ok(counts)
         }
     }
+}
+
+/// What a request costs, counted in namespaces of its own, by whoever this is.
+pub(crate) fn counted<S: AsRef<OsStr>>(programs: &Path, args: &[S]) -> Cmd {
+    let mut command = Cmd::new("unshare").args(["--net", "--mount", "--pid", "--fork"]);
+    if !geteuid().is_root() {
+        command = command.args(["--user", "--map-root-user"]);
+    }
+    // `ip netns` keeps its names there.
+    let script = "mount -t tmpfs none /run && exec \"$@\"";
+    command
+        .args(["--mount-proc", "sh", "-c", script, "sh"])
+        .args([programs.join("maille-bench")])
+        .args(["counts"])
+        .args(args)
 }
 
 /// `cargo xtask cluster ARGS`.

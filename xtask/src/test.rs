@@ -30,6 +30,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         (Ring::Fuzz, machine::FUZZ),
         (Ring::Component, machine::COMPONENT),
         (Ring::Suites, machine::SUITES),
+        (Ring::Counts, machine::COUNTS),
         (Ring::Cluster, machine::CLUSTER),
         (Ring::Bench, machine::BENCH),
     ] {

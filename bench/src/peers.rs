@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The pairs under test: each takes plain bytes at a port of the client's namespace and hands them to the backend over mutual TLS.
+//!
+//! Must never give one peer what another has not: one thread each, TLS 1.3, certificates of both sides checked, connections kept. Read `peers/maille.rs`.
+
+mod backend;
+mod envoy;
+mod haproxy;
+mod maille;
+mod nginx;
+mod pki;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::lab::{Lab, Process};
+
+pub(crate) use maille::{Looked, watched};
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Peer {
+    /// Two `maille-proxy`, with identity, metrics and control, at explicit ports.
+    Maille,
+    /// Two haproxy, HTTP/2 between them where they carry HTTP.
+    Haproxy,
+    /// Two nginx, HTTP/1.1 between them where they carry HTTP.
+    Nginx,
+    /// Two Envoy, HTTP/2 between them.
+    Envoy,
+}
+
+/// What a pair carries, and so what its proxies understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Carries {
+    /// HTTP/1.1, to a backend that speaks it.
+    Http1,
+    /// HTTP/2 with prior knowledge, to a backend that speaks it.
+    Http2,
+    /// Bytes: a connection is a connection, or a stream of one.
+    Tcp,
+}
+
+/// A running pair.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) peer: Peer,
+    pub(crate) carries: Carries,
+    /// Where the client sends its requests, in its own namespace.
+    pub(crate) entry: String,
+    /// The two proxies: their CPU time is what counts.
+    pub(crate) proxies: Vec<RefCell<Process>>,
+}
+
+/// A program that starts another one, and looks at it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Under {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+}
+
+/// Everything that runs during a measurement.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    pub(crate) pairs: BTreeMap<(Peer, Carries), Pair>,
+    _support: Vec<Process>,
+}
+
+impl Carries {
+    pub(crate) const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Tcp];
+
+    /// As file names have it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http1",
+            Self::Http2 => "http2",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Maille => "maille",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+        })
+    }
+}
+
+impl Pair {
+    /// CPU time of both proxies so far.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let each = self.proxies.iter().map(|one| one.borrow_mut().cpu_nanos());
+        Ok(Duration::from_nanos(each.sum::<anyhow::Result<u64>>()?))
+    }
+
+    /// What `measure` says of its proxies, added up.
+    pub(crate) fn sum(
+        &self,
+        measure: impl Fn(&Process) -> anyhow::Result<u64>,
+    ) -> anyhow::Result<u64> {
+        self.proxies.iter().map(|one| measure(&one.borrow())).sum()
+    }
+}
+
+/// Starts the backend and the pairs that are wanted.
+pub(crate) fn start(
+    lab: &Lab,
+    bin_dir: &Path,
+    wanted: &[(Peer, Carries)],
+) -> anyhow::Result<Peers> {
+    pki::create(lab)?;
+    let mut support = vec![backend::start(lab)?];
+    if wanted.iter().any(|(peer, _)| *peer == Peer::Maille) {
+        support.push(maille::control(lab, bin_dir)?);
+    }
+    let mut pairs = BTreeMap::new();
+    for &(peer, carries) in wanted {
+        let pair = match peer {
+            Peer::Maille => maille::pair(lab, bin_dir, carries, &Looked::default())?,
+            Peer::Haproxy => haproxy::pair(lab, carries)?,
+            Peer::Nginx => nginx::pair(lab, carries)?,
+            Peer::Envoy => envoy::pair(lab, carries)?,
+        };
+        pairs.insert((peer, carries), pair);
+    }
+    Ok(Peers {
+        pairs,
+        _support: support,
+    })
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Maille: real control, real certificates, explicit ports. Identity, metrics, discovery and strict parsing are on, as they always are. Used by
+//! `peers.rs`, and by `counts.rs` with a tool around each proxy.
+
+use std::cell::RefCell;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::{Carries, Pair, Peer, Under, backend};
+use crate::lab::{Core, Lab, Process, Side};
+
+/// How a pair is looked at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Looked {
+    /// The program around the client's and the server's proxy.
+    pub(crate) under: Option<[Under; 2]>,
+    /// Whether they write an access log.
+    pub(crate) logged: bool,
+}
+
+/// The pair of one of the things that are carried has addresses of its own: an address is one pod's.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    client: Ipv4Addr,
+    server: Ipv4Addr,
+    service: Ipv4Addr,
+}
+
+fn addresses(carries: Carries) -> Addresses {
+    let n = carries as u8;
+    Addresses {
+        client: Ipv4Addr::new(10, 251, 0, 1 + 2 * n),
+        server: Ipv4Addr::new(10, 251, 0, 2 + 2 * n),
+        service: Ipv4Addr::new(10, 96, 1, 1 + n),
+    }
+}
+
+fn backend_port(carries: Carries) -> u16 {
+    match carries {
+        Carries::Http1 | Carries::Tcp => 8080,
+        Carries::Http2 => 8082,
+    }
+}
+
+/// Starts the backend and a pair for HTTP/1.1, with what looks at it.
+pub(crate) fn watched(
+    lab: &Lab,
+    bin_dir: &Path,
+    looked: &Looked,
+) -> anyhow::Result<(Vec<Process>, Pair)> {
+    let support = vec![backend::start(lab)?, control(lab, bin_dir)?];
+    Ok((support, pair(lab, bin_dir, Carries::Http1, looked)?))
+}
+
+/// Starts control, which knows the pods and Services of all pairs.
+pub(super) fn control(lab: &Lab, bin_dir: &Path) -> anyhow::Result<Process> {
+    let state = lab.scratch().join("state");
+    std::fs::create_dir_all(state.join("manifests"))?;
+    let mut services = String::new();
+    for carries in Carries::ALL {
+        let (name, at) = (carries.name(), addresses(carries));
+        let protocol = match carries {
+            Carries::Http1 => "http",
+            Carries::Http2 => "kubernetes.io/h2c",
+            Carries::Tcp => "tcp",
+        };
+        services += &format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{ name: {name}, namespace: bench }}\nspec:\n  clusterIP: {}\n  \
+             selector: {{ app: server-{name} }}\n  ports: [{{ name: main, appProtocol: {protocol}, port: 80, targetPort: {} }}]\n",
+            at.service,
+            backend_port(carries)
+        );
+        pod(&state, &format!("client-{name}"), at.client, carries)?;
+        pod(&state, &format!("server-{name}"), at.server, carries)?;
+        // The first pair's are the interface's own.
+        if carries != Carries::Http1 {
+            lab.address(Side::Client, at.client)?;
+            lab.address(Side::Server, at.server)?;
+        }
+    }
+    std::fs::write(state.join("manifests/bench.yaml"), services)?;
+    let mut command = lab.command(Side::Server, Core::Load, &bin_dir.join("maille-control"));
+    command.arg("--state").arg(&state).args([
+        "--cluster-range",
+        "10.96.0.0/16",
+        "--cluster-range",
+        "10.251.0.0/16",
+    ]);
+    lab.start("maille-control", &mut command)
+}
+
+fn pod(state: &Path, name: &str, address: Ipv4Addr, carries: Carries) -> anyhow::Result<()> {
+    let folder = state.join("pods").join(name);
+    std::fs::create_dir_all(&folder)?;
+    let pod = serde_json::json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "namespace": "bench", "uid": name, "labels": { "app": name },
+                      "annotations": { "maille.io/capture": "outboard" } },
+        "spec": { "serviceAccountName": name,
+                  "containers": [{ "name": "app", "image": "app", "ports": [{ "containerPort": backend_port(carries) }] }] },
+        "status": { "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }],
+                    "conditions": [{ "type": "Ready", "status": "True" }] },
+    });
+    std::fs::write(folder.join("pod.json"), serde_json::to_vec_pretty(&pod)?)?;
+    Ok(())
+}
+
+/// Starts the two proxies of one pair.
+pub(super) fn pair(
+    lab: &Lab,
+    bin_dir: &Path,
+    carries: Carries,
+    looked: &Looked,
+) -> anyhow::Result<Pair> {
+    let (name, at) = (carries.name(), addresses(carries));
+    let state = lab.scratch().join("state");
+    let port = 4140 + carries as u16;
+    let entry = format!("127.0.0.1:{port}");
+    let app = format!("{}:{}", at.server, backend_port(carries));
+    let nobody = |n: u16| format!("127.0.0.1:{}", port + n);
+    let proxy = |side: Side, which: &str, address: Ipv4Addr, to: &str, inbound_to: &str| {
+        let workload = format!("{which}-{name}");
+        let mut command = command(lab, side, &bin_dir.join("maille-proxy"), looked);
+        command
+            .env("MAILLE_WORKLOAD", &workload)
+            .env("MAILLE_AGENT", state.join("control.sock"))
+            .env("MAILLE_ADMIN", state.join(format!("{workload}.sock")))
+            .env("MAILLE_SOURCE", "own")
+            .env("MAILLE_OUTBOUND", &entry)
+            .env("MAILLE_OUTBOUND_TO", to)
+            .env("MAILLE_INBOUND", nobody(10))
+            .env("MAILLE_INBOUND_TO", inbound_to)
+            .env("MAILLE_MESH", format!("{address}:15008"));
+        if looked.logged {
+            command.env("MAILLE_ACCESS_LOG", "json");
+        }
+        lab.start(&format!("maille-{workload}"), &mut command)
+            .map(RefCell::new)
+    };
+    let service = format!("{}:80", at.service);
+    Ok(Pair {
+        peer: Peer::Maille,
+        carries,
+        proxies: vec![
+            proxy(Side::Client, "client", at.client, &service, "127.0.0.1:9")?,
+            proxy(Side::Server, "server", at.server, &app, &app)?,
+        ],
+        entry,
+    })
+}
+
+fn command(lab: &Lab, side: Side, program: &Path, looked: &Looked) -> std::process::Command {
+    match &looked.under {
+        None => lab.command(side, Core::Pair, program),
+        Some(under) => {
+            let Under {
+                program: tool,
+                args,
+            } = &under[side as usize];
+            let mut command = lab.command(side, Core::Pair, tool);
+            command.args(args).arg(program);
+            command
+        }
+    }
+}
