@@ -19,8 +19,8 @@ use crate::shell::{output, say};
 const NEWEST: &str = "linux-image-cloud-amd64";
 /// What is not in that kernel itself, each after what it needs.
 const MODULES: [&str; 9] = [
-    "virtio",
     "virtio_ring",
+    "virtio",
     "virtio_mmio",
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",

@@ -15,7 +15,7 @@ const HELP: &str = "\
 cargo xtask cluster VERB [--dir DIR]
 
   build            build Kubernetes and what belongs to it, where that was not done
-  up [NODES]       start a cluster (2 nodes)
+  up [NODES]       start a cluster (2 nodes); up NODES machines: one that runs pods in virtual machines too
   down             end it and remove it
   status           its machines, nodes and pods
   load FILE...     load images (archives) into its nodes
@@ -58,6 +58,9 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         // It is built by now.
         ["build"] => {}
         ["up"] => cluster.up(2)?,
+        ["up", nodes, "machines"] => cluster
+            .with_machines()?
+            .up(nodes.parse().context("NODES is a number")?)?,
         ["up", nodes] => cluster.up(nodes.parse().context("NODES is a number")?)?,
         ["down"] => cluster.down()?,
         ["status"] => status(&cluster)?,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pods in gVisor, captured from outside on a real kubelet, beside pods of the node's kernel with and without a sidecar: everybody reaches everybody,
-//! in every way, and witnesses on the nodes and between them see nothing but TLS. What fails with a sandbox fails closed, and is mended.
+//! Pods in gVisor and in virtual machines, captured from outside on a real kubelet, beside pods of the node's kernel with and without a sidecar: everybody
+//! reaches everybody, in every way, and witnesses on the nodes and between them see nothing but TLS. What fails with a sandbox fails closed, and is mended.
 //!
 //! `cargo xtask test cluster` builds the programs and images that this takes.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -32,6 +32,14 @@ const PODS: [Who; 5] = [
     ("shared-one", "node1", None, None),
     ("shared-two", "node2", None, None),
     ("sidecar", "node2", None, Some("inboard")),
+];
+
+/// The deck's picture: every kind of sandbox side by side.
+const MACHINES: [Who; 4] = [
+    ("machine-pci", "node1", Some("machine-pci"), None),
+    ("machine-mmio", "node2", Some("machine-mmio"), None),
+    ("sandbox-one", "node1", Some("gvisor"), None),
+    ("shared-two", "node2", None, None),
 ];
 
 fn up() -> Meshed {
@@ -127,6 +135,20 @@ fn ask_in(
     heard(&up.kubectl(&line)?)
 }
 
+/// The same of a pod in which no program can be started: it is asked by another what it hears.
+fn ask_through(
+    up: &Meshed,
+    by: &str,
+    from: &str,
+    hosts: &[String],
+) -> anyhow::Result<BTreeMap<String, Value>> {
+    let line = format!(
+        "-n {NAMESPACE} exec {by} -c pairs -- /usr/local/bin/maille-pairs through {from} {}",
+        hosts.join(" ")
+    );
+    heard(&up.kubectl(&line)?)
+}
+
 fn heard(said: &str) -> anyhow::Result<BTreeMap<String, Value>> {
     let lines = said.lines().map(serde_json::from_str::<Value>);
     let by_host = |one: Value| (text(&one, "/host").to_owned(), one);
@@ -164,7 +186,12 @@ fn everybody_reaches_everybody(up: &Meshed, pods: &[Value]) -> usize {
         let from = text(pod, "/metadata/name");
         // What is ready is known to everybody a moment later.
         up.until("everybody", || {
-            let heard = ask(up, from, &list)?;
+            let class = text(pod, "/spec/runtimeClassName");
+            let heard = if class.starts_with("machine-") {
+                ask_through(up, "shared-two", from, &list)?
+            } else {
+                ask(up, from, &list)?
+            };
             ensure!(heard.len() == list.len(), "{heard:#?}");
             for (host, name) in &hosts {
                 for way in ["http", "grpc", "tcp"] {
@@ -196,7 +223,9 @@ fn round_trip(up: &Meshed, namespace: &str, from: &str, to: &str) -> Value {
     let line = format!(
         "-n {namespace} exec {from} -c pairs -- /usr/local/bin/maille-pairs time {to} 2000"
     );
-    serde_json::from_str(&up.kubectl(&line).unwrap()).unwrap()
+    // What is ready is in the packets' way a moment later.
+    let said = up.until("a round trip", || up.kubectl(&line)).unwrap();
+    serde_json::from_str(&said).unwrap()
 }
 
 #[test]
@@ -234,18 +263,55 @@ fn pods_in_gvisor_and_beside_it_speak_tls_with_nothing_of_the_mesh_in_them() {
     costs(&up);
 }
 
+#[test]
+fn virtual_machines_gvisor_and_the_node_s_kernel_are_one_mesh() {
+    let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let up = meshed(Meshed::start_with_machines(program, scratch).unwrap());
+    let nodes = [up.cluster().node(1), up.cluster().node(2)];
+    let mut witnesses: Vec<Witness> = nodes
+        .iter()
+        .map(|node| Witness::on(&up, node).unwrap())
+        .collect();
+    witnesses.push(Witness::start(&up).unwrap());
+    let pods = start(&up, &MACHINES);
+    for witness in &mut witnesses {
+        witness.expect(&pods).unwrap();
+    }
+    pods.iter().for_each(nothing_inside);
+    for (name, devices) in [("machine-pci", true), ("machine-mmio", false)] {
+        let log = up.kubectl(&format!("-n {NAMESPACE} logs {name}")).unwrap();
+        let said = log.lines().find(|line| line.contains("PCI devices"));
+        let none = said.unwrap().contains(", 0 PCI devices");
+        assert_eq!(!none, devices, "{log}");
+    }
+    let answers = everybody_reaches_everybody(&up, &pods);
+    eprintln!("{answers} answers");
+    for witness in witnesses {
+        let seen = witness.end().unwrap();
+        eprintln!("TLS {}, plain {}", seen["bytes_tls"], seen["bytes_plain"]);
+    }
+}
+
 /// What the mesh costs a pod in gVisor, beside the same pod outside: printed for `SPECIFICATION.md`.
 fn costs(up: &Meshed) {
     for (name, node) in [("outside-one", "node1"), ("outside-two", "node2")] {
         apply(up, "default", name, node, &json!({"class": "gvisor"}));
     }
     up.settled("default", "pairs=yes", 2).unwrap();
+    // The opposite: who is outside the mesh is seen by a witness that takes them for its own.
+    let mut witness = Witness::start(up).unwrap();
+    witness
+        .expect(&up.pods("default", "pairs=yes").unwrap())
+        .unwrap();
     for _ in 0..3 {
         let outside = round_trip(up, "default", "outside-one", "outside-two");
         let inside = round_trip(up, NAMESPACE, "sandbox-one", "sandbox-two");
         eprintln!("gVisor to gVisor on another node, outside: {outside}");
         eprintln!("gVisor to gVisor on another node, in the mesh: {inside}");
     }
+    let seen = witness.end().unwrap_err().to_string();
+    assert!(seen.contains("bytes_plain_between_meshed"), "{seen}");
     let mut begun = [Vec::new(), Vec::new()];
     for _ in 0..5 {
         for (times, namespace) in begun.iter_mut().zip(["default", NAMESPACE]) {
