@@ -12,13 +12,8 @@ use anyhow::{Context as _, bail};
 use crate::machine;
 use crate::shell::{Cmd, root, say};
 
-/// What an image may hold.
-const PACKAGES: &[&str] = &[
-    "maille-control",
-    "maille-proxy",
-    "maille-node",
-    "maille-cni",
-];
+/// What images hold, but for the CNI plugin.
+const PACKAGES: &[&str] = &["maille-control", "maille-proxy", "maille-node"];
 
 /// What is made, and how.
 #[derive(Debug)]
@@ -32,7 +27,8 @@ struct Order {
 /// Those of `programs`, for tests.
 pub(crate) fn of(programs: &Path) -> anyhow::Result<()> {
     let order = Order::read(&[])?;
-    order.write(programs, &order.out)
+    let plugin = plugin(&["--release"], None)?;
+    order.write(programs, &plugin, &order.out)
 }
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
@@ -40,16 +36,19 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     machine::prepare(machine::RUN)?;
     if order.quick {
         build(&["--release"], None)?;
-        return order.write(&root().join("target/release"), &order.out);
+        let plugin = plugin(&["--release"], None)?;
+        return order.write(&root().join("target/release"), &plugin, &order.out);
     }
-    let target = root().join("target/dist-programs");
-    build(&["--profile", "dist"], Some(&target))?;
-    order.write(&target.join("dist"), &order.out)?;
+    let dist = |target: &Path, out: &Path| {
+        build(&["--profile", "dist"], Some(target))?;
+        let plugin = plugin(&["--profile", "dist"], Some(target))?;
+        order.write(&target.join("dist"), &plugin, out)
+    };
+    dist(&root().join("target/dist-programs"), &order.out)?;
     if order.check {
         let again = root().join("target/dist-programs-again");
         let out = root().join("target/images-again");
-        build(&["--profile", "dist"], Some(&again))?;
-        order.write(&again.join("dist"), &out)?;
+        dist(&again, &out)?;
         same(&order.out, &out)?;
     }
     Ok(())
@@ -83,12 +82,14 @@ impl Order {
         Ok(order)
     }
 
-    fn write(&self, programs: &Path, out: &Path) -> anyhow::Result<()> {
+    fn write(&self, programs: &Path, plugin: &Path, out: &Path) -> anyhow::Result<()> {
         let build = ["build", "--quiet", "--locked", "--package", "maille-images"];
         Cmd::new("cargo").args(build).run()?;
         let mut images = Cmd::new(root().join("target/debug/maille-images")).args([
             Path::new("--programs"),
             programs,
+            Path::new("--plugin"),
+            plugin,
             Path::new("--out"),
             out,
         ]);
@@ -107,16 +108,45 @@ fn build(profile: &[&str], target: Option<&Path>) -> anyhow::Result<()> {
         .args(profile)
         .args(packages);
     if let Some(target) = target {
-        let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-        let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-        let mut flags = vec![remap(root(), "/maille"), remap(target, "/target")];
-        flags.extend(home.map(|home| remap(&home, "/cargo")));
         cargo = cargo
-            .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+            .env("CARGO_ENCODED_RUSTFLAGS", remapped(target).join("\u{1f}"))
             .env("CARGO_TARGET_DIR", target);
     }
     cargo.run()
+}
+
+/// Builds the CNI plugin once more, static: nodes run it, whose libraries may be others. Says where it is.
+fn plugin(profile: &[&str], target: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let usual = root().join("target");
+    let own = target.unwrap_or(&usual).join("static");
+    let said = Cmd::new("rustc").args(["-vV"]).output()?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("rustc does not say for which machine it compiles")?;
+    let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
+    if target.is_some() {
+        flags.extend(remapped(&own));
+    }
+    // With a target said, the flags are not those of what runs while it is built.
+    Cmd::new("cargo")
+        .args(["build", "--locked", "--package", "maille-cni"])
+        .args(profile)
+        .args(["--target", host])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env("CARGO_TARGET_DIR", &own)
+        .run()?;
+    let name = profile.last().copied().unwrap_or_default();
+    let dir = own.join(host).join(name.trim_start_matches("--"));
+    Ok(dir.join("maille-cni"))
+}
+
+/// Flags by which no path of this machine gets into what is built in `target`.
+fn remapped(target: &Path) -> Vec<String> {
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let mut flags = vec![remap(root(), "/maille"), remap(target, "/target")];
+    flags.extend(home.map(|home| remap(&home, "/cargo")));
+    flags
 }
 
 /// Every file of `one` is in `two`, byte for byte, and the other way round.

@@ -21,6 +21,7 @@ use crate::text::clean;
 mod cluster;
 mod guest;
 mod judge;
+mod nodes;
 mod policies;
 mod proxies;
 

@@ -26,6 +26,8 @@ pub const CONTROL: &str = "maille-control";
 pub const CONFIG: &str = "maille-config";
 /// The port at which proxies reach control.
 pub const GRPC_PORT: u16 = 15_010;
+/// Where the agent of a node answers for itself, at the node's address: to the kubelet, to who counts, and to `maille check`.
+pub const NODE_PORT: u16 = 15_020;
 /// What tells an agent to let its node be as it was.
 pub const LEAVE: &str = "--leave";
 /// Where control answers for itself, to whom dials it rather than the proxy in front of it.

@@ -134,24 +134,24 @@ fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, Args
         cgroups,
         nri,
         control: Direct {
-            address: address(control)?,
+            address: address("--control", control)?,
             identity: read::<Identity>("--control-identity", identity)?,
             trust,
             token,
         },
-        health: read("--health", health)?,
+        health: address("--health", health)?,
         leave,
     })
 }
 
 /// An address and a port; one of IPv6 may be without brackets, as the kubelet says it.
-fn address(text: String) -> Result<SocketAddr, ArgsError> {
+fn address(flag: &'static str, text: String) -> Result<SocketAddr, ArgsError> {
     let bare = text
         .rsplit_once(':')
         .and_then(|(ip, port)| Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?)));
     match bare {
         Some(address) => Ok(address),
-        None => read("--control", text),
+        None => read(flag, text),
     }
 }
 

@@ -29,10 +29,10 @@ pub fn of(program: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
     let output = output.context("ldd cannot be run (package libc-bin)")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
-    if [&text, &said]
-        .iter()
-        .any(|said| said.contains("not a dynamic executable"))
-    {
+    let is_static = |said: &str| {
+        said.contains("not a dynamic executable") || said.contains("statically linked")
+    };
+    if is_static(&text) || is_static(&said) {
         return Ok(BTreeSet::new());
     }
     if !output.status.success() {

@@ -51,17 +51,22 @@ pub const ALL: [Made; 3] = [
         name: "node",
         title: "Maille: node agent, the proxies that it starts, and the CNI plugin",
         user: "0:0",
-        programs: &["maille-node", "maille-proxy", "maille-cni"],
+        programs: &["maille-node", "maille-proxy", PLUGIN],
         packages: &["maille-node", "maille-proxy", "maille-cni"],
         tools: &["/usr/sbin/nft"],
     },
 ];
+
+/// The program that nodes run themselves.
+const PLUGIN: &str = "maille-cni";
 
 /// What all images of one making share.
 #[derive(Debug)]
 pub struct Making {
     /// Where the programs are.
     pub programs: PathBuf,
+    /// The CNI plugin, which needs nothing of where it runs: that is the node, not the image.
+    pub plugin: PathBuf,
     /// Before each name, `maille.io`.
     pub prefix: String,
     /// The tag.
@@ -96,11 +101,23 @@ impl Made {
         let mut image = Image::new(&reference, &[&main]).user(self.user);
         let mut libraries = BTreeSet::new();
         for program in self.programs {
-            let from = making.programs.join(program);
+            let is_plugin = *program == PLUGIN;
+            let from = if is_plugin {
+                making.plugin.clone()
+            } else {
+                making.programs.join(program)
+            };
             if !from.is_file() {
                 bail!("{} is not built", from.display());
             }
-            libraries.extend(libraries::of(&from)?);
+            let needed = libraries::of(&from)?;
+            if is_plugin && !needed.is_empty() {
+                bail!(
+                    "{} is not static: a node that lacks its libraries would start no pod at all",
+                    from.display()
+                );
+            }
+            libraries.extend(needed);
             image = image.program(&format!("/{program}"), from);
         }
         let mut foreign = BTreeSet::new();

@@ -163,19 +163,32 @@ pub fn captured(machine: &Machine) -> anyhow::Result<Vec<String>> {
     records.lines().map(read).collect()
 }
 
-/// A number that the agent of a node counts, by the whole name with its labels.
+/// A number that the agent of a node says, by the whole name with its labels.
+///
+/// # Errors
+///
+/// It does not answer, or does not say.
+pub fn said<T>(machine: &Machine, name: &str) -> anyhow::Result<T>
+where
+    T: std::str::FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    let address = "$(ip -4 -o addr show dev eth0 | sed 's#.* inet ##; s#/.*##')";
+    let text = shell(
+        machine,
+        &format!("/bin/busybox wget -q -O - http://{address}:15020/metrics"),
+    )?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.with_context(|| format!("no {name} in {text}"))?;
+    Ok(value.trim().parse()?)
+}
+
+/// The same of what is counted.
 ///
 /// # Errors
 ///
 /// It does not answer, or does not say.
 pub fn counted(machine: &Machine, name: &str) -> anyhow::Result<u64> {
-    let text = shell(
-        machine,
-        "/bin/busybox wget -q -O - http://127.0.0.1:15020/metrics",
-    )?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let value = line.with_context(|| format!("no {name} in {text}"))?;
-    Ok(value.trim().parse()?)
+    said(machine, name)
 }
 
 /// Whether the runtime of a node heeds what pods require.

@@ -125,6 +125,32 @@ fn pods_made_before_their_node_has_the_plugin_wait_for_it() {
         "maille_node_guarantee{level=\"required\"}",
     );
     assert_eq!(guarantee.unwrap(), 1);
+    says_how_sure(&up);
+}
+
+/// `maille check` says what keeps pods from beginning uncaptured, and when less does.
+fn says_how_sure(up: &Meshed) {
+    let line = "no pod of the mesh begins uncaptured";
+    let check = || {
+        // Whatever else is not well is another test's.
+        let text = up.maille("check").unwrap_or_else(|error| error.to_string());
+        text.lines()
+            .skip_while(|one| !one.contains(line))
+            .take(2)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let whole = check();
+    assert!(whole.contains('√'), "{whole}");
+    agents::require(up, 1, false).unwrap();
+    let weak = agents::pod("weak", "default", "node1", &["serve", "0"]);
+    up.cluster().apply(&weak.to_string()).unwrap();
+    up.settled("default", "app=weak", 1).unwrap();
+    let weaker = check();
+    assert!(
+        weaker.contains("node1: the runtime does not require"),
+        "{weaker}"
+    );
 }
 
 /// Pods that are meant for the mesh begin outside of it, and a witness sees what they say.

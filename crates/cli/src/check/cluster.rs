@@ -6,7 +6,7 @@ use maille_inject::install::{CONFIG, CONTROL};
 
 use super::judge::{self, Line};
 use super::proxies::{self, Detail, Versions};
-use super::{all, policies};
+use super::{all, nodes, policies};
 use crate::api::{Check, Checks};
 use crate::cluster::Cluster;
 use crate::failure::Expected;
@@ -130,6 +130,7 @@ pub(super) async fn after(
     lines.push(judge::outside(&namespaces, &pods, NAMESPACE));
     lines.push(judge::versions(&pods, &data(&config)));
     lines.push(policies::reachable(&pods, &network));
+    lines.extend(nodes::look(cluster, &pods, NAMESPACE).await);
     let mut checks: Vec<Check> = lines.into_iter().map(Line::check).collect();
     if answers {
         let own: Checks = reach.get("/v1/check").await?;

@@ -25,6 +25,8 @@ pub(super) struct Line {
     pub(super) ok: bool,
     message: String,
     hint: &'static str,
+    /// The hint is said also where it is well.
+    warns: bool,
 }
 
 // === impl Line ===
@@ -47,6 +49,21 @@ impl Line {
             ok: trouble.is_empty(),
             message,
             hint,
+            warns: false,
+        }
+    }
+
+    /// The same where trouble is no failure: it is said, with what can be done.
+    pub(super) fn warned(
+        category: &'static str,
+        name: impl Into<String>,
+        trouble: &[String],
+        hint: &'static str,
+    ) -> Self {
+        Self {
+            ok: true,
+            warns: !trouble.is_empty(),
+            ..Self::new(category, name, trouble, hint)
         }
     }
 
@@ -56,7 +73,7 @@ impl Line {
             name: self.name,
             ok: self.ok,
             message: Some(self.message).filter(|text| !text.is_empty()),
-            hint: (!self.ok).then(|| self.hint.to_owned()),
+            hint: (!self.ok || self.warns).then(|| self.hint.to_owned()),
         }
     }
 }

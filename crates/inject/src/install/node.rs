@@ -12,7 +12,7 @@ use crate::names::{AUDIENCE, TOKEN, TOKEN_SECONDS, TRUST, TRUST_CONFIG_MAP};
 /// What the agents' objects are called, and their service account.
 const NODE: &str = "maille-node";
 /// Where an agent answers to the kubelet of its node.
-const HEALTH_PORT: u16 = 15_020;
+const HEALTH_PORT: u16 = super::NODE_PORT;
 
 pub(super) fn objects(options: &Options, image: &str) -> Vec<Value> {
     vec![
@@ -67,7 +67,7 @@ fn container(options: &Options, image: &str) -> Value {
     let probe = |path: &str, seconds: u32| {
         json!({
             "failureThreshold": 3,
-            "httpGet": {"host": "127.0.0.1", "path": path, "port": HEALTH_PORT},
+            "httpGet": {"path": path, "port": HEALTH_PORT},
             "periodSeconds": seconds,
             "timeoutSeconds": 5,
         })
@@ -82,8 +82,9 @@ fn container(options: &Options, image: &str) -> Value {
             "--kubernetes",
             "--control", format!("$(MAILLE_CONTROL_SERVICE_HOST):{GRPC_PORT}"),
             "--control-identity", format!("spiffe://{domain}/ns/{namespace}/sa/{CONTROL}"),
-            "--health", format!("127.0.0.1:{HEALTH_PORT}"),
+            "--health", format!("$(MAILLE_NODE_ADDRESS):{HEALTH_PORT}"),
         ],
+        "env": [{"name": "MAILLE_NODE_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}],
         "livenessProbe": probe("/live", 10),
         "readinessProbe": probe("/ready", 2),
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},

@@ -2,6 +2,7 @@
 //! Every metric of a node's agent, declared once, and what it counts. `docs/reference/metrics-node.md` is made of this file.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use maille_chassis::metrics::{Labels, Metric, Text};
 
@@ -29,11 +30,23 @@ const GUARANTEE: Metric = Metric::gauge(
     "maille_node_guarantee",
     &["level"],
     "1 for what keeps a pod of the mesh from beginning uncaptured: the CNI plugin alone (`plugin`), the runtime's questions too (`asked`), and \
-     also while there is no agent (`required`)",
+     also while there is no agent (`required`); `unknown` until the first container of the node begins after the agent",
+);
+/// What the plugin asked for.
+const CALLS: Metric = Metric::counter(
+    "maille_node_calls_total",
+    &["call"],
+    "Questions of the CNI plugin that were answered: `add` and `del`",
+);
+/// How long it took.
+const SECONDS: Metric = Metric::counter(
+    "maille_node_call_seconds_total",
+    &["call"],
+    "How long those took, together",
 );
 
 /// All of them, in the order in which they are written.
-pub const ALL: [Metric; 4] = [PODS, REFUSALS, REPAIRS, GUARANTEE];
+pub const ALL: [Metric; 6] = [PODS, REFUSALS, REPAIRS, GUARANTEE, CALLS, SECONDS];
 
 /// What stands between a pod that is meant for the mesh and its begin outside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +55,8 @@ pub(super) enum Guarantee {
     Plugin,
     /// The runtime asks this agent too, as long as it is there.
     Asked,
+    /// It asks, and whether it requires this agent shows when something begins.
+    Unknown,
     /// The same, and while there is no agent no container of the mesh begins.
     Required,
 }
@@ -54,6 +69,15 @@ pub(super) struct Counts {
     captures: AtomicU64,
     files: AtomicU64,
     sandboxes: AtomicU64,
+    add: Calls,
+    del: Calls,
+}
+
+/// How often something was asked for, and for how long.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    count: AtomicU64,
+    micros: AtomicU64,
 }
 
 // === impl Guarantee ===
@@ -64,6 +88,7 @@ impl Guarantee {
         match self {
             Self::Plugin => "plugin",
             Self::Asked => "asked",
+            Self::Unknown => "unknown",
             Self::Required => "required",
         }
     }
@@ -97,6 +122,16 @@ impl Counts {
         self.sandboxes.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The plugin was answered when a pod began, after this time.
+    pub(super) fn added(&self, took: Duration) {
+        self.add.answered(took);
+    }
+
+    /// The same when one ended.
+    pub(super) fn deleted(&self, took: Duration) {
+        self.del.answered(took);
+    }
+
     /// As Prometheus has it.
     pub(super) fn text(&self, pods: usize, guarantee: Guarantee) -> String {
         let mut text = Text::default();
@@ -116,11 +151,36 @@ impl Counts {
             text.sample(&REPAIRS, &label("what", what), read(counter));
         }
         text.family(&GUARANTEE);
-        for level in [Guarantee::Plugin, Guarantee::Asked, Guarantee::Required] {
+        for level in [
+            Guarantee::Plugin,
+            Guarantee::Unknown,
+            Guarantee::Asked,
+            Guarantee::Required,
+        ] {
             let is = u8::from(level == guarantee);
             text.sample(&GUARANTEE, &label("level", level.word()), is);
         }
+        let calls = [("add", &self.add), ("del", &self.del)];
+        text.family(&CALLS);
+        for (call, calls) in calls {
+            text.sample(&CALLS, &label("call", call), read(&calls.count));
+        }
+        text.family(&SECONDS);
+        for (call, calls) in calls {
+            let seconds = Duration::from_micros(read(&calls.micros)).as_secs_f64();
+            text.sample(&SECONDS, &label("call", call), seconds);
+        }
         text.into_string()
+    }
+}
+
+// === impl Calls ===
+
+impl Calls {
+    fn answered(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 }
 
@@ -136,7 +196,7 @@ mod tests {
 
 Made from `crates/node/src/kubernetes/counts.rs`; `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-node reference` writes it anew.
 
-An agent answers `GET /metrics` in Prometheus text on its node, at 127.0.0.1:15020.
+An agent answers `GET /metrics` in Prometheus text at port 15020 of its node.
 
 ";
 
@@ -157,6 +217,8 @@ An agent answers `GET /metrics` in Prometheus text on its node, at 127.0.0.1:150
         counts.refused_runtime();
         counts.written();
         counts.written();
+        counts.added(Duration::from_millis(30));
+        counts.added(Duration::from_millis(20));
         let text = counts.text(3, Guarantee::Asked);
         for line in [
             "maille_node_captured_pods 3",
@@ -164,6 +226,9 @@ An agent answers `GET /metrics` in Prometheus text on its node, at 127.0.0.1:150
             "maille_node_refusals_total{by=\"plugin\"} 0",
             "maille_node_repairs_total{what=\"files\"} 2",
             "maille_node_guarantee{level=\"asked\"} 1",
+            "maille_node_calls_total{call=\"add\"} 2",
+            "maille_node_call_seconds_total{call=\"add\"} 0.05",
+            "maille_node_call_seconds_total{call=\"del\"} 0",
             "maille_node_guarantee{level=\"required\"} 0",
         ] {
             assert!(text.lines().any(|one| one == line), "{line}: {text}");

@@ -62,7 +62,7 @@ async fn open(
         };
         let sandboxes = sandboxes.clone();
         tasks.spawn("plugin's question", async move {
-            if let Err(error) = talk(stream, &sandboxes).await {
+            if let Err(error) = talk(stream, &sandboxes, clock).await {
                 maille_chassis::limited!(warn, %error, "a question of the plugin was not heard");
             }
             drop(place);
@@ -70,7 +70,11 @@ async fn open(
     }
 }
 
-async fn talk(stream: tokio::net::UnixStream, sandboxes: &Sandboxes) -> io::Result<()> {
+async fn talk(
+    stream: tokio::net::UnixStream,
+    sandboxes: &Sandboxes,
+    clock: Clock,
+) -> io::Result<()> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -82,7 +86,7 @@ async fn talk(stream: tokio::net::UnixStream, sandboxes: &Sandboxes) -> io::Resu
     let (mut stream, (question, namespace)) = tokio::task::spawn_blocking(read)
         .await
         .map_err(io::Error::other)??;
-    let answer = answer(question, namespace, sandboxes).await;
+    let answer = answer(question, namespace, sandboxes, clock).await;
     let text = serde_json::to_vec(&answer)?;
     let write = move || io::Write::write_all(&mut stream, &text);
     tokio::task::spawn_blocking(write)
@@ -105,8 +109,13 @@ fn hear(stream: &UnixStream) -> io::Result<(Question, Option<OwnedFd>)> {
     Ok((serde_json::from_slice(&line)?, namespace))
 }
 
-async fn answer(question: Question, namespace: Option<OwnedFd>, sandboxes: &Sandboxes) -> Answer {
-    let counts = sandboxes.counts();
+async fn answer(
+    question: Question,
+    namespace: Option<OwnedFd>,
+    sandboxes: &Sandboxes,
+    clock: Clock,
+) -> Answer {
+    let (counts, began) = (sandboxes.counts(), clock.elapsed());
     if question.version != VERSION {
         return Answer::Refused {
             reason: format!(
@@ -122,9 +131,14 @@ async fn answer(question: Question, namespace: Option<OwnedFd>, sandboxes: &Sand
                 Some(namespace) => sandboxes.add(sandbox, namespace).await,
                 None => Err(SandboxError::NoNamespace),
             };
+            counts.added(clock.elapsed().saturating_sub(began));
             added.inspect_err(|_| counts.refused_plugin())
         }
-        Ask::Del { container } => sandboxes.del(&container).await,
+        Ask::Del { container } => {
+            let ended = sandboxes.del(&container).await;
+            counts.deleted(clock.elapsed().saturating_sub(began));
+            ended
+        }
         Ask::Check(sandbox) => sandboxes.check(&sandbox.container).await,
         Ask::Gc { keep } => sandboxes.only(&keep).await,
     };

@@ -207,7 +207,7 @@ impl Guard {
 
     /// Everything that there is. What began uncaptured is made anew.
     async fn synchronized(this: &Arc<Self>, all: Synchronize) -> Response {
-        this.saw(Guarantee::Asked);
+        this.saw(Guarantee::Unknown);
         for pod in all.pods.into_iter().filter(|pod| pod.pid != 0) {
             if this.judge(Some(&pod)).await.is_err() {
                 Self::end(this, pod);
