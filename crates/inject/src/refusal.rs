@@ -76,6 +76,10 @@ pub enum Cause {
     )]
     Shared { sandbox: String },
     #[error(
+        "is {value:?}, by which Kata may connect the machine past the pod's network, and past the mesh: leave this out"
+    )]
+    PastNetwork { value: String },
+    #[error(
         "containerd refuses a pod with this and spec.runtimeClassName {class:?}: leave this out, the class says what the pod runs on"
     )]
     UntrustedTwice { class: String },

@@ -14,6 +14,18 @@ pub(crate) const UNTRUSTED: &str = "io.kubernetes.cri.untrusted-workload";
 /// The same of CRI-O.
 pub(crate) const TRUSTED: &str = "io.kubernetes.cri-o.TrustedSandbox";
 
+/// Annotations by which a pod has Kata connect its machine, each with the values that do not lead past the pod's own network.
+pub(crate) const WIRED: [(&str, &[&str]); 2] = [
+    (
+        "io.katacontainers.config.runtime.internetworking_model",
+        &["tcfilter", "macvtap", "l3forwarding"],
+    ),
+    (
+        "io.katacontainers.config.runtime.disable_new_netns",
+        &["false", "False", "FALSE", "f", "F", "0"],
+    ),
+];
+
 /// What runtime classes run their pods by, as far as that is known.
 pub type Handlers = BTreeMap<String, String>;
 

@@ -86,6 +86,16 @@ fn the_choice_for_each_sandbox() {
         ),
         (says("gvisor", "outboard"), agents, Outboard),
         (says("kata-qemu", "outboard"), agents, Outboard),
+        (
+            annotated(on("kata-fc"), sandbox::WIRED[0].0, "tcfilter"),
+            agents,
+            Outboard,
+        ),
+        (
+            annotated(on("kata-fc"), sandbox::WIRED[1].0, "false"),
+            agents,
+            Outboard,
+        ),
         // A machine has a packet filter of its own, if it has one.
         (says("kata-qemu", "inboard"), agents, inboard(&USUAL)),
         // Its node has no business with what is inside, whether its class says so or its handler.
@@ -131,6 +141,15 @@ fn what_a_sandbox_cannot_have_is_refused_with_what_to_change() {
         (
             untrusted(on("gvisor")),
             "metadata.annotations.io.kubernetes.cri.untrusted-workload: containerd refuses",
+        ),
+        // Past the pod's network, whatever its class is called.
+        (
+            annotated(on("vm"), sandbox::WIRED[0].0, "none"),
+            "internetworking_model: is \"none\", by which Kata may connect",
+        ),
+        (
+            annotated(on("kata-fc"), sandbox::WIRED[1].0, "T"),
+            "disable_new_netns: is \"T\"",
         ),
         // Whatever its class is.
         (untrusted(on("nvidia")), "leave this out, the class says"),
