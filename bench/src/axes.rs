@@ -12,8 +12,8 @@ use crate::lab::Lab;
 use crate::load::{self, Heads, Metric, Values};
 use crate::peers::{Carries, Pair, Peer};
 
-/// Connections on which nothing comes.
-const HELD: u32 = 10_000;
+/// Connections on which nothing comes, where this machine allows as many.
+const HELD: u64 = 10_000;
 /// Connections at a time where each request has its own.
 const DIALLING: u32 = 16;
 /// Requests in flight at which the capacity is found that `open` is a part of.
@@ -34,9 +34,9 @@ pub(crate) enum Axis {
     Bulk { streams: u32, up: bool },
     /// HTTP/1.1 at a part of what the slowest peer bears, in hundredths.
     Open { percent: u32 },
-    /// Nothing to do.
+    /// Nothing to do, after whatever load came before.
     Idle,
-    /// Connections on which nothing comes.
+    /// Connections on which nothing comes: what they need beyond what earlier loads have left behind.
     Held,
 }
 
@@ -186,7 +186,7 @@ impl Axis {
                 load::open(lab, pair, capacity * f64::from(percent) / 100.0, seconds)
             }
             Self::Idle => load::quiet(pair, seconds),
-            Self::Held => load::hold(lab, pair, HELD),
+            Self::Held => load::hold(lab, pair, HELD.min(lab.most_connections())),
         }
     }
 

@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use maille_chassis::clock::Clock;
 use maille_sys::netns::NetNs;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -23,6 +24,9 @@ pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 2);
 /// The file of a GiB that the backend serves.
 pub(crate) const BULK: &str = "bulk";
+
+/// Open files of each process, where this machine allows as many.
+const DESCRIPTORS: u64 = 65_536;
 
 /// Which namespace a process runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub(crate) enum Core {
 pub(crate) struct Lab {
     scratch: tempfile::TempDir,
     prefix: String,
+    descriptors: u64,
 }
 
 /// A process of the bench; dropping it ends it.
@@ -56,7 +61,12 @@ pub(crate) struct Process {
 
 impl Lab {
     pub(crate) fn build() -> anyhow::Result<Self> {
+        // Of the load, and of every process that is started.
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let descriptors = most.min(DESCRIPTORS);
+        setrlimit(Resource::RLIMIT_NOFILE, descriptors, most)?;
         let lab = Self {
+            descriptors,
             scratch: tempfile::tempdir()?,
             prefix: format!("maille-bench-{}", std::process::id()),
         };
@@ -86,6 +96,11 @@ impl Lab {
     /// Folder for configuration files and logs.
     pub(crate) fn scratch(&self) -> &Path {
         self.scratch.path()
+    }
+
+    /// Connections that a proxy can have: each has two ends there.
+    pub(crate) const fn most_connections(&self) -> u64 {
+        self.descriptors.saturating_sub(400) / 2
     }
 
     /// Does something in a namespace, on a thread of its own.

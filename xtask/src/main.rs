@@ -76,17 +76,9 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         "gen" => generate(rest)?,
         "bench" => {
             machine::prepare(machine::BENCH)?;
-            Cmd::new("cargo")
-                .args([
-                    "run",
-                    "--release",
-                    "--quiet",
-                    "--package",
-                    "maille-bench",
-                    "--",
-                ])
-                .args(rest)
-                .run()?;
+            build::all(build::Profile::Release)?;
+            let program = build::Profile::Release.dir().join("maille-bench");
+            Cmd::new(program).args(rest).run()?;
         }
         "counts" => {
             machine::prepare(machine::COUNTS)?;

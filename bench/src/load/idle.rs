@@ -33,7 +33,7 @@ pub(crate) fn quiet(pair: &Pair, seconds: u32) -> anyhow::Result<Values> {
 }
 
 /// Anonymous memory for each of so many connections that have asked once.
-pub(crate) fn hold(lab: &Lab, pair: &Pair, connections: u32) -> anyhow::Result<Values> {
+pub(crate) fn hold(lab: &Lab, pair: &Pair, connections: u64) -> anyhow::Result<Values> {
     let (before, entry) = (pair.sum(Process::anonymous_kib)?, &pair.entry);
     let held = lab.load(|| -> anyhow::Result<Vec<BufReader<TcpStream>>> {
         let mut held = Vec::new();
@@ -48,8 +48,5 @@ pub(crate) fn hold(lab: &Lab, pair: &Pair, connections: u32) -> anyhow::Result<V
     let with = pair.sum(Process::anonymous_kib)?;
     drop(held);
     let more = with.saturating_sub(before) as f64;
-    Ok(vec![(
-        Metric::KibPerConnection,
-        more / f64::from(connections),
-    )])
+    Ok(vec![(Metric::KibPerConnection, more / connections as f64)])
 }

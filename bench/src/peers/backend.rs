@@ -12,13 +12,14 @@ const BULK_BYTES: u64 = 1 << 30;
 pub(super) fn start(lab: &Lab) -> anyhow::Result<Process> {
     let body = "x".repeat(1024);
     let directory = lab.scratch().display();
+    let most = lab.most_connections();
     // It takes no room: nothing is in it.
     std::fs::File::create(lab.scratch().join(BULK))?.set_len(BULK_BYTES)?;
     let config = lab.write(
         "backend.conf",
         &format!(
-            "daemon off; worker_processes 1; master_process off; pid {directory}/backend.pid; error_log stderr error; worker_rlimit_nofile 60000;\n\
-             events {{ worker_connections 30000; }}\n\
+            "daemon off; worker_processes 1; master_process off; pid {directory}/backend.pid; error_log stderr error; \n\
+             events {{ worker_connections {most}; }}\n\
              http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; sendfile on; client_max_body_size 0; \
              client_body_temp_path {directory}; proxy_temp_path {directory}; fastcgi_temp_path {directory}; \
              uwsgi_temp_path {directory}; scgi_temp_path {directory};\n\

@@ -126,7 +126,7 @@ fn cluster(port: u16, http2: bool, tls: Option<Value>) -> Value {
 fn common(lab: &Lab) -> Value {
     let file = |name: &str| json!({ "filename": lab.scratch().join(name) });
     json!({
-        "tls_params": { "tls_minimum_protocol_version": "TLSv1_3" },
+        "tls_params": { "tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3" },
         "alpn_protocols": ["h2"],
         "tls_certificates": [{ "certificate_chain": file("leaf.crt"), "private_key": file("leaf.key") }],
         "validation_context": { "trusted_ca": file("ca.pem") },

@@ -19,8 +19,9 @@ pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
         Carries::Tcp => ("tcp", ""),
         Carries::Http1 | Carries::Http2 => ("http\n  http-reuse always", " alpn h2"),
     };
+    let most = lab.most_connections();
     let common = format!(
-        "global\n  nbthread 1\n  maxconn 25000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
+        "global\n  nbthread 1\n  maxconn {most}\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
          ssl-default-server-options ssl-min-ver TLSv1.3\n  tune.h2.max-concurrent-streams 1000\n\
          defaults\n  mode {mode}\n  timeout connect 5s\n  timeout client 600s\n  timeout server 600s\n"
     );

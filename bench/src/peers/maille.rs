@@ -128,7 +128,7 @@ pub(super) fn pair(
             .env("MAILLE_SOURCE", "own")
             .env("MAILLE_OUTBOUND", &entry)
             .env("MAILLE_OUTBOUND_TO", to)
-            .env("MAILLE_INBOUND", nobody(10))
+            .env("MAILLE_INBOUND", nobody(100))
             .env("MAILLE_INBOUND_TO", inbound_to)
             .env("MAILLE_MESH", format!("{address}:15008"));
         if looked.logged {

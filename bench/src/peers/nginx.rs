@@ -85,6 +85,7 @@ fn http(lab: &Lab, to: &str, listen: &str, pass: &str) -> String {
 
 fn config(lab: &Lab, name: &str, carries: Carries, text: &str) -> anyhow::Result<PathBuf> {
     let directory = lab.scratch().display();
+    let most = 2 * lab.most_connections();
     let module = match carries {
         Carries::Tcp => format!("load_module {STREAM};\n"),
         Carries::Http1 | Carries::Http2 => String::new(),
@@ -93,7 +94,7 @@ fn config(lab: &Lab, name: &str, carries: Carries, text: &str) -> anyhow::Result
         &format!("{name}.conf"),
         &format!(
             "{module}daemon off; worker_processes 1; master_process off; pid {directory}/{name}.pid; error_log stderr error; \
-             worker_rlimit_nofile 60000;\nevents {{ worker_connections 50000; }}\n{text}\n"
+             \nevents {{ worker_connections {most}; }}\n{text}\n"
         ),
     )
 }
