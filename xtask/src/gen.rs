@@ -11,9 +11,10 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::shell::{root, say};
 
-const PROTO: [&str; 6] = [
+const PROTO: [&str; 7] = [
     "envoy/service/discovery/v3/discovery.proto",
     "maille/v1/identity.proto",
+    "maille/v1/nodes.proto",
     "maille/v1/questions.proto",
     "maille/v1/replicas.proto",
     "maille/v1/resources.proto",

@@ -122,6 +122,8 @@ pub enum Verb {
     Upgrade(Upgrade),
     /// Print what is to be deleted to remove the mesh from a cluster.
     Uninstall(Uninstall),
+    /// Show what nodes captured: pods, their proxies, what those use, and what somebody changed.
+    Node(kubernetes::Node),
     /// Check that the mesh works.
     Check(Check),
     /// Write an archive of logs, checks, metrics and objects, without secrets, for whoever helps.

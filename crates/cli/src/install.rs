@@ -15,7 +15,7 @@ use crate::shapes::{data, is_injected};
 use crate::text::clean;
 
 /// Collections in which an installation has objects, each with its API version and kind.
-pub(crate) const COLLECTIONS: [(&str, &str, &str); 13] = [
+pub(crate) const COLLECTIONS: [(&str, &str, &str); 15] = [
     (
         "admissionregistration.k8s.io/v1",
         "MutatingWebhookConfiguration",
@@ -25,6 +25,16 @@ pub(crate) const COLLECTIONS: [(&str, &str, &str); 13] = [
         "admissionregistration.k8s.io/v1",
         "ValidatingWebhookConfiguration",
         "validatingwebhookconfigurations",
+    ),
+    (
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicyBinding",
+        "validatingadmissionpolicybindings",
+    ),
+    (
+        "admissionregistration.k8s.io/v1",
+        "ValidatingAdmissionPolicy",
+        "validatingadmissionpolicies",
     ),
     ("apiregistration.k8s.io/v1", "APIService", "apiservices"),
     ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),

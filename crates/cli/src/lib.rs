@@ -29,6 +29,7 @@ mod manifests;
 mod mesh;
 mod names;
 mod node;
+mod nodes;
 mod pods_of;
 mod query;
 mod reach;
@@ -117,6 +118,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Verb::Install(args) => install::install(&args),
             Verb::Upgrade(args) => install::upgrade(&args).await,
             Verb::Uninstall(args) => install::uninstall(&args, screen).await,
+            Verb::Node(args) => nodes::run(&args).await,
             Verb::Check(args) => check::run(&args, &base, screen).await,
             Verb::Diagnose(args) => diagnose::run(&args, &base, screen).await,
             Verb::Demo(args) => demo::run(&args, &base, screen).await,

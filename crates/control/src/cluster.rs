@@ -30,6 +30,8 @@ pub mod authority;
 pub mod beside;
 /// Who may call us: our authority, written where the API server looks.
 pub mod bundle;
+/// Events of pods.
+pub mod events;
 /// Who may speak for users: the API server's front proxy.
 pub mod front;
 /// Who writes: the lease, held.

@@ -129,6 +129,8 @@ pub struct Proxy {
     pub certified_until: Option<SystemTime>,
     /// Certificates that it had lately: in which stretch of seconds, how many.
     pub(crate) signed: (u64, u32),
+    /// Events that its node's agent told of it lately, in the same way.
+    pub(crate) told: (u64, u32),
     /// What it could not use, in its own words.
     pub rejection: Option<String>,
 }

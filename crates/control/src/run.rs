@@ -137,6 +137,7 @@ pub fn start(
         keyring,
         leaf_lifetime: settings.leaf_lifetime,
         callers: Callers::Attested,
+        events: None,
     };
     let server = grpc::server().max_concurrent_streams(STREAMS);
     let router = serve::add(server, &desk, None);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use maille_model::{Identity, Workload, WorkloadUid};
 use maille_wire::discovery::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
 use maille_wire::v1::certificates_server::CertificatesServer;
+use maille_wire::v1::nodes_server::NodesServer;
 use maille_wire::v1::questions_server::QuestionsServer;
 use maille_wire::v1::replicas_server::ReplicasServer;
 use maille_wire::v1::telemetry_server::TelemetryServer;
@@ -18,6 +19,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic::{Code, Status};
 
+use crate::cluster::events::Events;
 use crate::hub::{Hub, Proxy, Refusal};
 use crate::keyring::Keyring;
 
@@ -29,6 +31,8 @@ pub mod caller;
 pub mod certificates;
 /// Connections of proxies.
 pub mod door;
+/// What agents tell of pods.
+pub mod nodes;
 /// Lines for questions.
 pub mod questions;
 /// Other replicas.
@@ -68,21 +72,25 @@ pub struct Desk {
     pub leaf_lifetime: Duration,
     /// How callers are told apart.
     pub callers: Callers,
+    /// Where events of pods are written, if anywhere.
+    pub events: Option<Events>,
 }
 
-/// Adds the four services to a server; for other replicas, which prove to be `control`, one more.
+/// Adds the five services to a server; for other replicas, which prove to be `control`, one more.
 pub fn add(mut server: Server, desk: &Desk, control: Option<Identity>) -> Router {
     let ads = ads::Ads::new(desk.clone());
     let signer = certificates::Signer::new(desk.clone());
     let reports = telemetry::Reports::new(desk.clone());
     let asking = questions::Asking::new(desk.clone());
+    let told = nodes::Told::new(desk.clone());
     let router = server
         .add_service(
             AggregatedDiscoveryServiceServer::new(ads).max_decoding_message_size(DISCOVERY_BYTES),
         )
         .add_service(CertificatesServer::new(signer).max_decoding_message_size(SIGN_BYTES))
         .add_service(TelemetryServer::new(reports).max_decoding_message_size(REPORT_BYTES))
-        .add_service(QuestionsServer::new(asking).max_decoding_message_size(ANSWER_BYTES));
+        .add_service(QuestionsServer::new(asking).max_decoding_message_size(ANSWER_BYTES))
+        .add_service(NodesServer::new(told).max_decoding_message_size(SIGN_BYTES));
     match control {
         None => router,
         Some(control) => router.add_service(ReplicasServer::new(replicas::Others::new(

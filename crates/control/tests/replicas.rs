@@ -135,6 +135,7 @@ impl Replica {
             keyring: keyring.clone(),
             leaf_lifetime: HOUR,
             callers: callers(),
+            events: None,
         };
         let acceptor = watch::channel(Some(Acceptor::new(&own).unwrap())).1;
         let (connections, opened) = door::open(listener, acceptor, tasks.clone(), drain.watch());

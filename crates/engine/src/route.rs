@@ -130,6 +130,10 @@ pub fn decide_inbound(snapshot: &Snapshot, target: SocketAddr) -> Decision {
         Ok((_, own)) => own,
         Err(key) => return Decision::Wait(key),
     };
+    // A pod that its node captures is reached before anybody has told control which addresses it was given.
+    if own.workload.addresses.is_empty() && !is_on_link(target) {
+        return Decision::Wait(Key::Own);
+    }
     // The mesh port belongs to the proxy: `docs/wire.md`, section 1.
     let here = is_own(own, target.ip()) || is_on_link(target);
     if here && target.port() != MESH_PORT {

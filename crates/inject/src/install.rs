@@ -17,6 +17,7 @@ mod beside;
 pub mod chart;
 mod control;
 mod node;
+mod policy;
 mod rbac;
 mod webhook;
 
@@ -108,6 +109,7 @@ pub fn objects(options: &Options) -> Result<Vec<Value>, SettingsError> {
     objects.push(config(options));
     objects.extend(control::objects(options, &images));
     if options.nodes == Nodes::Agents {
+        objects.extend(policy::objects());
         objects.extend(node::objects(options, &images.node));
     }
     objects.extend(webhook::objects(options));

@@ -6,13 +6,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
 use maille_identity::Credentials;
-use maille_manifest::marks::{ACCESS_LOG, INSIDE, LOG_LEVEL};
+use maille_manifest::marks::{ACCESS_LOG, CPU_LIMIT, INSIDE, LOG_LEVEL, MEMORY_LIMIT};
+use maille_manifest::objects::Quantity;
 use maille_reach::direct::Direct;
+use maille_sys::cgroup::Limits;
+use maille_wire::v1::nodes_client::NodesClient;
+use maille_wire::v1::{Happening, TellRequest};
 use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 
 use crate::capture::Captured;
@@ -39,10 +46,21 @@ pub(crate) struct Agent {
     control: Control,
     /// Where proxies are that go on when this process ends; without it they end with it.
     apart: Option<Apart>,
+    /// How much a proxy there may use.
+    limits: Limits,
     processes: Arc<Processes>,
     tasks: Tasks,
     clock: Clock,
 }
+
+/// How long control may take to hear of an event.
+const TELL: Duration = Duration::from_secs(5);
+/// Bytes of memory that a proxy may use unless its pod's annotation says otherwise: as much as one in a pod.
+const MEMORY: u64 = 256 << 20;
+/// The same in thousandths of a processor.
+const CPU_MILLIS: u64 = 1000;
+/// Its processes and threads: it is one process of a few.
+const PIDS: u32 = 64;
 
 /// How control is reached.
 #[derive(Clone, Debug)]
@@ -85,6 +103,7 @@ impl Agent {
             settings,
             control,
             apart: None,
+            limits: Limits::default(),
             processes,
             tasks,
             clock,
@@ -97,6 +116,33 @@ impl Agent {
             apart: Some(apart),
             ..self
         }
+    }
+
+    /// Tells control what happened to the capture of the pod `uid`, for its events. Nobody waits for it; what control does not take is lost.
+    pub(crate) fn tell(&self, uid: &str, what: Happening, message: String) {
+        let Ok(of) = uid.parse::<MetadataValue<_>>() else {
+            return;
+        };
+        let mut client = NodesClient::new(self.control.channel());
+        self.tasks.spawn("event", async move {
+            let mut request = tonic::Request::new(TellRequest {
+                what: what.into(),
+                message,
+            });
+            request.metadata_mut().insert(relay::WORKLOAD, of);
+            match timeout(TELL, client.tell(request)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(status)) => {
+                    maille_chassis::limited!(info, %status, "an event of a pod was not taken");
+                }
+                Err(_) => tracing::info!("control took no event of a pod in time"),
+            }
+        });
+    }
+
+    /// Where proxies are that outlive this process, if they do.
+    pub(crate) const fn apart(&self) -> Option<&Apart> {
+        self.apart.as_ref()
     }
 
     /// Starts the proxy of the pod `uid` with these annotations, whose directory is `dir`, in its mesh namespace.
@@ -130,6 +176,7 @@ impl Agent {
                 agent.settings.push((setting.to_owned(), value.clone()));
             }
         }
+        agent.limits = limits(annotations);
         // An agent of a node has them written down.
         if self.processes.rules().of(&uid).is_none() {
             self.remember(&uid, &captured);
@@ -150,5 +197,40 @@ impl Agent {
                 tracing::debug!("a pod's rules were not read");
             }
         });
+    }
+}
+
+/// What admission said of a pod's proxy, or as usual. What cannot be read was not written by admission, and changes nothing.
+pub(crate) fn limits(annotations: &BTreeMap<String, String>) -> Limits {
+    let said = |key: &str| {
+        let amount = Quantity::parse(annotations.get(key)?)?;
+        (amount.millis() > 0).then_some(amount)
+    };
+    Limits {
+        memory: Some(said(MEMORY_LIMIT).map_or(MEMORY, |amount| amount.whole())),
+        cpu_millis: Some(said(CPU_LIMIT).map_or(CPU_MILLIS, |amount| amount.millis())),
+        pids: Some(PIDS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_those_of_the_annotations() {
+        let annotations = |memory: &str, cpu: &str| {
+            let all = [(MEMORY_LIMIT, memory), (CPU_LIMIT, cpu)];
+            all.map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into()
+        };
+        let usual = limits(&BTreeMap::new());
+        assert_eq!(
+            (usual.memory, usual.cpu_millis),
+            (Some(256 << 20), Some(1000))
+        );
+        let said = limits(&annotations("64Mi", "200m"));
+        assert_eq!((said.memory, said.cpu_millis), (Some(64 << 20), Some(200)));
+        assert_eq!(limits(&annotations("0", "much")), usual);
     }
 }

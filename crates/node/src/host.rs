@@ -207,7 +207,7 @@ pub(crate) fn spawn_proxy(spec: ProxySpec<'_>) -> Result<Child, SpawnError> {
             writable: true,
         })
         .capabilities(CapSet::PROXY)
-        .no_new_privileges()
+        .confined()
         .env("LISTEN_FDS", "4")
         .env("LISTEN_FDNAMES", "outbound:inbound:mesh:metrics");
     if spec.outlives {

@@ -32,14 +32,17 @@ mod chain;
 pub mod counts;
 mod door;
 mod host;
+mod network;
 mod nri;
 mod own;
 mod sandboxes;
+mod seen;
 
 use counts::{Counts, Guarantee};
 use host::Host;
 use nri::Guard;
 use sandboxes::Sandboxes;
+use seen::Seen;
 
 /// Where the host's directories are mounted.
 const HOST: &str = "/host";
@@ -56,7 +59,8 @@ struct Own {
     /// The plugin is in place.
     ready: watch::Sender<bool>,
     guarantee: watch::Sender<Guarantee>,
-    pods: watch::Sender<usize>,
+    /// The pods that are captured, as they were seen last.
+    pods: watch::Sender<Vec<Seen>>,
     counts: Arc<Counts>,
 }
 
@@ -71,7 +75,7 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
     let own = Arc::new(Own {
         ready: watch::Sender::new(false),
         guarantee: watch::Sender::new(Guarantee::Plugin),
-        pods: watch::Sender::new(0),
+        pods: watch::Sender::new(Vec::new()),
         counts: Arc::default(),
     });
     health(&args, own.clone(), &tasks, &drain).await?;
@@ -195,12 +199,12 @@ async fn keep(host: Host, sandboxes: Arc<Sandboxes>, own: Arc<Own>, clock: Clock
             }
         }
         sandboxes.look().await;
-        own.pods.send_replace(sandboxes.count());
+        own.pods.send_replace(sandboxes.seen());
         clock.wait(LOOK).await;
     }
 }
 
-/// `/ready`: the plugin is in place, and somebody is behind it. `/metrics`: what was counted.
+/// `/ready`: the plugin is in place, and somebody is behind it. `/metrics`: what was counted. `/pods`: who is captured.
 async fn health(
     args: &Kubernetes,
     own: Arc<Own>,
@@ -217,8 +221,12 @@ async fn health(
             "the plugin is not in place\n".to_owned(),
         ),
         ("/metrics", _) => {
-            let text = own.counts.text(*own.pods.borrow(), *own.guarantee.borrow());
+            let text = own.counts.text(&own.pods.borrow(), *own.guarantee.borrow());
             Reply::of(http::StatusCode::OK, metrics::CONTENT_TYPE, text)
+        }
+        ("/pods", _) => {
+            let text = seen::document(&own.pods.borrow(), own.guarantee.borrow().word());
+            Reply::of(http::StatusCode::OK, "application/json", text)
         }
         _ => Reply::not_found(),
     };

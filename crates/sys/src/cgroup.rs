@@ -150,6 +150,48 @@ impl Tree {
     }
 }
 
+/// Limits what is in the groups `directories` are, one a hierarchy, each as far as its hierarchy's controllers do; what is limited is
+/// told. Those above a group of version 2 have to give controllers on ([`give`]).
+pub fn limit(directories: &[PathBuf], limits: Limits) -> io::Result<Vec<&'static str>> {
+    let mut limited = Vec::new();
+    for directory in directories {
+        let version = version(directory);
+        for (controller, file, value) in settings(version, limits) {
+            let path = directory.join(file);
+            if path.exists() {
+                fs::write(path, value)?;
+                limited.push(controller);
+            }
+        }
+        for (_, file, value) in refinements(version, limits) {
+            let path = directory.join(file);
+            if path.exists() {
+                fs::write(path, value)?;
+            }
+        }
+    }
+    Ok(limited)
+}
+
+/// Has a group give its controllers to the groups below it, where version 2 asks for that.
+pub fn give(directory: &Path) -> io::Result<()> {
+    let own = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
+    let own = |one: &&str| own.split_whitespace().any(|given| given == *one);
+    let hierarchy = Hierarchy {
+        version: version(directory),
+        controllers: CONTROLLERS.into_iter().filter(own).collect(),
+        base: directory.to_owned(),
+    };
+    hierarchy.open(directory)
+}
+
+fn version(directory: &Path) -> Version {
+    match directory.join("cgroup.controllers").exists() {
+        true => Version::Two,
+        false => Version::One,
+    }
+}
+
 /// Takes away a directory of [`Tree::directories`] with every group in it. `ResourceBusy`: a process is in one.
 pub fn remove(directory: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {

@@ -2,7 +2,7 @@
 //! Links, addresses, routes, policy rules and neighbours of one namespace, by rtnetlink, which nobody else names.
 //!
 //! Facts come out as plain structs that compare (`link/dump.rs`); changes go in one call each, so that a plan of them can
-//! be undone (`link/change.rs`).
+//! be undone (`link/change.rs`). What makes up a network is kept and made so again whole (`link/facts.rs`).
 
 use std::net::IpAddr;
 
@@ -12,7 +12,12 @@ use rtnetlink::Handle;
 use crate::netns::NetNs;
 
 mod change;
+mod changes;
 mod dump;
+mod facts;
+
+pub use changes::Changes;
+pub use facts::{Difference, Facts, NoFact};
 
 /// A hardware address.
 pub type Mac = [u8; 6];

@@ -17,6 +17,7 @@ use crate::cgroup::Group;
 use crate::netns::NetNs;
 
 mod child;
+mod filter;
 mod forbidden;
 mod mounts;
 mod parent;
@@ -104,6 +105,7 @@ pub struct Spawn {
     hidden: Vec<PathBuf>,
     capabilities: Option<CapSet>,
     no_new_privileges: bool,
+    is_confined: bool,
     read_only_root: bool,
     user: Option<User>,
     inside: Option<Handle>,
@@ -130,6 +132,7 @@ impl Spawn {
             hidden: Vec::new(),
             capabilities: None,
             no_new_privileges: false,
+            is_confined: false,
             read_only_root: false,
             user: None,
             inside: None,
@@ -261,6 +264,15 @@ impl Spawn {
     #[must_use]
     pub const fn no_new_privileges(mut self) -> Self {
         self.no_new_privileges = true;
+        self
+    }
+
+    /// Refuses it what changes namespaces, mounts, other processes or the kernel, whatever rights it has (`spawn/filter.rs`), and with it
+    /// new privileges.
+    #[must_use]
+    pub const fn confined(mut self) -> Self {
+        self.no_new_privileges = true;
+        self.is_confined = true;
         self
     }
 

@@ -127,6 +127,7 @@ impl Control {
             keyring: Keyring::fixed(self.authority.clone()),
             leaf_lifetime: self.leaf,
             callers: Callers::Attested,
+            events: None,
         };
         let signer = certificates::Signer::new(desk.clone());
         let router = grpc::server()

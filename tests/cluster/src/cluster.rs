@@ -243,6 +243,15 @@ impl Cluster {
         nodes.try_for_each(|machine| worker::load(self, machine, image))
     }
 
+    /// Gives an image of a node another name beside its own.
+    ///
+    /// # Errors
+    ///
+    /// What containerd said.
+    pub fn tag(&self, node: &Machine, image: &str, other: &str) -> anyhow::Result<()> {
+        worker::tag(self, node, image, other)
+    }
+
     /// `kubectl` as the cluster's administrator: in its network, with this machine's files.
     ///
     /// # Errors

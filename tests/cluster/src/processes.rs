@@ -46,6 +46,11 @@ impl Process {
         bail!("pod {uid} has no process {program}")
     }
 
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// A command that runs `program` in its network; paths keep their meaning.
     pub fn on_network(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");

@@ -242,6 +242,20 @@ pub(crate) fn load(cluster: &Cluster, machine: &Machine, image: &Path) -> anyhow
     output(ctr(cluster, machine)?.args(["images", "import"]).arg(image)).map(|_| ())
 }
 
+/// Gives an image another name beside its own.
+///
+/// # Errors
+///
+/// What `ctr` said.
+pub(crate) fn tag(
+    cluster: &Cluster,
+    machine: &Machine,
+    image: &str,
+    other: &str,
+) -> anyhow::Result<()> {
+    output(ctr(cluster, machine)?.args(["images", "tag", image, other])).map(|_| ())
+}
+
 /// The Node comes before its kubelet, so that the pods' network is known from the start.
 fn register(cluster: &Cluster, machine: &Machine, numbers: &Numbers) -> anyhow::Result<()> {
     let name = machine.name();

@@ -55,6 +55,26 @@ fn pods_with_nothing_in_them_speak_tls_and_none_starts_without_its_agent() {
     load.share(5).unwrap();
     assert_eq!(load.failed().unwrap(), 0);
 
+    // A namespace that allows nothing beyond the usual has nothing against a captured pod.
+    up.kubectl("create namespace strict").unwrap();
+    up.kubectl("label namespace strict pod-security.kubernetes.io/enforce=restricted maille.io/inject=enabled")
+        .unwrap();
+    let mut strict = agents::pod("strict", "strict", "node1", &["serve", "0"]);
+    strict["spec"]["securityContext"] =
+        json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    strict["spec"]["containers"][0]["securityContext"] =
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    up.until("a pod in a strict namespace", || {
+        up.cluster().apply(&strict.to_string())
+    })
+    .unwrap();
+    up.settled("strict", "app=strict", 1).unwrap();
+    let captured = agents::captured(&up.cluster().node(1)).unwrap();
+    assert!(
+        captured.iter().any(|one| one == "strict/strict"),
+        "{captured:?}"
+    );
+
     agents::let_be(&up, false).unwrap();
     up.cluster()
         .apply(&pause("late", "meshed").to_string())

@@ -21,14 +21,21 @@ use serde_json::Value;
 
 /// Requests a second of each load.
 const RATE: u64 = 100;
-/// Pods that are made while agents are killed.
-const MANY: usize = 40;
+/// Of so many pods that are made while agents are killed, is waited for together.
+const PART: usize = 40;
 /// Within which what was removed is there again.
 const REPAIR: Duration = Duration::from_secs(5);
 
 fn start(begin: Begin) -> Meshed {
     let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
     agents::start(program, Path::new(env!("CARGO_TARGET_TMPDIR")), begin).unwrap()
+}
+
+/// Pods that are made while agents are killed: two nodes' full of them with `MAILLE_TEST_MANY=100`.
+fn many() -> usize {
+    let said = std::env::var_os("MAILLE_TEST_MANY");
+    let of_a_node = said.and_then(|text| text.to_str()?.parse().ok());
+    2 * of_a_node.unwrap_or(PART / 2)
 }
 
 fn nodes(cluster: &Cluster) -> [Machine; 2] {
@@ -286,7 +293,7 @@ fn many_pods_are_made_while_their_agents_are_killed() {
     let mut witness = Witness::start(&up).unwrap();
     Twin::Meshed.start(&up, 2).unwrap();
     let namespace = "meshed";
-    for index in 0..MANY {
+    for index in 0..many() {
         let node = ["node1", "node2"][index % 2];
         let name = format!("many-{index}");
         // It speaks as soon as it begins, and is ready when it was answered.
@@ -306,17 +313,26 @@ fn many_pods_are_made_while_their_agents_are_killed() {
             let _ = agents::process(&up, node).and_then(|agent| agent.signal(Signal::SIGKILL));
         }
     }
-    up.settled(namespace, "app=many", MANY).unwrap();
+    for part in (PART..many()).step_by(PART) {
+        up.until("some of them", || {
+            let pods = up.pods(namespace, "app=many")?;
+            let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+            ensure!(ready >= part, "{ready} of {part}");
+            Ok(())
+        })
+        .unwrap();
+    }
+    up.settled(namespace, "app=many", many()).unwrap();
     let pods = up.pods(namespace, "app").unwrap();
     witness.expect(&pods).unwrap();
-    assert_eq!(all_captured(&up, namespace, "app=many").unwrap(), MANY);
+    assert_eq!(all_captured(&up, namespace, "app=many").unwrap(), many());
     agents::are_there(&up).unwrap();
     let agents = up.pods("maille-system", agents::AGENTS).unwrap();
     let killed: u64 = agents
         .iter()
         .filter_map(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64())
         .sum();
-    eprintln!("{MANY} pods; agents were killed {killed} times");
+    eprintln!("{} pods; agents were killed {killed} times", many());
     assert!(killed >= 2, "{agents:#?}");
     witness.end().unwrap();
 }

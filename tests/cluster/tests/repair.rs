@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use maille_cluster::agents::{self, Begin};
-use maille_cluster::machine::Machine;
 use maille_cluster::twins::{Load, Twin};
 use nix::sys::signal::Signal;
 
@@ -25,7 +24,12 @@ struct Change {
     is_well: &'static str,
 }
 
-const CHANGES: [Change; 4] = [
+const CHANGES: [Change; 8] = [
+    Change {
+        name: "its proxy",
+        does: "cp $dir/proxy.pid /run/ended.pid; kill -9 $(cut -d' ' -f1 $dir/proxy.pid)",
+        is_well: "! cmp -s $dir/proxy.pid /run/ended.pid && kill -0 $(cut -d' ' -f1 $dir/proxy.pid)",
+    },
     Change {
         name: "every rule",
         does: "nft flush ruleset",
@@ -42,21 +46,26 @@ const CHANGES: [Change; 4] = [
         is_well: "grep -q 0 /proc/sys/net/ipv4/ip_forward",
     },
     Change {
-        name: "its proxy",
-        does: "cp $dir/proxy.pid /run/ended.pid; kill -9 $(cut -d' ' -f1 $dir/proxy.pid)",
-        is_well: "! cmp -s $dir/proxy.pid /run/ended.pid && kill -0 $(cut -d' ' -f1 $dir/proxy.pid)",
+        name: "the ways to its listeners",
+        does: "ip route flush table 101; ip -6 route flush table 101",
+        is_well: "ip route show table 101 | grep -q default && ip -6 route show table 101 | grep -q default",
+    },
+    Change {
+        name: "a policy rule",
+        does: "ip rule del pref 1",
+        is_well: "ip rule show pref 1 | grep -q fwmark",
+    },
+    Change {
+        name: "one policy rule more",
+        does: "ip -6 rule add pref 0 lookup 102",
+        is_well: "! ip -6 rule | grep -q ^0:",
+    },
+    Change {
+        name: "who its neighbours are",
+        does: "ip neigh flush dev dn0 nud permanent; ip -6 neigh flush dev dn0 nud permanent",
+        is_well: "ip neigh show dev dn0 | grep -q PERM && ip -6 neigh show dev dn0 | grep -q PERM",
     },
 ];
-
-/// A shell in the mesh namespace of the pod `name`, where `$dir` is what its node keeps of it.
-fn inside(node: &Machine, name: &str, script: &str) -> anyhow::Result<String> {
-    let find = format!(
-        "dir=$(dirname $(grep -l '\"name\":\"{name}\"' /run/maille/node/sandboxes/*/sandbox.json)); export dir; \
-         nsenter --net=$dir/mesh sh -c '{}'",
-        script.replace('\'', "'\\''")
-    );
-    agents::shell(node, &find)
-}
 
 #[test]
 fn what_is_changed_is_as_it_was_and_no_request_beside_it_is_lost() {
@@ -73,15 +82,17 @@ fn what_is_changed_is_as_it_was_and_no_request_beside_it_is_lost() {
     let before = counted();
 
     for change in &CHANGES {
-        inside(&node, "broken", change.is_well)
+        agents::inside(&node, "broken", change.is_well)
             .context(change.name)
             .unwrap();
         let begin = SystemTime::now();
-        inside(&node, "broken", change.does)
+        agents::inside(&node, "broken", change.does)
             .context(change.name)
             .unwrap();
-        up.until(change.name, || inside(&node, "broken", change.is_well))
-            .unwrap();
+        up.until(change.name, || {
+            agents::inside(&node, "broken", change.is_well)
+        })
+        .unwrap();
         eprintln!(
             "{} was away for {:?}",
             change.name,
@@ -90,23 +101,36 @@ fn what_is_changed_is_as_it_was_and_no_request_beside_it_is_lost() {
         assert!(begin.elapsed().unwrap() < REPAIR, "{}", change.name);
     }
     up.until("a count", || {
-        ensure!(counted() >= before + 3, "{before}, then {}", counted());
+        let mended = CHANGES.len() as u64 - 1;
+        ensure!(counted() >= before + mended, "{before}, then {}", counted());
         Ok(())
     })
     .unwrap();
+    agents::says(&up, "meshed", "broken", "it is as it was again").unwrap();
+    // As it was means that it is reached as before, and by its proxy.
+    agents::is_reached(&up, "meshed", "broken").unwrap();
 
-    // The opposite: nobody is there to mend it.
+    // The opposite: nobody is there to mend any of it.
     let agent = agents::process(&up, NODE).unwrap();
     agent.signal(Signal::SIGSTOP).unwrap();
-    inside(&node, "broken", CHANGES[1].does).unwrap();
+    // Its proxy is started anew at once, by whoever is there.
+    let kept = &CHANGES[1..];
+    for change in kept {
+        agents::inside(&node, "broken", change.does).unwrap();
+    }
     loads[0].share(REPAIR.as_secs() + 1).unwrap();
-    assert!(
-        inside(&node, "broken", CHANGES[1].is_well).is_err(),
-        "who mended it?"
-    );
+    for change in kept {
+        let is_well = agents::inside(&node, "broken", change.is_well);
+        assert!(is_well.is_err(), "who mended {}?", change.name);
+    }
     agent.signal(Signal::SIGCONT).unwrap();
-    up.until("a repair", || inside(&node, "broken", CHANGES[1].is_well))
+    for change in kept {
+        up.until(change.name, || {
+            agents::inside(&node, "broken", change.is_well)
+        })
         .unwrap();
+    }
+    agents::is_reached(&up, "meshed", "broken").unwrap();
     assert_eq!(loads[0].failed().unwrap(), 0, "beside what was changed");
 
     // Every agent is replaced.

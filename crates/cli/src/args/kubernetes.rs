@@ -154,6 +154,32 @@ pub struct MeshNamespace {
     pub namespace: Name,
 }
 
+const NODE: &str = "\
+Examples:
+  maille node                     pods that nodes captured, their proxies, what those use, and what somebody changed
+  maille node worker-1            of one node
+  maille node worker-1 -o json    for programs
+
+It asks the nodes' agents by way of the API server, which takes the right to get pods/proxy in the mesh's namespace.
+
+Exit codes: 0 all is well, 1 a proxy is not ready, a capture is not as it was, or an agent says nothing, 3 nothing answers.";
+
+/// `maille node`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = NODE)]
+pub struct Node {
+    /// Which; without it every node that has an agent.
+    #[arg(value_name = "NODE")]
+    pub node: Option<String>,
+    /// How to write it.
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    pub output: super::Output,
+    #[command(flatten)]
+    pub namespace: MeshNamespace,
+    #[command(flatten)]
+    pub cluster: ClusterAt,
+}
+
 const UPGRADE: &str = "\
 Examples:
   maille upgrade | kubectl apply -f -

@@ -40,6 +40,7 @@ impl Proxy {
             certified_until: until
                 .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds))),
             signed: (0, 0),
+            told: (0, 0),
             rejection: Some(told.rejection.clone()).filter(|text| !text.is_empty()),
         }
     }

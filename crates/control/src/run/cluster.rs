@@ -25,7 +25,7 @@ use crate::cluster::namespaces::{self, Namespaces};
 use crate::cluster::own::{self, Own, Shelf};
 use crate::cluster::review::Reviewer;
 use crate::cluster::runtimes::{self, Runtimes};
-use crate::cluster::{Cluster, authority, beside, bundle, front, trust};
+use crate::cluster::{Cluster, authority, beside, bundle, events, front, trust};
 use crate::gate::door::Door;
 use crate::gate::inject::Injector;
 use crate::gate::{self, Gate};
@@ -58,12 +58,7 @@ pub async fn start(
     let me = place.pod.clone().unwrap_or_else(host_name);
     let clock = Clock::start();
     let (writer, keyring) = Keyring::empty();
-    let mesh = Mesh {
-        trust_domain: settings.trust_domain.clone(),
-        trust_anchors: Vec::new(),
-        cluster_ranges: ClusterRanges(settings.cluster_ranges.clone()),
-    };
-    let hub = Arc::new(Hub::new(mesh, 1, clock));
+    let hub = Arc::new(Hub::new(mesh(settings), 1, clock));
     let cluster = Cluster::new(place, me.clone(), hub.restarts().clone()).await?;
     let proxies = bind(place.grpc).await?;
     let api_servers = bind(place.https).await?;
@@ -79,11 +74,14 @@ pub async fn start(
     let control = own.identity.clone();
     let kept = Keeping { tasks, drain }.start(&cluster, &hub, own, (writer, &keyring));
     let reviewer = Reviewer::new(cluster.client.clone());
+    let (events, writing) = events::keep(cluster.client.clone());
+    tasks.spawn("events", writing);
     let desk = Desk {
         hub: hub.clone(),
         keyring: keyring.clone(),
         leaf_lifetime: settings.leaf_lifetime,
         callers: callers(&reviewer, &control)?,
+        events: Some(events),
     };
     let (connections, opened) = door::open(proxies, kept.acceptor, tasks.clone(), drain.watch());
     tasks.spawn("door", opened);
@@ -241,6 +239,15 @@ async fn told(mut leading: Leading, hub: Arc<Hub>) {
             counted.leads = leads;
             counted.lease_changes += 1;
         });
+    }
+}
+
+/// What is known of the mesh before anything is read.
+fn mesh(settings: &Settings) -> Mesh {
+    Mesh {
+        trust_domain: settings.trust_domain.clone(),
+        trust_anchors: Vec::new(),
+        cluster_ranges: ClusterRanges(settings.cluster_ranges.clone()),
     }
 }
 

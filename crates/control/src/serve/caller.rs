@@ -144,6 +144,17 @@ impl Caller {
         Ok(workload)
     }
 
+    /// Whether a node's agent speaks here, for a pod.
+    pub(super) const fn is_for_another(&self) -> bool {
+        matches!(
+            &self.proof,
+            Some(Proof {
+                of: Proved::For(_),
+                ..
+            })
+        )
+    }
+
     /// Whether what was proved still counts.
     pub(super) fn is_current(&self, now: SystemTime) -> Result<(), Status> {
         let until = self.proof.as_ref().and_then(|proof| proof.until);

@@ -234,6 +234,23 @@ fn the_own_pod_behind_its_own_service_is_local() {
 }
 
 #[test]
+fn who_has_no_address_yet_lets_what_comes_wait() {
+    let mut snapshot = complete();
+    let mut nameless = own();
+    nameless.workload.addresses.clear();
+    snapshot.set_own(nameless);
+    let decide = |snapshot: &Snapshot, to| decide_inbound(snapshot, (to, 8080).into());
+    assert_eq!(decide(&snapshot, v4(OWN)), Decision::Wait(Key::Own));
+    snapshot.set_own(own());
+    let to = (v4(OWN), 8080).into();
+    assert_eq!(one(decide(&snapshot, v4(OWN))), Hop::Local { to });
+    assert_eq!(
+        decide(&snapshot, v4(1)),
+        Decision::Refuse(Refusal::Misdirected)
+    );
+}
+
+#[test]
 fn inbound_is_for_own_addresses_and_never_for_the_mesh_port() {
     let snapshot = complete();
     let decide = |target: (IpAddr, u16)| decide_inbound(&snapshot, target.into());

@@ -21,7 +21,7 @@ struct Rule {
     verbs: &'static [&'static str],
 }
 
-const CLUSTER: [Rule; 11] = [
+const CLUSTER: [Rule; 12] = [
     Rule {
         why: "Who runs where, behind which service: what proxies are told. Nodes say which addresses pods have.",
         group: "",
@@ -75,6 +75,13 @@ const CLUSTER: [Rule; 11] = [
         why: "Whether a pod's token is genuine, and whose: before it gets a certificate.",
         group: "authentication.k8s.io",
         resources: &["tokenreviews"],
+        names: &[],
+        verbs: &["create"],
+    },
+    Rule {
+        why: "What a node's agent mended of a pod's capture is told in the pod's events.",
+        group: "",
+        resources: &["events"],
         names: &[],
         verbs: &["create"],
     },

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Proxies that go on without their agent: in control groups that are not the agent's, for whoever ends a container ends everything in
-//! its groups; and written down, so that the next agent finds them.
+//! its groups; and written down, so that the next agent finds them. Each pod's has a group of its own, in which it is limited and by
+//! which it is seen what it uses.
 //!
 //! Must never take another process for a proxy: a number is believed only with the time at which its process began.
 
@@ -8,12 +9,23 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use maille_sys::cgroup::{self, Limits};
+
 use crate::host::Child;
 
 /// Where a proxy is written down, beside its own directory, which it can write to itself.
 const PROCESS: &str = "proxy.pid";
 /// What the groups are called.
 const GROUP: &str = "maille-proxies";
+
+/// What a proxy uses, as far as the kernel says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// Bytes, the kernel's for it among them.
+    pub(crate) memory: Option<u64>,
+    /// Processor time in microseconds, of all proxies that the pod has had.
+    pub(crate) cpu_micros: Option<u64>,
+}
 
 /// Where they are. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,6 +51,9 @@ impl Apart {
                 }
                 _ => inherit(group)?,
             }
+            for giver in group.parent().into_iter().chain([group.as_path()]) {
+                cgroup::give(giver)?;
+            }
         }
         Ok(Self { groups, hidden })
     }
@@ -52,13 +67,10 @@ impl Apart {
         };
         apart.end_others(&[])?;
         for group in &apart.groups {
-            match fs::remove_dir(group) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let text = format!("{}: {error}", group.display());
-                    return Err(io::Error::new(error.kind(), text));
-                }
-                _ => {}
-            }
+            cgroup::remove(group).map_err(|error| {
+                let text = format!("{}: {error}", group.display());
+                io::Error::new(error.kind(), text)
+            })?;
         }
         Ok(())
     }
@@ -68,10 +80,21 @@ impl Apart {
         &self.hidden
     }
 
-    /// Takes a proxy there, and writes it down beside its directory.
-    pub(super) fn take(&self, child: &Child, dir: &Path) -> io::Result<()> {
+    /// Takes a proxy into its pod's group there, limited, and writes it down beside its directory.
+    pub(super) fn take(&self, child: &Child, dir: &Path, limits: Limits) -> io::Result<()> {
         let pid = child.pid();
-        for group in &self.groups {
+        let own = self.of(dir);
+        for group in &own {
+            match fs::create_dir(group) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => inherit(group)?,
+            }
+        }
+        let limited = cgroup::limit(&own, limits)?;
+        if limits.memory.is_some() && !limited.contains(&"memory") {
+            return Err(io::Error::other("no control group limits its memory"));
+        }
+        for group in &own {
             fs::write(group.join("cgroup.procs"), pid.to_string())?;
         }
         let began = began(pid).ok_or_else(|| io::Error::other("it has ended"))?;
@@ -80,14 +103,75 @@ impl Apart {
         fs::rename(new, dir.with_file_name(PROCESS))
     }
 
+    /// Removes the group of a pod whose proxies have ended.
+    pub(crate) fn clear(&self, dir: &Path) -> io::Result<()> {
+        for group in self.of(dir) {
+            match fs::remove_dir(&group) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the groups of pods that have no directory in `sandboxes` any more.
+    pub(crate) fn sweep(&self, sandboxes: &Path) {
+        let names = self
+            .groups
+            .first()
+            .and_then(|group| fs::read_dir(group).ok());
+        let names = names.into_iter().flatten().flatten();
+        for entry in names.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let dir = sandboxes.join(entry.file_name());
+            if dir.exists() {
+                continue;
+            }
+            // One that is not empty yet is removed at the next look.
+            if let Err(error) = self.clear(&dir.join("p")) {
+                tracing::debug!(%error, "a control group stays for now");
+            }
+        }
+    }
+
+    /// The groups of the pod whose proxy's directory is `dir`, one a hierarchy.
+    fn of(&self, dir: &Path) -> Vec<PathBuf> {
+        let name = dir.parent().and_then(Path::file_name).unwrap_or_default();
+        self.groups.iter().map(|group| group.join(name)).collect()
+    }
+
+    /// What the proxy of a pod uses, the kernel's memory for it among it, in bytes; and processor time in microseconds.
+    pub(crate) fn used(&self, dir: &Path) -> Used {
+        let mut used = Used::default();
+        for group in self.of(dir) {
+            let read = |name: &str| fs::read_to_string(group.join(name)).ok();
+            let number = |name: &str| read(name)?.trim().parse().ok();
+            let memory = number("memory.usage_in_bytes").or_else(|| number("memory.current"));
+            used.memory = used.memory.or(memory);
+            let nanos = number("cpuacct.usage").map(|nanos: u64| nanos / 1000);
+            let micros = || {
+                let text = read("cpu.stat")?;
+                let line = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("usage_usec "));
+                line?.parse().ok()
+            };
+            used.cpu_micros = used.cpu_micros.or(nanos).or_else(micros);
+        }
+        used
+    }
+
     /// Ends what is in the groups and is none of `known`: proxies whose pods ended while there was no agent.
     pub(crate) fn end_others(&self, known: &[i32]) -> io::Result<usize> {
         let Some(group) = self.groups.first() else {
             return Ok(0);
         };
-        let text = fs::read_to_string(group.join("cgroup.procs"))?;
-        let all = text.lines().filter_map(|line| line.parse().ok());
-        let others: Vec<i32> = all.filter(|pid| !known.contains(pid)).collect();
+        let mut all: Vec<i32> = Vec::new();
+        let below = fs::read_dir(group)?.filter_map(|entry| Some(entry.ok()?.path()));
+        for group in below.chain([group.clone()]).filter(|path| path.is_dir()) {
+            let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            all.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+        }
+        let others: Vec<i32> = all.into_iter().filter(|pid| !known.contains(pid)).collect();
         for pid in &others {
             // Dropped, it is killed. One that has ended meanwhile cannot be taken hold of.
             drop(Child::adopt(*pid));
@@ -190,6 +274,30 @@ mod tests {
         top("");
         let found = groups(dir.path(), "0::/../../../init.scope\n");
         assert_eq!(found, [at("maille-proxies")]);
+    }
+
+    #[test]
+    fn groups_of_pods_that_are_gone_are_swept_and_others_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (group, sandboxes) = (dir.path().join("group"), dir.path().join("sandboxes"));
+        for path in [
+            group.join("one"),
+            group.join("two"),
+            sandboxes.join("one/p"),
+        ] {
+            fs::create_dir_all(path).unwrap();
+        }
+        fs::write(group.join("one/memory.current"), "4096\n").unwrap();
+        fs::write(group.join("one/cpu.stat"), "usage_usec 17\nuser_usec 1\n").unwrap();
+        let apart = Apart {
+            groups: vec![group.clone()],
+            hidden: Vec::new(),
+        };
+        apart.sweep(&sandboxes);
+        assert!(group.join("one").exists() && !group.join("two").exists());
+        let used = apart.used(&sandboxes.join("one/p"));
+        assert_eq!((used.memory, used.cpu_micros), (Some(4096), Some(17)));
+        assert_eq!(apart.used(&sandboxes.join("two/p")), Used::default());
     }
 
     #[test]

@@ -320,7 +320,7 @@ impl Keeper {
             hidden: self.agent.apart.as_ref().map_or(&[], Apart::hidden),
         })?;
         if let Some(apart) = &self.agent.apart {
-            apart.take(&child, &self.dir)?;
+            apart.take(&child, &self.dir, self.agent.limits)?;
         }
         *expected = Some(child.pid());
         self.agent

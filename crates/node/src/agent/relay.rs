@@ -23,7 +23,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
 /// The metadata that names the workload.
-const WORKLOAD: &str = "maille-workload";
+pub(crate) const WORKLOAD: &str = "maille-workload";
 
 /// A gRPC service that is passed on.
 pub(crate) trait Passed: Clone + Send + Sync + 'static {

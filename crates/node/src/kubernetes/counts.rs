@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use maille_chassis::metrics::{Labels, Metric, Text};
 
+use super::seen::{self, Seen};
+
 /// What is captured.
 const PODS: Metric = Metric::gauge(
     "maille_node_captured_pods",
@@ -46,7 +48,20 @@ const SECONDS: Metric = Metric::counter(
 );
 
 /// All of them, in the order in which they are written.
-pub const ALL: [Metric; 6] = [PODS, REFUSALS, REPAIRS, GUARANTEE, CALLS, SECONDS];
+pub const ALL: [Metric; 12] = [
+    PODS,
+    REFUSALS,
+    REPAIRS,
+    GUARANTEE,
+    CALLS,
+    SECONDS,
+    seen::READY,
+    seen::MEMORY,
+    seen::MEMORY_LIMIT,
+    seen::CPU,
+    seen::DRIFT,
+    seen::MENDED,
+];
 
 /// What stands between a pod that is meant for the mesh and its begin outside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,9 +148,9 @@ impl Counts {
     }
 
     /// As Prometheus has it.
-    pub(super) fn text(&self, pods: usize, guarantee: Guarantee) -> String {
+    pub(super) fn text(&self, pods: &[Seen], guarantee: Guarantee) -> String {
         let mut text = Text::default();
-        text.single(&PODS, pods);
+        text.single(&PODS, pods.len());
         let label = |name: &str, value: &str| Labels::new().with(name, value);
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         text.family(&REFUSALS);
@@ -170,6 +185,7 @@ impl Counts {
             let seconds = Duration::from_micros(read(&calls.micros)).as_secs_f64();
             text.sample(&SECONDS, &label("call", call), seconds);
         }
+        seen::write(&mut text, pods);
         text.into_string()
     }
 }
@@ -219,7 +235,7 @@ An agent answers `GET /metrics` in Prometheus text at port 15020 of its node.
         counts.written();
         counts.added(Duration::from_millis(30));
         counts.added(Duration::from_millis(20));
-        let text = counts.text(3, Guarantee::Asked);
+        let text = counts.text(&vec![Seen::default(); 3], Guarantee::Asked);
         for line in [
             "maille_node_captured_pods 3",
             "maille_node_refusals_total{by=\"runtime\"} 1",

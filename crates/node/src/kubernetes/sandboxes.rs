@@ -18,10 +18,13 @@ use maille_chassis::tasks::Tasks;
 use maille_cni::protocol::{PIN, Sandbox};
 use maille_sys::NetNs;
 use maille_sys::nft::Generation;
+use maille_wire::v1::Happening;
 use parking_lot::Mutex;
 use tokio::sync::Mutex as Slot;
 
 use super::counts::Counts;
+use super::network::Network;
+use super::seen::{Seen, Using};
 use crate::agent::apart::{self, Apart};
 use crate::agent::{Agent, Proxy};
 use crate::capture::{self, CaptureError, Captured, Options};
@@ -59,7 +62,19 @@ struct Held {
     /// How often its rules were changed, and the count at which they were seen to be as they were.
     generation: Generation,
     seen: Mutex<Option<u32>>,
+    mesh: Arc<Network>,
     proxy: Proxy,
+    history: Mutex<History>,
+}
+
+/// What somebody changed of one.
+#[derive(Clone, Debug, Default)]
+struct History {
+    /// What is not as it was and could not be mended.
+    drift: String,
+    repairs: u64,
+    /// What was mended last.
+    repaired: String,
 }
 
 /// Why a question has no good answer.
@@ -165,8 +180,12 @@ impl Sandboxes {
         })
         .await?;
         tracing::info!(pod.uid = held.sandbox.uid, "pod's capture ended");
+        let apart = self.agent.apart().cloned();
         self.tasks.spawn("sandbox's end", async move {
             held.proxy.stop().await;
+            if let Some(Err(error)) = apart.map(|apart| apart.clear(&dir.join(PROXY))) {
+                tracing::debug!(%error, "a sandbox's control group is removed later");
+            }
             if let Err(error) = clear(&dir) {
                 tracing::warn!(%error, "a sandbox's directory cannot be removed");
             }
@@ -207,9 +226,47 @@ impl Sandboxes {
         &self.counts
     }
 
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.slots.lock().len()
+    /// Says it in the pod's events.
+    fn tell(&self, held: &Held, what: &str, mended: bool) {
+        let (happening, end) = match mended {
+            true => (Happening::Mended, "it is as it was again"),
+            false => (Happening::NotMended, "that could not be mended"),
+        };
+        let message = format!("the pod was not captured as it was: {what}; {end}");
+        self.agent.tell(&held.sandbox.uid, happening, message);
+    }
+
+    /// What is to be said of each. One that is being changed is not among them.
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        let slots: Vec<_> = self.slots.lock().values().cloned().collect();
+        let one =
+            |slot: Arc<Slot<Option<Held>>>| Some(self.seen_of(slot.try_lock().ok()?.as_ref()?));
+        slots.into_iter().filter_map(one).collect()
+    }
+
+    fn seen_of(&self, held: &Held) -> Seen {
+        let (sandbox, history) = (&held.sandbox, held.history.lock().clone());
+        let dir = self.directory.join(&sandbox.container).join(PROXY);
+        let used = self.agent.apart().map(|apart| apart.used(&dir));
+        let used = used.unwrap_or_default();
+        let limits = crate::agent::limits(&sandbox.annotations);
+        Seen {
+            namespace: sandbox.namespace.clone(),
+            name: sandbox.name.clone(),
+            uid: sandbox.uid.clone(),
+            capture: "outboard",
+            interface: sandbox.interface.clone(),
+            proxy: Using {
+                ready: *held.proxy.ready().borrow(),
+                memory: used.memory,
+                memory_limit: limits.memory,
+                cpu_micros: used.cpu_micros,
+                cpu_limit_millis: limits.cpu_millis,
+            },
+            drift: history.drift,
+            repairs: history.repairs,
+            repaired: history.repaired,
+        }
     }
 
     /// Ends every capture but these.
@@ -257,13 +314,24 @@ impl Sandboxes {
 
     /// Looks at all of them, and mends what somebody changed.
     pub(super) async fn look(&self) {
+        if let Some(apart) = self.agent.apart() {
+            apart.sweep(&self.directory);
+        }
         let slots: Vec<_> = self.slots.lock().values().cloned().collect();
         for slot in slots {
             // One that is being changed is looked at next time.
             let Ok(held) = slot.try_lock() else { continue };
             let Some(held) = held.as_ref() else { continue };
-            if let Ok(Some(what)) = self.looked(held).await {
+            let looked = self.looked(held).await;
+            if let Ok(None) = looked {
+                held.history.lock().drift.clear();
+            }
+            if let Ok(Some(what)) = looked {
                 let mended = self.mend(held).await.is_ok();
+                let is_news = held.history.lock().found(&what, mended);
+                if is_news {
+                    self.tell(held, &what, mended);
+                }
                 if mended {
                     self.counts.mended();
                 }
@@ -362,7 +430,12 @@ impl Sandboxes {
             .rules()
             .recall(uid, std::fs::read_to_string(rules)?);
         let mesh = captured.mesh.clone();
-        let generation = blocking(move || Ok(Generation::of(&mesh)?)).await?;
+        let own = self.directory.join(&sandbox.container);
+        let (generation, network_then) = blocking(move || {
+            let generation = Generation::of(&mesh)?;
+            Ok((generation, Arc::new(Network::again(&mesh, &own)?)))
+        })
+        .await?;
         let both = (captured.clone(), there);
         let proxy = self.agent.keep(uid, annotations, dir, both).await;
         let proxy = proxy.map_err(|error| SandboxError::Proxy(io::Error::other(error)))?;
@@ -372,18 +445,22 @@ impl Sandboxes {
             captured,
             generation,
             seen: Mutex::new(None),
+            mesh: network_then,
             proxy,
+            history: Mutex::default(),
         })
     }
 
-    /// The same as [`Self::differs`], for whoever asks every few seconds: rules that nobody touched are not listed.
+    /// The same as [`Self::differs`], for whoever asks every few seconds: what nobody touched is not listed.
     async fn looked(&self, held: &Held) -> Result<Option<String>, SandboxError> {
-        // Read before the rules are: what is changed after is found next time.
-        let now = held.generation.now().ok();
-        if now.is_some() && *held.seen.lock() == now {
+        // Asked before anything is read: what is changed after is found next time.
+        let (now, touched) = (held.generation.now().ok(), held.mesh.is_touched());
+        if now.is_some() && *held.seen.lock() == now && !touched {
             let mesh = held.captured.mesh.clone();
             return blocking(move || Ok(switched(&mesh))).await;
         }
+        // Where this look fails, the next one finds nothing touched and must not believe it.
+        *held.seen.lock() = None;
         let what = self.differs(held).await?;
         *held.seen.lock() = now.filter(|_| what.is_none());
         Ok(what)
@@ -394,14 +471,22 @@ impl Sandboxes {
         let Some(before) = self.processes.rules().of(&uid) else {
             return Ok(None);
         };
-        blocking(move || Ok(drift(&mesh, &before))).await
+        let network = held.mesh.clone();
+        blocking(move || match drift(&mesh, &before) {
+            None => Ok(network.differs(&mesh)?),
+            what => Ok(what),
+        })
+        .await
     }
 
     async fn mend(&self, held: &Held) -> Result<(), SandboxError> {
         let (mesh, uid) = (held.captured.mesh.clone(), &held.sandbox.uid);
         let before = self.processes.rules().of(uid).unwrap_or_default();
+        let network = held.mesh.clone();
         let now = blocking(move || {
+            // Rules first: they hold whatever the routes are.
             mend(&mesh, &before)?;
+            network.mend(&mesh)?;
             maille_sys::nft::stateless(&mesh).map_err(|error| io::Error::other(error).into())
         });
         // The same rules, but the kernel does not list them to the letter as before.
@@ -415,6 +500,23 @@ impl Sandboxes {
         entries
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect()
+    }
+}
+
+// === impl History ===
+
+impl History {
+    /// Whether somebody should hear of it: what cannot be mended is told once.
+    fn found(&mut self, what: &str, mended: bool) -> bool {
+        if mended {
+            self.repairs += 1;
+            self.drift.clear();
+            what.clone_into(&mut self.repaired);
+            return true;
+        }
+        let is_news = self.drift != what;
+        what.clone_into(&mut self.drift);
+        is_news
     }
 }
 

@@ -72,6 +72,9 @@ fn steps(
             libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         })?;
     }
+    if let Some(filter) = &plan.filter {
+        check(Step::Filter, filter.apply())?;
+    }
     Err((Step::Exec, exec(plan)))
 }
 

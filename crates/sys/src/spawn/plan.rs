@@ -9,6 +9,7 @@ use std::ptr;
 
 use nix::sched::CloneFlags;
 
+use super::filter::Filter;
 use super::places::Places;
 use super::texts::{path, text};
 use super::{Spawn, SpawnError, User};
@@ -47,6 +48,7 @@ pub(super) struct Plan {
     pub(super) high: RawFd,
     pub(super) capabilities: Option<CapSet>,
     pub(super) no_new_privileges: bool,
+    pub(super) filter: Option<Filter>,
     pub(super) terminal: bool,
     pub(super) outlives: bool,
     /// What the pointers point to.
@@ -119,6 +121,7 @@ impl Plan {
             high,
             capabilities: spawn.capabilities,
             no_new_privileges: spawn.no_new_privileges,
+            filter: spawn.is_confined.then(Filter::new),
             terminal: spawn.terminal,
             outlives: spawn.outlives,
             _strings: (args, env),

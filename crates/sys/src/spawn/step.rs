@@ -28,11 +28,12 @@ pub(super) enum Step {
     User,
     Capabilities,
     NoNewPrivileges,
+    Filter,
     Exec,
 }
 
 impl Step {
-    pub(super) const ALL: [(Self, &'static str); 22] = [
+    pub(super) const ALL: [(Self, &'static str); 23] = [
         (Self::TieToParent, "tying it to this process"),
         (Self::EnterProcess, "entering the namespaces of the process"),
         (Self::EnterNetwork, "entering the network namespace"),
@@ -54,6 +55,7 @@ impl Step {
         (Self::User, "becoming another user"),
         (Self::Capabilities, "dropping capabilities"),
         (Self::NoNewPrivileges, "giving up new privileges"),
+        (Self::Filter, "filtering its system calls"),
         (Self::Exec, "running the program"),
     ];
 }

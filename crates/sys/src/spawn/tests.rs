@@ -109,6 +109,20 @@ fn capabilities_are_gone_for_good() {
 }
 
 #[test]
+fn what_is_confined_changes_nothing_of_the_machine() {
+    let script = "unshare -U true 2>/dev/null && echo free; mount -t tmpfs none /mnt 2>/dev/null && echo mounted; \
+                  grep Seccomp: /proc/self/status";
+    let (text, _) = run(script, Spawn::confined);
+    assert_eq!(
+        text.split_whitespace().collect::<Vec<_>>(),
+        ["Seccomp:", "2"],
+        "{text}"
+    );
+    let (text, _) = run("unshare -U echo free", |spawn| spawn);
+    assert!(text.contains("free"), "{text}");
+}
+
+#[test]
 fn what_cannot_run_says_so() {
     let error = Spawn::new("/nonexistent/program").start().unwrap_err();
     assert_eq!(
