@@ -278,7 +278,9 @@ fn lasting_address(mut message: AddressMessage) -> AddressMessage {
     message
 }
 
+/// Without ages, and without what kind of address the kernel found it to be when somebody asked.
 fn lasting_neighbour(mut message: NeighbourMessage) -> NeighbourMessage {
+    message.header.kind = RouteType::Unspec;
     let ages = |one: &NeighbourAttribute| {
         !matches!(
             one,
