@@ -227,7 +227,10 @@ fn outer(
     let mut programs = build::all(profile)?;
     programs.retain(|program| packages.contains(&&*program.package));
     // Each test brings whole machines up: side by side they would measure each other.
-    let watch = watch(filter, Some(1));
+    let watch = Watch {
+        limit: if full { 2 * LONGEST } else { LONGEST },
+        ..watch(filter, Some(1))
+    };
     let this = || {
         let mut counts = Counts::default();
         for program in &programs {

@@ -14,6 +14,10 @@ use crate::screen::{Screen, print_exactly};
 use crate::shapes::{data, is_injected};
 use crate::text::clean;
 
+mod definitions;
+
+use definitions::Definitions;
+
 /// Collections in which an installation has objects, each with its API version and kind.
 pub(crate) const COLLECTIONS: [(&str, &str, &str); 15] = [
     (
@@ -136,6 +140,7 @@ pub(crate) async fn uninstall(args: &Uninstall, screen: Screen) -> anyhow::Resul
         print_exactly(&install::text(agents.as_slice()))?;
         return Ok(ExitCode::SUCCESS);
     }
+    let mut found = Definitions::default();
     if !args.force {
         match Cluster::find(&args.cluster).await? {
             Found::Yes(cluster) => {
@@ -143,6 +148,7 @@ pub(crate) async fn uninstall(args: &Uninstall, screen: Screen) -> anyhow::Resul
                 nobody_left(&cluster, mesh).await?;
                 let path = format!("/apis/apps/v1/namespaces/{mesh}/daemonsets/maille-node");
                 nodes_left(cluster.object(&path).await?.as_ref())?;
+                found = definitions::look(&cluster).await?;
             }
             Found::Nowhere => screen.say(&format!(
                 "{} no cluster is known here: whether pods and nodes are in the mesh still was not looked at",
@@ -158,7 +164,12 @@ pub(crate) async fn uninstall(args: &Uninstall, screen: Screen) -> anyhow::Resul
         control: Replicas::Three,
         nodes: Nodes::Agents,
     };
-    let removal = install::removal(&options).map_err(|error| wrong(error.to_string()))?;
+    let mut removal = install::removal(&options).map_err(|error| wrong(error.to_string()))?;
+    let last = removal.len().saturating_sub(1);
+    removal.splice(last..last, found.unused);
+    for why in found.kept {
+        screen.say(&format!("{} {why}", screen.yellow("kept:")));
+    }
     print_exactly(&install::text(&removal))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -15,11 +15,21 @@ const LONGEST_WARNING: usize = 256;
 /// Answers `review`, of whose namespace nothing is known but that the webhook's selectors took it.
 pub fn admit(review: &Value, settings: &Settings) -> Value {
     let namespace = review["request"]["namespace"].as_str().unwrap_or_default();
-    admit_in(review, settings, &NamespaceFacts::unknown(namespace))
+    admit_in(
+        review,
+        Asked::Webhook,
+        settings,
+        &NamespaceFacts::unknown(namespace),
+    )
 }
 
-/// The same, for a pod of `namespace`.
-pub fn admit_in(review: &Value, settings: &Settings, namespace: &NamespaceFacts) -> Value {
+/// The same, for a pod of `namespace`, at the beginning of its admission or at the end.
+pub fn admit_in(
+    review: &Value,
+    asked: Asked,
+    settings: &Settings,
+    namespace: &NamespaceFacts,
+) -> Value {
     let request = &review["request"];
     let Some(uid) = request["uid"].as_str().filter(|uid| !uid.is_empty()) else {
         return answer(
@@ -37,7 +47,7 @@ pub fn admit_in(review: &Value, settings: &Settings, namespace: &NamespaceFacts)
         return answer(uid, json!({"allowed": true}));
     }
     let pod = &request["object"];
-    let said = match decide(pod, Kind::Pod, Asked::Webhook, namespace, settings) {
+    let said = match decide(pod, Kind::Pod, asked, namespace, settings) {
         Decision::Inject { addition, warnings } => {
             let warnings: Vec<String> = warnings
                 .iter()

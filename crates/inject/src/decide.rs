@@ -25,6 +25,8 @@ pub enum Asked {
     Command,
     /// The API server, whose selectors have found that the pod is meant.
     Webhook,
+    /// The same, when everybody has changed the pod who wanted to, and nobody can any more.
+    Afterwards,
 }
 
 /// What is known of a pod's namespace.
@@ -139,7 +141,12 @@ pub fn decide(
                 annotations: &annotations,
                 sandbox: sandbox.as_ref(),
             };
-            fresh(&pod, kind, namespace, settings)
+            match fresh(&pod, kind, namespace, settings) {
+                Decision::Inject { addition, .. } if asked == Asked::Afterwards => {
+                    done(template, &annotations, &addition)
+                }
+                decision => decision,
+            }
         }
         checks::Presence::Whole => there(template, &annotations, asked),
         checks::Presence::Half(refusal) => Decision::Refused(vec![refusal]),
@@ -210,11 +217,29 @@ fn there(template: &Value, annotations: &Map<String, Value>, asked: Asked) -> De
     }
     match (checks::order(template), asked) {
         (Some(_), Asked::Webhook) => Decision::Reorder,
-        (Some(refusal), Asked::Command) => Decision::Refused(vec![refusal]),
+        (Some(refusal), Asked::Command | Asked::Afterwards) => Decision::Refused(vec![refusal]),
         (None, _) => {
             let version = annotations.get(marks::INJECTED).and_then(Value::as_str);
             let version = version.unwrap_or("unknown").chars().take(80).collect();
             Decision::Untouched(Untouched::Injected { version })
+        }
+    }
+}
+
+/// Whether what would be added is there already, as where the node captures: nothing else may be left to do in the end.
+fn done(template: &Value, annotations: &Map<String, Value>, addition: &Addition) -> Decision {
+    let version = annotations.get(marks::INJECTED);
+    let mut again = template.clone();
+    addition.apply(&mut again);
+    // Replicas of control may be of two versions for a while.
+    again["metadata"]["annotations"][marks::INJECTED] = version.cloned().unwrap_or_default();
+    match version.and_then(Value::as_str) {
+        Some(version) if again == *template => Decision::Untouched(Untouched::Injected {
+            version: version.chars().take(80).collect(),
+        }),
+        _ => {
+            let gone = Refusal::new(path(marks::INJECTED), Cause::Gone);
+            Decision::Refused(vec![gone])
         }
     }
 }

@@ -106,6 +106,11 @@ pub enum Cause {
     )]
     Half { name: String },
     #[error(
+        "the pod is meant for the mesh, and what captures it is not there: another admission webhook took it out after it was put in; \
+         let that one leave pods of the mesh alone"
+    )]
+    Gone,
+    #[error(
         "{name:?} is no longer where the mesh put it: what runs before it is not captured; put {name:?} first, or uninject and inject again"
     )]
     Order { name: &'static str },

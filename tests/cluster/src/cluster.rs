@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
-use crate::components::{API_SERVER, SERVER, first, second};
+use crate::components::{API_SERVER, AUDIT, CONTROLLERS, SERVER, first, second};
 use crate::guest::Guest;
 use crate::gvisor::Gvisor;
 use crate::image::sha256;
@@ -25,6 +25,9 @@ const DNS: &str = include_str!("../config/dns.yaml");
 
 /// Its runtime classes.
 const CLASSES: &str = include_str!("../config/classes.yaml");
+
+/// What its API server writes down.
+const POLICY: &str = include_str!("../config/audit.yaml");
 
 /// A cluster, running or not.
 #[derive(Debug, Clone)]
@@ -99,6 +102,7 @@ impl Cluster {
         }
         let names: Vec<_> = (1..=nodes).map(name).collect();
         pki::write(&self.pki(), SERVER, &names)?;
+        fs::write(self.pki().join(AUDIT.0), POLICY)?;
         for (name, line) in first(&self.parts, &self.pki()) {
             self.control_plane.daemon(name, &self.parts.bin(), &line)?;
         }
@@ -208,8 +212,34 @@ impl Cluster {
     ///
     /// It does not run.
     pub fn stop_api_server(&self) -> anyhow::Result<()> {
-        let script = format!("kill -9 $(cat /run/{API_SERVER}.pid)");
+        self.kill(API_SERVER)
+    }
+
+    /// Ends the controllers at once, and for good: nobody makes or removes an object any more but who is told to.
+    ///
+    /// # Errors
+    ///
+    /// They do not run.
+    pub fn stop_controllers(&self) -> anyhow::Result<()> {
+        self.kill(CONTROLLERS)
+    }
+
+    fn kill(&self, daemon: &str) -> anyhow::Result<()> {
+        let script = format!("kill -9 $(cat /run/{daemon}.pid)");
         output(self.control_plane.enter("sh")?.args(["-c", &script])).map(|_| ())
+    }
+
+    /// What its API server has written down so far: a JSON object a line for each question to the mesh's API.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn audited(&self) -> anyhow::Result<String> {
+        let file = self
+            .control_plane
+            .dir()
+            .join(AUDIT.1.trim_start_matches('/'));
+        fs::read_to_string(&file).with_context(|| file.display().to_string())
     }
 
     /// Starts it again; returns when it is ready.

@@ -8,11 +8,17 @@ use crate::parts::Parts;
 /// Where the API server is, for everybody in the cluster.
 pub(crate) const SERVER: &str = "10.77.0.1";
 
+/// What the API server writes down, and where: whoever asks the mesh's API something.
+pub(crate) const AUDIT: (&str, &str) = ("audit.yaml", "/var/log/kube-audit.log");
+
 /// What the API server is called.
 pub(crate) const API_SERVER: &str = "kube-apiserver";
 
 /// A daemon's name and its command line.
 pub(crate) type Daemon = (&'static str, Vec<String>);
+
+/// The controllers, all of them in one.
+pub(crate) const CONTROLLERS: &str = "kube-controller-manager";
 
 /// Splits flags written as text, after the program.
 fn line(parts: &Parts, name: &'static str, flags: &str) -> Daemon {
@@ -30,6 +36,7 @@ pub(crate) fn first(parts: &Parts, pki: &Path) -> [Daemon; 2] {
         --log-level warn";
     // --enable-aggregator-routing: there is no kube-proxy beside the control plane, so webhooks and aggregated APIs are
     // dialled at their pods' addresses, to which there are routes.
+    let (policy, log) = AUDIT;
     let api = format!(
         "--etcd-servers http://127.0.0.1:2379 --advertise-address {SERVER} --secure-port 6443 \
         --service-cluster-ip-range 10.96.0.0/16,fd00:96::/112 --allow-privileged \
@@ -43,7 +50,8 @@ pub(crate) fn first(parts: &Parts, pki: &Path) -> [Daemon; 2] {
         --requestheader-allowed-names front-proxy-client --requestheader-username-headers X-Remote-User \
         --requestheader-group-headers X-Remote-Group --requestheader-extra-headers-prefix X-Remote-Extra- \
         --proxy-client-cert-file {pki}/front-proxy.crt --proxy-client-key-file {pki}/front-proxy.key \
-        --enable-aggregator-routing --profiling=false"
+        --enable-aggregator-routing --profiling=false \
+        --audit-policy-file {pki}/{policy} --audit-log-path {log}"
     );
     [line(parts, "etcd", etcd), line(parts, API_SERVER, &api)]
 }
@@ -62,11 +70,11 @@ pub(crate) fn second(parts: &Parts, pki: &Path) -> [Daemon; 2] {
         "{} --root-ca-file {pki}/ca.crt --service-account-private-key-file {pki}/sa.key \
         --cluster-signing-cert-file {pki}/ca.crt --cluster-signing-key-file {pki}/ca.key \
         --use-service-account-credentials --kube-api-qps 500 --kube-api-burst 1000",
-        config("kube-controller-manager")
+        config(CONTROLLERS)
     );
     let scheduler = config("kube-scheduler");
     [
-        line(parts, "kube-controller-manager", &manager),
+        line(parts, CONTROLLERS, &manager),
         line(parts, "kube-scheduler", &scheduler),
     ]
 }

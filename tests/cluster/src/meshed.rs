@@ -16,10 +16,12 @@ use tempfile::TempDir;
 
 use crate::cluster::Cluster;
 use crate::parts::Parts;
-use crate::shell::{output, output_of, say, until};
+use crate::shell::{output, output_of, patiently, say, until};
 
 /// How long pods may take to come or to go on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
+/// How long what takes ten minutes by itself may take.
+const PATIENCE: Duration = Duration::from_secs(780);
 
 /// What is told of a run that failed.
 const TOLD: &[&str] = &[
@@ -105,6 +107,20 @@ impl Meshed {
     /// What was said by whom.
     pub fn install_as(&self, line: &str) -> anyhow::Result<()> {
         self.cluster.apply(&self.maille(line)?)?;
+        self.control_is_there()
+    }
+
+    /// The same, whose certificates last a minute, so that their renewal can be watched.
+    ///
+    /// # Errors
+    ///
+    /// What was said by whom.
+    pub fn install_brief(&self) -> anyhow::Result<()> {
+        let printed = self.maille("install")?;
+        let flag = "        - \"--kubernetes\"\n";
+        ensure!(printed.contains(flag), "{printed}");
+        let brief = format!("{flag}        - \"--leaf-lifetime\"\n        - 60s\n");
+        self.cluster.apply(&printed.replace(flag, &brief))?;
         self.control_is_there()
     }
 
@@ -269,6 +285,19 @@ impl Meshed {
         ask: impl FnMut() -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         until(what, LIMIT, ask)
+    }
+
+    /// The same for what takes ten minutes by itself.
+    ///
+    /// # Errors
+    ///
+    /// The last answer.
+    pub fn patiently<T>(
+        &self,
+        what: &str,
+        ask: impl FnMut() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        patiently(what, PATIENCE, ask)
     }
 
     /// The node that the cluster's DNS is on, and the other: what is to stay, and what may go.

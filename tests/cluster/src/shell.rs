@@ -62,6 +62,28 @@ fn text(command: &Command) -> String {
 pub(crate) fn until<T>(
     what: &str,
     limit: Duration,
+    ask: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    every(100, what, limit, ask)
+}
+
+/// The same for what takes minutes: asked every five seconds.
+///
+/// # Errors
+///
+/// The last error of `ask`, with `what` before it.
+pub(crate) fn patiently<T>(
+    what: &str,
+    limit: Duration,
+    ask: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    every(5_000, what, limit, ask)
+}
+
+fn every<T>(
+    milliseconds: u16,
+    what: &str,
+    limit: Duration,
     mut ask: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let begin = SystemTime::now();
@@ -71,14 +93,14 @@ pub(crate) fn until<T>(
             Err(error) if begin.elapsed().unwrap_or(limit) >= limit => {
                 return Err(error).with_context(|| format!("{what}: not within {limit:?}"));
             }
-            Err(_) => pause(),
+            Err(_) => pause(milliseconds),
         }
     }
 }
 
-/// A tenth of a second between two questions.
-fn pause() {
+/// Between two questions.
+fn pause(milliseconds: u16) {
     let nobody: &mut [nix::poll::PollFd<'_>] = &mut [];
     // An interruption only shortens it.
-    let _ = nix::poll::poll(nobody, 100_u8);
+    let _ = nix::poll::poll(nobody, milliseconds);
 }

@@ -20,7 +20,7 @@ const SYSTEM: &str = "maille-system";
 const CONTROL: &str = "app.kubernetes.io/component=control";
 /// A namespace that asks for nothing: what is in the mesh there has its sidecar from its manifest.
 const WRITTEN: &str = "written";
-/// Both webhooks with another policy.
+/// The webhooks of a configuration with another policy.
 const POLICY: &str = r#"[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"HOW"},{"op":"replace","path":"/webhooks/1/failurePolicy","value":"HOW"}]"#;
 /// Nobody gets through to the webhook, nor keeps a connection to it.
 const CUT: &str = "add table inet cut; add chain inet cut in { type filter hook input priority -300; }; \
@@ -157,9 +157,13 @@ fn waits_for_control(up: &Meshed) {
 fn an_open_webhook_is_seen(up: &Meshed) {
     let policy = |how: &str| {
         let patch = POLICY.replace("HOW", how);
-        let line =
-            format!("patch mutatingwebhookconfiguration maille-inject --type json -p {patch}");
-        up.kubectl(&line).unwrap();
+        for configuration in [
+            "mutatingwebhookconfiguration maille-inject",
+            "validatingwebhookconfiguration maille-verify",
+        ] {
+            up.kubectl(&format!("patch {configuration} --type json -p {patch}"))
+                .unwrap();
+        }
     };
     // Whoever tries again and again would get through, too.
     up.kubectl("-n meshed scale deployment/app --replicas 2")

@@ -84,7 +84,8 @@ impl Up {
     /// Every object of the kinds that an installation has.
     fn inventory(&self) -> BTreeSet<String> {
         let kinds = "namespaces,clusterroles,clusterrolebindings,roles,rolebindings,configmaps,services,deployments,secrets,leases,\
-            serviceaccounts,networkpolicies,poddisruptionbudgets,apiservices,mutatingwebhookconfigurations";
+            serviceaccounts,networkpolicies,poddisruptionbudgets,apiservices,mutatingwebhookconfigurations,\
+            validatingwebhookconfigurations";
         let all = self.0.kubectl(&[
             "get",
             kinds,

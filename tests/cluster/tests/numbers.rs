@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What control needs and how quick it is, in its own pod with its release image: with 100 services and 500 endpoints. Services
-//! and pods are objects of the real API server that no node runs.
+//! What control needs and how quick it is, in its own pod with its release image: with 100 services and 500 endpoints, and with 2,000
+//! and 20,000. Services and pods are objects of the real API server that no node runs.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "numbers/many.rs"]
@@ -23,11 +23,12 @@ use maille_cluster::processes::Process;
 use maille_identity::tls::Connector;
 use maille_sys::netns::NetNs;
 use maille_wire::v1;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use many::Many;
 use objects::Objects;
-use proxy::{Discovery, channel, control, sign};
+use proxy::{Discovery, channel, sign};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const CONTROL: &str = "app.kubernetes.io/component=control";
@@ -69,6 +70,12 @@ const SMALL: Size = Size {
     services: 100,
     pods: 5,
     most: 60_000_000,
+};
+
+const LARGE: Size = Size {
+    services: 2_000,
+    pods: 10,
+    most: 300_000_000,
 };
 
 fn start() -> Meshed {
@@ -120,11 +127,16 @@ fn reads(up: &Meshed, size: &Size) {
     .unwrap();
 }
 
+/// Control as it runs now.
+fn control(up: &Meshed) -> Process {
+    let uid = text(&pod(up), "/metadata/uid").to_owned();
+    let running = || Process::of_pod(&uid, "maille-control");
+    up.until("control runs", running).unwrap()
+}
+
 /// What control has in memory.
 fn resident(up: &Meshed) -> u64 {
-    let uid = text(&pod(up), "/metadata/uid").to_owned();
-    let control = Process::of_pod(&uid, "maille-control").unwrap();
-    control.resident().unwrap()
+    control(up).resident().unwrap()
 }
 
 /// Makes services and pods of this size; says what control needs then, and what one needs that begins with all of it.
@@ -136,9 +148,8 @@ fn grow(up: &Meshed, size: &Size) {
     });
     reads(up, size);
     let grown = resident(up);
-    let delete = format!("-n maille-system delete pod -l {CONTROL} --grace-period 1");
-    up.kubectl(&delete).unwrap();
-    up.control_is_there().unwrap();
+    let killed = control(up).signal(Signal::SIGKILL);
+    killed.unwrap();
     reads(up, size);
     let anew = resident(up);
     eprintln!(
@@ -183,11 +194,11 @@ async fn changes(objects: &Objects, address: IpAddr) -> Vec<Duration> {
     let anchors = pem::parse_many(&secret["ca.crt"]).unwrap().into_iter();
     let anchors: Vec<_> = anchors.map(pem::Pem::into_contents).collect();
     let address = SocketAddr::new(address, 15_010);
-    let unproved = Connector::unproved(&anchors, &control()).unwrap();
+    let unproved = Connector::unproved(&anchors, &proxy::control()).unwrap();
     let unproved = channel(address, unproved).await;
     let token = objects.token("web-1", "maille.io").await;
     let own = sign(&unproved, Some(&token)).await.unwrap();
-    let proved = channel(address, Connector::proved(&own, &control())).await;
+    let proved = channel(address, Connector::proved(&own, &proxy::control())).await;
     let mut discovery = Discovery::open(&proved).await.unwrap();
     discovery.subscribe("Endpoints", "shop/web").await;
     let mut ready = async || {
@@ -221,4 +232,13 @@ fn control_is_small_and_quick_with_500_endpoints() {
     let review = told("webhook at 50 pods a second", reviews);
     let change = told("change of an endpoint to a proxy", changes);
     assert!(review <= AT_ONCE && change <= SOON);
+}
+
+#[test]
+fn control_is_small_with_20_000_endpoints() {
+    let up = start();
+    up.cluster().apply(SHOP).unwrap();
+    // Controllers that make slices of 20,000 pods would be what is measured.
+    up.cluster().stop_controllers().unwrap();
+    grow(&up, &LARGE);
 }

@@ -141,15 +141,7 @@ fn start(before: impl FnOnce(&Meshed)) -> Meshed {
     let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
     let up = Meshed::start(program, Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
     before(&up);
-    let printed = up.maille("install").unwrap();
-    let (flag, short) = (
-        "        - \"--kubernetes\"\n",
-        "        - \"--leaf-lifetime\"\n        - 60s\n",
-    );
-    assert!(printed.contains(flag), "{printed}");
-    let printed = printed.replace(flag, &format!("{flag}{short}"));
-    up.cluster().apply(&printed).unwrap();
-    up.control_is_there().unwrap();
+    up.install_brief().unwrap();
     Load::image(&up).unwrap();
     Twin::Meshed.start(&up, 2).unwrap();
     up

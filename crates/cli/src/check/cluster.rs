@@ -17,7 +17,7 @@ use crate::shapes::data;
 pub(crate) const NAMESPACE: &str = "maille-system";
 
 /// What installing needs the right to create: group and resource.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 11] = [
     ("", "namespaces"),
     ("", "serviceaccounts"),
     ("", "services"),
@@ -29,6 +29,10 @@ const NEEDED: [(&str, &str); 10] = [
     (
         "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
     ),
     ("apiregistration.k8s.io", "apiservices"),
 ];
@@ -61,6 +65,7 @@ async fn machine(cluster: &Cluster) -> Result<Vec<Line>, Expected> {
         judge::kubelets(&nodes),
         judge::kernels(&nodes),
         judge::cilium(cilium.as_ref()),
+        judge::exclusive(cilium.as_ref()),
         judge::calico(calico.as_ref()),
     ])
 }
@@ -111,12 +116,16 @@ pub(super) async fn after(
         return Err(Expected::NoMesh);
     };
     let deployment = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{CONTROL}");
-    let webhooks =
-        "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/maille-inject";
+    let admission = "/apis/admissionregistration.k8s.io/v1";
+    let inject = format!("{admission}/mutatingwebhookconfigurations/maille-inject");
+    let verify = format!("{admission}/validatingwebhookconfigurations/maille-verify");
     let service = "/apis/apiregistration.k8s.io/v1/apiservices/v1.api.maille.io";
     lines.push(judge::client(&data(&config)));
     lines.push(judge::control(cluster.object(&deployment).await?.as_ref()));
-    lines.push(judge::webhook(cluster.object(webhooks).await?.as_ref()));
+    lines.push(judge::webhooks(&[
+        ("maille-inject", cluster.object(&inject).await?),
+        ("maille-verify", cluster.object(&verify).await?),
+    ]));
     let api = judge::api(cluster.object(service).await?.as_ref());
     let answers = api.ok;
     lines.push(api);

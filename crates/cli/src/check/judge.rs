@@ -159,7 +159,11 @@ pub(super) fn kernels(nodes: &[Value]) -> Line {
 /// Cilium may replace a service's address before the pod's own network sees it: the proxy would not know the service.
 pub(super) fn cilium(config: Option<&Value>) -> Line {
     let set = |key: &str| config.is_some_and(|config| config["data"][key] == "true");
-    let early = set("bpf-lb-sock") || set("kube-proxy-replacement");
+    // Before Cilium 1.14 the replacement had a word for its strength, and the other setting another name.
+    let replaces = config.map(|config| text(config, "/data/kube-proxy-replacement"));
+    let early = set("bpf-lb-sock")
+        || set("enable-host-reachable-services")
+        || matches!(replaces, Some("true" | "strict"));
     let trouble = (early && !set("bpf-lb-sock-hostns-only")).then(|| {
         "Cilium resolves service addresses inside pods (ConfigMap kube-system/cilium-config)"
             .to_owned()
@@ -187,6 +191,22 @@ pub(super) fn calico(config: Option<&Value>) -> Line {
     Line::new(
         "cluster",
         "Calico leaves service addresses to the proxies",
+        trouble.as_slice(),
+        hint,
+    )
+}
+
+/// Cilium takes configurations of others away from its nodes, unless it is told not to.
+pub(super) fn exclusive(config: Option<&Value>) -> Line {
+    let trouble = config.and_then(|config| {
+        (config["data"]["cni-exclusive"] != "false").then(|| {
+            "Cilium renames every other CNI configuration on its nodes (cni-exclusive in ConfigMap kube-system/cilium-config)".to_owned()
+        })
+    });
+    let hint = "set Cilium's cni.exclusive=false before `maille install --cni`: until then it takes the agents' configuration away again and again";
+    Line::warned(
+        "cluster",
+        "nodes keep the mesh's CNI configuration",
         trouble.as_slice(),
         hint,
     )
@@ -242,9 +262,20 @@ pub(super) fn control(deployment: Option<&Value>) -> Line {
     Line::new("mesh", "control is ready", trouble.as_slice(), hint)
 }
 
-pub(super) fn webhook(config: Option<&Value>) -> Line {
-    let trouble: Vec<String> = match config {
-        None => vec!["MutatingWebhookConfiguration maille-inject is gone".to_owned()],
+/// Both configurations, by their names.
+pub(super) fn webhooks(configs: &[(&str, Option<Value>)]) -> Line {
+    let troubles = configs
+        .iter()
+        .flat_map(|(name, config)| webhook(name, config.as_ref()));
+    let hint = "control writes the authority when it starts; apply `maille install` again where the object was changed";
+    let trouble: Vec<_> = troubles.collect();
+    Line::new("mesh", "the webhooks are in force", &trouble, hint)
+}
+
+/// What is wrong with one of them.
+fn webhook(name: &str, config: Option<&Value>) -> Vec<String> {
+    match config {
+        None => vec![format!("the webhook configuration {name} is gone")],
         Some(config) => {
             let webhooks = config["webhooks"].as_array().into_iter().flatten();
             let troubles = webhooks.flat_map(|webhook| {
@@ -258,9 +289,7 @@ pub(super) fn webhook(config: Option<&Value>) -> Line {
             });
             troubles.flatten().collect()
         }
-    };
-    let hint = "control writes the authority when it starts; apply `maille install` again where the object was changed";
-    Line::new("mesh", "the webhook is in force", &trouble, hint)
+    }
 }
 
 pub(super) fn api(service: Option<&Value>) -> Line {

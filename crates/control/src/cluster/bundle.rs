@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who may call us: our anchors as `caBundle`, where the API server looks before it calls the webhook and the aggregated API.
+//! Who may call us: our anchors as `caBundle`, where the API server looks before it calls the webhooks and the aggregated API.
 //!
 //! What is installed has none, so that it holds no key and no secret; it is written here, and again whenever the anchors change
 //! or somebody takes it away. Written by whoever holds the lease. Read [`crate::gate`] for what is called.
@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration, WebhookClientConfig,
+};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -22,8 +24,10 @@ use super::{CallError, Cluster, MANAGER, call, watch_one};
 use crate::causes::with_causes;
 use crate::keyring::Keyring;
 
-/// The webhook configuration.
+/// The configuration of the webhook that changes pods.
 const WEBHOOK: &str = "maille-inject";
+/// Of the one that looks at them when everybody has.
+const LAST: &str = "maille-verify";
 /// The aggregated API.
 const SERVICE: &str = "v1.api.maille.io";
 /// Until what could not be written is tried again.
@@ -34,8 +38,10 @@ type Bundles = Vec<(String, Vec<u8>)>;
 
 struct Keeper {
     webhooks: Api<MutatingWebhookConfiguration>,
+    lasts: Api<ValidatingWebhookConfiguration>,
     services: Api<APIService>,
     webhook: Mirror<Bundles>,
+    last: Mirror<Bundles>,
     service: Mirror<Bundles>,
     keyring: Keyring,
 }
@@ -45,12 +51,15 @@ pub async fn keep(cluster: Cluster, keyring: Keyring, mut leading: Leading, cloc
     let mut anchors = keyring.from_now();
     let mut keeper = Keeper {
         webhooks: Api::all(cluster.client.clone()),
+        lasts: Api::all(cluster.client.clone()),
         services: Api::all(cluster.client.clone()),
         webhook: Mirror::new(),
+        last: Mirror::new(),
         service: Mirror::new(),
         keyring,
     };
     let mut webhooks = watch_one(&cluster, keeper.webhooks.clone(), WEBHOOK);
+    let mut lasts = watch_one(&cluster, keeper.lasts.clone(), LAST);
     let mut services = watch_one(&cluster, keeper.services.clone(), SERVICE);
     let mut failed = false;
     loop {
@@ -59,6 +68,11 @@ pub async fn keep(cluster: Cluster, keyring: Keyring, mut leading: Leading, cloc
                 None => return,
                 Some(Ok(step)) => keeper.webhook.take(step, of_webhook),
                 Some(Err(error)) => limited!(warn, error = %with_causes(&error), "watch on the webhook began again"),
+            },
+            step = lasts.next() => match step {
+                None => return,
+                Some(Ok(step)) => keeper.last.take(step, of_last),
+                Some(Err(error)) => limited!(warn, error = %with_causes(&error), "watch on the last webhook began again"),
             },
             step = services.next() => match step {
                 None => return,
@@ -107,6 +121,12 @@ impl Keeper {
             .await?;
             tracing::info!(webhook = WEBHOOK, "caBundle written");
         }
+        let names = wrong(&self.last);
+        if !names.is_empty() {
+            let patch = Patch::Strategic(webhook_patch(&names, &text));
+            call(self.lasts.patch(LAST, &params, &patch)).await?;
+            tracing::info!(webhook = LAST, "caBundle written");
+        }
         if !wrong(&self.service).is_empty() {
             let patch = json!({"spec": {"caBundle": text}});
             call(self.services.patch(SERVICE, &params, &Patch::Merge(&patch))).await?;
@@ -124,14 +144,18 @@ fn webhook_patch(names: &[String], bundle: &Value) -> Value {
 
 fn of_webhook(configuration: MutatingWebhookConfiguration) -> Option<(String, Bundles)> {
     let webhooks = configuration.webhooks.unwrap_or_default().into_iter();
-    let bundles = webhooks.map(|webhook| {
-        let bundle = webhook.client_config.ca_bundle;
-        (
-            webhook.name,
-            bundle.map_or_else(Vec::new, |bundle| bundle.0),
-        )
-    });
+    let bundles = webhooks.map(|webhook| (webhook.name, of_client(webhook.client_config)));
     Some((configuration.metadata.name?, bundles.collect()))
+}
+
+fn of_last(configuration: ValidatingWebhookConfiguration) -> Option<(String, Bundles)> {
+    let webhooks = configuration.webhooks.unwrap_or_default().into_iter();
+    let bundles = webhooks.map(|webhook| (webhook.name, of_client(webhook.client_config)));
+    Some((configuration.metadata.name?, bundles.collect()))
+}
+
+fn of_client(config: WebhookClientConfig) -> Vec<u8> {
+    config.ca_bundle.map_or_else(Vec::new, |bundle| bundle.0)
 }
 
 fn of_service(service: APIService) -> Option<(String, Bundles)> {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `POST /inject`: what becomes of a new pod. Decides nothing: `maille_inject` does, with what the cluster says.
+//! `POST /inject`: what becomes of a new pod; `POST /verify`: whether that is still so when nobody changes the pod any more. Decides
+//! nothing: `maille_inject` does, with what the cluster says.
 //!
 //! An API server that gets no answer from here refuses the pod (`failurePolicy: Fail`), so nothing that was meant for the mesh runs
 //! outside it. No answer changes anything: a dry run is answered like any other.
@@ -12,6 +13,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
+use maille_inject::Asked as Stage;
 use maille_inject::{Capture, Handlers, NamespaceFacts, Settings, SettingsError};
 use maille_model::{Identity, ServiceId};
 use serde_json::{Value, json};
@@ -62,6 +64,7 @@ enum InjectError {
 pub(super) fn route(injector: Injector) -> Router {
     Router::new()
         .route("/inject", axum::routing::post(inject))
+        .route("/verify", axum::routing::post(verify))
         .layer(axum::extract::DefaultBodyLimit::max(BYTES))
         .with_state(injector)
 }
@@ -71,7 +74,24 @@ async fn inject(
     asked: Option<Extension<Asked>>,
     body: Bytes,
 ) -> Response {
-    let review: Value = match serde_json::from_slice(&body) {
+    answer(&injector, Stage::Webhook, asked, &body)
+}
+
+async fn verify(
+    State(injector): State<Injector>,
+    asked: Option<Extension<Asked>>,
+    body: Bytes,
+) -> Response {
+    answer(&injector, Stage::Afterwards, asked, &body)
+}
+
+fn answer(
+    injector: &Injector,
+    stage: Stage,
+    asked: Option<Extension<Asked>>,
+    body: &Bytes,
+) -> Response {
+    let review: Value = match serde_json::from_slice(body) {
         Ok(review) => review,
         Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     };
@@ -94,7 +114,7 @@ async fn inject(
         Some(labels) => NamespaceFacts::of(namespace, &json!(labels)),
         None => NamespaceFacts::unknown(namespace),
     };
-    Json(maille_inject::admit_in(&review, &settings, &facts)).into_response()
+    Json(maille_inject::admit_in(&review, stage, &settings, &facts)).into_response()
 }
 
 // === impl Injector ===

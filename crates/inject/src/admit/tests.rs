@@ -114,3 +114,38 @@ fn what_is_not_ours_passes_and_what_is_no_review_does_not() {
         assert_eq!(said["response"]["status"]["code"], 400);
     }
 }
+
+/// What is said of a pod when nobody changes it any more.
+fn verified(pod: &Value) -> Result<(), String> {
+    let facts = NamespaceFacts::unknown("shop");
+    let said = admit_in(&review(pod), Asked::Afterwards, &settings(), &facts);
+    let response = &said["response"];
+    assert!(response["patch"].is_null(), "{said}");
+    match response["allowed"].as_bool() {
+        Some(true) => Ok(()),
+        _ => Err(response["status"]["message"].as_str().unwrap().to_owned()),
+    }
+}
+
+#[test]
+fn what_others_undid_is_refused_in_the_end() {
+    let whole = admitted(&pod());
+    assert_eq!(verified(&whole), Ok(()));
+    let mut pushed = whole;
+    let items = pushed["spec"]["initContainers"].as_array_mut().unwrap();
+    items.insert(0, json!({"name": "foreign"}));
+    let refused = verified(&pushed).unwrap_err();
+    assert!(
+        refused.contains("what runs before it is not captured"),
+        "{refused}"
+    );
+    let refused = verified(&pod()).unwrap_err();
+    assert!(
+        refused.contains("took it out after it was put in"),
+        "{refused}"
+    );
+    // Who is not meant is nobody's business.
+    let mut disabled = pod();
+    disabled["metadata"]["labels"]["maille.io/inject"] = json!("disabled");
+    assert_eq!(verified(&disabled), Ok(()));
+}

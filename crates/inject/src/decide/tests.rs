@@ -483,3 +483,48 @@ fn where_nodes_have_agents_nothing_is_put_into_a_pod() {
         }
     }
 }
+
+#[test]
+fn what_nodes_are_told_by_is_there_in_the_end() {
+    let with_agents = Settings {
+        capture: Capture::Outboard,
+        ..settings()
+    };
+    let restricted = NamespaceFacts {
+        security: PodSecurity::Restricted,
+        ..shop()
+    };
+    let mut done = pod();
+    match decide(&done, Kind::Pod, Asked::Webhook, &restricted, &with_agents) {
+        Decision::Inject { addition, .. } => addition.apply(&mut done),
+        other => panic!("{other:?}"),
+    }
+    let afterwards = |template: &Value| {
+        decide(
+            template,
+            Kind::Pod,
+            Asked::Afterwards,
+            &restricted,
+            &with_agents,
+        )
+    };
+    assert!(matches!(
+        afterwards(&done),
+        Decision::Untouched(Untouched::Injected { .. })
+    ));
+    // What tells the node and its runtime is not there any more, or says something else.
+    for key in [
+        "maille.io/injected",
+        "maille.io/capture",
+        "required-plugins.noderesource.dev",
+    ] {
+        let mut undone = done.clone();
+        let annotations = undone["metadata"]["annotations"].as_object_mut().unwrap();
+        annotations.shift_remove(key);
+        let after = afterwards(&undone);
+        assert!(matches!(after, Decision::Refused(_)), "{key}: {after:?}");
+    }
+    let mut other = done;
+    other["metadata"]["annotations"]["maille.io/capture"] = json!("inboard");
+    assert!(matches!(afterwards(&other), Decision::Refused(_)));
+}

@@ -36,6 +36,8 @@ fn description(version: &str) -> String {
 fn values() -> String {
     "# Made by `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-inject chart`. The same as the options of `maille install`.\n\
      # Run control three times, on nodes apart.\nha: false\n\
+     # Put an agent and a CNI plugin on every node, which capture pods from outside: nothing is put into pods then. The release's\n\
+     # namespace must take privileged pods (label pod-security.kubernetes.io/enforce: privileged; createNamespace sets it).\ncni: false\n\
      # What the images' names begin with.\nimagePrefix: maille.io\n\
      # Who vouches for identities: the first part of every one of them.\ntrustDomain: cluster.local\n\
      # Whether the chart makes the release's namespace, with its labels; false where it is there before (helm --create-namespace).\n\
@@ -43,34 +45,113 @@ fn values() -> String {
         .to_owned()
 }
 
+/// A line of a template, or lines that differ by a value that is true or false.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Line(String),
+    Choice {
+        value: &'static str,
+        yes: Vec<Self>,
+        no: Vec<Self>,
+    },
+}
+
 fn template() -> Result<String, SettingsError> {
-    let one = objects(&options(Replicas::One))?;
-    let three = objects(&options(Replicas::Three))?;
+    let of = |control, nodes| objects(&options(control, nodes));
+    let all = [
+        of(Replicas::One, Nodes::Bare)?,
+        of(Replicas::One, Nodes::Agents)?,
+        of(Replicas::Three, Nodes::Bare)?,
+        of(Replicas::Three, Nodes::Agents)?,
+    ];
     let mut text =
         "{{/* Made by `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-inject chart`. */}}\n"
             .to_owned();
-    for object in &three {
-        let alone = one.iter().find(|other| identity(other) == identity(object));
-        let highly = written(object);
-        match alone.map(written) {
-            _ if object["kind"] == "Namespace" => {
-                text.push_str(&format!(
-                    "{{{{- if .Values.createNamespace }}}}\n{highly}{{{{- end }}}}\n"
-                ));
-            }
-            Some(same) if same == highly => text.push_str(&highly),
-            Some(other) => text.push_str(&format!(
-                "{{{{- if .Values.ha }}}}\n{highly}{{{{- else }}}}\n{other}{{{{- end }}}}\n"
-            )),
-            None => text.push_str(&format!(
-                "{{{{- if .Values.ha }}}}\n{highly}{{{{- end }}}}\n"
-            )),
+    // What is made for both has every object that there is.
+    for object in &all[3] {
+        let [one, one_cni, three, three_cni] = all.each_ref().map(|objects| {
+            let same = |other: &&Value| identity(other) == identity(object);
+            objects.iter().find(same).map(lines).unwrap_or_default()
+        });
+        let one = chosen(".Values.cni", one_cni, one);
+        let three = chosen(".Values.cni", three_cni, three);
+        let mut pieces = chosen(".Values.ha", three, one);
+        if object["kind"] == "Namespace" {
+            pieces = chosen(".Values.createNamespace", pieces, Vec::new());
         }
+        write(&pieces, &mut text);
     }
     Ok(text)
 }
 
-fn options(control: Replicas) -> Options {
+fn lines(object: &Value) -> Vec<Piece> {
+    let line = |line: &str| Piece::Line(line.to_owned());
+    written(object).lines().map(line).collect()
+}
+
+/// `yes` where `value` is true and `no` where it is not, with what both have in common said once.
+fn chosen(value: &'static str, yes: Vec<Piece>, no: Vec<Piece>) -> Vec<Piece> {
+    // How many pieces the two have in common from here on, in order.
+    let mut common = vec![vec![0_usize; no.len() + 1]; yes.len() + 1];
+    for at in (0..yes.len()).rev() {
+        for other in (0..no.len()).rev() {
+            common[at][other] = if yes[at] == no[other] {
+                common[at + 1][other + 1] + 1
+            } else {
+                common[at + 1][other].max(common[at][other + 1])
+            };
+        }
+    }
+    let (mut pieces, mut apart) = (Vec::new(), (Vec::new(), Vec::new()));
+    let part = |apart: &mut (Vec<Piece>, Vec<Piece>), pieces: &mut Vec<Piece>| {
+        let (yes, no) = std::mem::take(apart);
+        if !yes.is_empty() || !no.is_empty() {
+            pieces.push(Piece::Choice { value, yes, no });
+        }
+    };
+    let (mut at, mut other) = (0, 0);
+    while at < yes.len() || other < no.len() {
+        if at < yes.len() && other < no.len() && yes[at] == no[other] {
+            part(&mut apart, &mut pieces);
+            pieces.push(yes[at].clone());
+            (at, other) = (at + 1, other + 1);
+        } else if at < yes.len()
+            && (other == no.len() || common[at + 1][other] >= common[at][other + 1])
+        {
+            apart.0.push(yes[at].clone());
+            at += 1;
+        } else {
+            apart.1.push(no[other].clone());
+            other += 1;
+        }
+    }
+    part(&mut apart, &mut pieces);
+    pieces
+}
+
+/// As Helm reads it: what stands between braces takes the end of the line before away, and leaves its own.
+fn write(pieces: &[Piece], text: &mut String) {
+    for piece in pieces {
+        match piece {
+            Piece::Line(line) => text.push_str(&format!("{line}\n")),
+            Piece::Choice { value, yes, no } => {
+                let (first, second, not) = match yes.is_empty() {
+                    true => (no, yes, "not "),
+                    false => (yes, no, ""),
+                };
+                text.push_str(&format!("{{{{- if {not}{value} }}}}\n"));
+                write(first, text);
+                if !second.is_empty() {
+                    text.push_str("{{- else }}\n");
+                    write(second, text);
+                }
+                text.push_str("{{- end }}\n");
+            }
+        }
+    }
+}
+
+fn options(control: Replicas, nodes: Nodes) -> Options {
     let [(namespace, _), (prefix, _), (domain, _), (version, _)] = VALUES;
     let name = |text: &str| text.parse();
     Options {
@@ -82,7 +163,7 @@ fn options(control: Replicas) -> Options {
             .parse()
             .unwrap_or_else(|_| unreachable!("{domain} is a trust domain")),
         control,
-        nodes: Nodes::Bare,
+        nodes,
     }
 }
 
@@ -124,21 +205,33 @@ mod tests {
         }
     }
 
-    /// What Helm makes of the template: values, and lines that are conditions, none within another.
-    fn rendered(ha: bool) -> Vec<Value> {
-        let mut text = String::new();
-        let mut shown = true;
+    /// What Helm makes of the template: values, and lines that are conditions.
+    fn rendered(ha: bool, cni: bool) -> Vec<Value> {
+        let (mut text, mut shown) = (String::new(), Vec::new());
         for line in template().unwrap().lines() {
-            match line {
-                "{{- if .Values.ha }}" => shown = ha,
-                "{{- if .Values.createNamespace }}" => shown = true,
-                "{{- else }}" => shown = !ha,
-                "{{- end }}" => shown = true,
-                line if line.starts_with("{{/*") => {}
-                line if shown => text.push_str(&format!("{line}\n")),
-                _ => {}
+            let condition = line
+                .strip_prefix("{{- if ")
+                .and_then(|line| line.strip_suffix(" }}"));
+            match (condition, line) {
+                (Some(condition), _) => shown.push(match condition {
+                    ".Values.ha" => ha,
+                    "not .Values.ha" => !ha,
+                    ".Values.cni" => cni,
+                    "not .Values.cni" => !cni,
+                    ".Values.createNamespace" => true,
+                    other => panic!("{other}"),
+                }),
+                (None, "{{- else }}") => {
+                    let last = shown.last_mut().unwrap();
+                    *last = !*last;
+                }
+                (None, "{{- end }}") => assert!(shown.pop().is_some()),
+                (None, line) if line.starts_with("{{/*") => {}
+                (None, line) if shown.iter().all(|one| *one) => text.push_str(&format!("{line}\n")),
+                (None, _) => {}
             }
         }
+        assert!(shown.is_empty());
         for (name, value) in [
             (".Release.Namespace", "mesh"),
             (".Values.imagePrefix", "registry.example.com/m"),
@@ -157,17 +250,35 @@ mod tests {
 
     #[test]
     fn the_chart_is_what_install_prints() {
-        for (ha, control) in [(false, Replicas::One), (true, Replicas::Three)] {
-            let options = Options {
-                version: "1.10".to_owned(),
-                namespace: "mesh".parse().unwrap(),
-                image_prefix: "registry.example.com/m".to_owned(),
-                trust_domain: "example.com".parse().unwrap(),
-                control,
-                nodes: Nodes::Bare,
-            };
-            let printed: Vec<_> = objects(&options).unwrap().iter().map(emit::plain).collect();
-            assert_eq!(rendered(ha), printed);
+        for ha in [false, true] {
+            for cni in [false, true] {
+                let options = Options {
+                    version: "1.10".to_owned(),
+                    namespace: "mesh".parse().unwrap(),
+                    image_prefix: "registry.example.com/m".to_owned(),
+                    trust_domain: "example.com".parse().unwrap(),
+                    control: if ha { Replicas::Three } else { Replicas::One },
+                    nodes: if cni { Nodes::Agents } else { Nodes::Bare },
+                };
+                let printed: Vec<_> = objects(&options).unwrap().iter().map(emit::plain).collect();
+                assert_eq!(rendered(ha, cni), printed);
+            }
         }
+    }
+
+    #[test]
+    fn what_two_have_in_common_is_said_once() {
+        let line = |text: &str| Piece::Line(text.to_owned());
+        let of = |text: &str| text.chars().map(|one| line(&one.to_string())).collect();
+        let mut text = String::new();
+        write(&chosen("V", of("abxd"), of("abyde")), &mut text);
+        assert_eq!(
+            text,
+            "a\nb\n{{- if V }}\nx\n{{- else }}\ny\n{{- end }}\nd\n{{- if not V }}\ne\n{{- end }}\n"
+        );
+        let mut text = String::new();
+        let nested = chosen("V", of("ab"), of("a"));
+        write(&chosen("W", nested.clone(), nested), &mut text);
+        assert_eq!(text, "a\n{{- if V }}\nb\n{{- end }}\n");
     }
 }

@@ -93,10 +93,13 @@ const CLUSTER: [Rule; 12] = [
         verbs: &["create"],
     },
     Rule {
-        why: "The webhook's certificate authority is written by control, which makes it, and renewed.",
+        why: "The webhooks' certificate authority is written by control, which makes it, and renewed.",
         group: "admissionregistration.k8s.io",
-        resources: &["mutatingwebhookconfigurations"],
-        names: &["maille-inject"],
+        resources: &[
+            "mutatingwebhookconfigurations",
+            "validatingwebhookconfigurations",
+        ],
+        names: &["maille-inject", "maille-verify"],
         verbs: &["get", "list", "patch", "watch"],
     },
     Rule {

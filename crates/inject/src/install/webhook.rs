@@ -33,22 +33,43 @@ pub(super) fn objects(options: &Options) -> Vec<Value> {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": global("maille-inject", "inject"),
-        "webhooks": [
-            webhook(
-                namespace,
-                "namespace.inject.maille.io",
-                &json!([in_or_not("In", INJECT, &["enabled"]), elsewhere(namespace)]),
-                &json!([in_or_not("NotIn", INJECT, &["disabled"])]),
-            ),
-            webhook(
-                namespace,
-                "pod.inject.maille.io",
-                &json!([in_or_not("NotIn", INJECT, &["enabled"]), elsewhere(namespace)]),
-                &json!([{"key": INJECT, "operator": "Exists"}, in_or_not("NotIn", INJECT, &["disabled"])]),
-            ),
-        ],
+        // Whoever adds a container after us makes us look again.
+        "webhooks": webhooks(namespace, "inject", &[("reinvocationPolicy", json!("IfNeeded"))]),
     });
-    vec![api, inject]
+    let verify = json!({
+        COMMENT: "The same pods once more, when nobody changes them any more: what another webhook undid is refused.",
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": global("maille-verify", "inject"),
+        "webhooks": webhooks(namespace, "verify", &[]),
+    });
+    vec![api, verify, inject]
+}
+
+/// Who is asked `what` of a pod that is meant for the mesh: by its namespace, or by itself.
+fn webhooks(namespace: &str, what: &str, more: &[(&str, Value)]) -> Value {
+    let of = |whose: &str, namespaces: &Value, pods: &Value| {
+        let mut one = webhook(namespace, whose, what, namespaces, pods);
+        for (key, value) in more {
+            one[*key] = value.clone();
+        }
+        one
+    };
+    json!([
+        of(
+            "namespace",
+            &json!([in_or_not("In", INJECT, &["enabled"]), elsewhere(namespace)]),
+            &json!([in_or_not("NotIn", INJECT, &["disabled"])]),
+        ),
+        of(
+            "pod",
+            &json!([
+                in_or_not("NotIn", INJECT, &["enabled"]),
+                elsewhere(namespace)
+            ]),
+            &json!([{"key": INJECT, "operator": "Exists"}, in_or_not("NotIn", INJECT, &["disabled"])]),
+        ),
+    ])
 }
 
 fn in_or_not(operator: &str, key: &str, values: &[&str]) -> Value {
@@ -61,17 +82,15 @@ fn elsewhere(namespace: &str) -> Value {
     in_or_not("NotIn", "kubernetes.io/metadata.name", &own)
 }
 
-fn webhook(namespace: &str, name: &str, namespaces: &Value, pods: &Value) -> Value {
+fn webhook(namespace: &str, whose: &str, what: &str, namespaces: &Value, pods: &Value) -> Value {
     json!({
-        "name": name,
+        "name": format!("{whose}.{what}.maille.io"),
         "admissionReviewVersions": ["v1"],
-        "clientConfig": {"service": {"name": CONTROL, "namespace": namespace, "path": "/inject", "port": 443}},
+        "clientConfig": {"service": {"name": CONTROL, "namespace": namespace, "path": format!("/{what}"), "port": 443}},
         "failurePolicy": "Fail",
         "matchPolicy": "Equivalent",
         "namespaceSelector": {"matchExpressions": namespaces},
         "objectSelector": {"matchExpressions": pods},
-        // Whoever adds a container after us makes us look again.
-        "reinvocationPolicy": "IfNeeded",
         "rules": [{
             "apiGroups": [""],
             "apiVersions": ["v1"],

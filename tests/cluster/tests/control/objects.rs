@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
@@ -162,7 +164,7 @@ impl Objects {
         timeout(DEADLINE, gone).await.unwrap().unwrap();
     }
 
-    /// The bundles of both webhooks and of the APIService.
+    /// The bundles of all webhooks and of the APIService.
     pub(crate) async fn bundles(&self) -> Vec<String> {
         let text = |bytes: k8s_openapi::ByteString| String::from_utf8(bytes.0).unwrap();
         let webhooks = Api::<MutatingWebhookConfiguration>::all(self.0.clone());
@@ -173,6 +175,13 @@ impl Objects {
                 bundles.collect::<Option<Vec<String>>>()
             })
             .await;
+        let last = Api::<ValidatingWebhookConfiguration>::all(self.0.clone());
+        let more = self.when(last, "maille-verify", |configuration| {
+            let webhooks = configuration.webhooks?.into_iter();
+            let bundles = webhooks.map(|webhook| webhook.client_config.ca_bundle.map(text));
+            bundles.collect::<Option<Vec<String>>>()
+        });
+        bundles.extend(more.await);
         let services = Api::<APIService>::all(self.0.clone());
         let bundle = self.when(services, "v1.api.maille.io", |service| {
             service.spec?.ca_bundle.map(text)

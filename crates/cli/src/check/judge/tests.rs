@@ -41,6 +41,25 @@ fn cilium_that_hides_services_is_found() {
     assert!(cilium(None).ok);
     assert!(!cilium(Some(&config("false"))).ok);
     assert!(cilium(Some(&config("true"))).ok);
+    for (key, value) in [
+        ("kube-proxy-replacement", "strict"),
+        ("enable-host-reachable-services", "true"),
+        ("bpf-lb-sock", "true"),
+    ] {
+        assert!(!cilium(Some(&json!({"data": {key: value}}))).ok, "{key}");
+    }
+    assert!(cilium(Some(&json!({"data": {"kube-proxy-replacement": "false"}}))).ok);
+}
+
+#[test]
+fn cilium_that_wants_nodes_for_itself_is_warned_of() {
+    let warned = |config: Option<Value>| exclusive(config.as_ref()).check().hint.is_some();
+    assert!(!warned(None));
+    // It is so unless something else is said.
+    assert!(warned(Some(json!({"data": {}}))));
+    assert!(warned(Some(json!({"data": {"cni-exclusive": "true"}}))));
+    assert!(!warned(Some(json!({"data": {"cni-exclusive": "false"}}))));
+    assert!(exclusive(Some(&json!({"data": {}}))).ok);
 }
 
 #[test]
@@ -59,10 +78,11 @@ fn the_meshs_own_objects() {
         .ok
     );
     let hook = |bundle: &str, policy: &str| json!({"webhooks": [{"name": "w", "clientConfig": {"caBundle": bundle}, "failurePolicy": policy}]});
-    assert!(webhook(Some(&hook("abc", "Fail"))).ok);
-    assert!(!webhook(Some(&hook("", "Fail"))).ok);
-    assert!(!webhook(Some(&hook("abc", "Ignore"))).ok);
-    assert!(!webhook(None).ok);
+    let both = |last: Option<Value>| webhooks(&[("i", Some(hook("abc", "Fail"))), ("v", last)]);
+    assert!(both(Some(hook("abc", "Fail"))).ok);
+    assert!(!both(Some(hook("", "Fail"))).ok);
+    assert!(!both(Some(hook("abc", "Ignore"))).ok);
+    assert_eq!(both(None).message, "the webhook configuration v is gone");
     let service = |status: &str| json!({"status": {"conditions": [{"type": "Available", "status": status, "message": "no route"}]}});
     assert!(api(Some(&service("True"))).ok);
     assert_eq!(api(Some(&service("False"))).message, "no route");
