@@ -133,27 +133,6 @@ pub fn says(up: &Meshed, namespace: &str, pod: &str, what: &str) -> anyhow::Resu
     })
 }
 
-/// Waits until a pod is reached at each of its addresses by one of the application's in its namespace, which serves as it does.
-///
-/// # Errors
-///
-/// Not in time.
-pub fn is_reached(up: &Meshed, namespace: &str, name: &str) -> anyhow::Result<()> {
-    let pods = up.pods(namespace, &format!("app={name}"))?;
-    let pod = pods.first().with_context(|| format!("no pod {name}"))?;
-    for address in pod["status"]["podIPs"].as_array().into_iter().flatten() {
-        let host = match text(address, "/ip") {
-            v6 if v6.contains(':') => format!("[{v6}]"),
-            v4 => v4.to_owned(),
-        };
-        let line = format!(
-            "-n {namespace} exec deploy/app -c app -- /bin/busybox wget -q -T 3 -O - http://{host}:8080/ready"
-        );
-        up.until(&host, || up.kubectl(&line))?;
-    }
-    Ok(())
-}
-
 /// What a shell says in the mesh namespace of the pod `name`, where `$dir` is what its node keeps of it.
 ///
 /// # Errors
