@@ -77,18 +77,20 @@ fn run(role: u8, bytes: &[u8], piece: usize) -> Seen {
 }
 
 fn take(link: &mut Connection, bytes: &[u8], list: &mut List, out: &mut Vec<u8>, seen: &mut Seen) {
-    let mut rest = bytes;
+    // What is done with may have been moved.
+    let mut bytes = bytes.to_vec();
+    let mut at = 0;
     loop {
-        let received = match link.receive(0, rest, list, out) {
+        let received = match link.receive(0, &mut bytes[at..], list, out) {
             Ok(received) => received,
             Err(error) => {
                 seen.error = Some(error.code);
                 return;
             }
         };
-        rest = &rest[received.taken..];
+        at += received.taken;
         let Some(event) = received.event else {
-            assert!(rest.is_empty());
+            assert_eq!(at, bytes.len());
             return;
         };
         react(link, event, out, seen);

@@ -23,6 +23,7 @@ mod heads;
 mod latest;
 mod message;
 mod receive;
+mod run;
 mod send;
 mod settings;
 mod streams;

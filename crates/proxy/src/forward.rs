@@ -191,7 +191,7 @@ impl Core {
         }
     }
 
-    fn plain_input(&mut self, id: ConnId, bytes: &[u8]) {
+    fn plain_input(&mut self, id: ConnId, bytes: &mut [u8]) {
         match self.conns.get(id).map(|conn| conn.role) {
             Some(Role::Client) => self.client_input(id, bytes),
             Some(Role::Server) => self.server_input(id, bytes),

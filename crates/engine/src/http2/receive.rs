@@ -39,7 +39,7 @@ pub(super) enum Found {
     Data {
         stream: u32,
         token: u64,
-        /// The last so many bytes that were taken.
+        /// The last so many bytes before the end of what is handed on.
         length: usize,
         end: bool,
     },
@@ -80,11 +80,12 @@ impl Connection {
     /// Takes bytes that the peer sent, up to the first event. Call again with the rest of the input until there is no event,
     /// even if nothing is left of it.
     ///
-    /// `now` is in milliseconds of any clock that does not go back. May append to `out`, with an error as well.
+    /// `now` is in milliseconds of any clock that does not go back. May append to `out`, with an error as well. Bytes of `buf` that are done with may
+    /// have been moved, and mean nothing any more.
     pub fn receive<'a>(
         &mut self,
         now: u64,
-        buf: &'a [u8],
+        buf: &'a mut [u8],
         list: &'a mut List,
         out: &mut Vec<u8>,
     ) -> Result<Received<'a>, ConnectionError> {
@@ -93,7 +94,7 @@ impl Connection {
         }
         self.now = now;
         let mut input = Input { buf, at: 0 };
-        let found = loop {
+        let mut found = loop {
             if let Some(event) = self.waiting() {
                 break Some(Found::Plain(event));
             }
@@ -109,10 +110,21 @@ impl Connection {
                 }
             }
         };
-        let taken = input.at;
+        let (mut taken, mut upto) = (input.at, input.at);
+        if let Some(Found::Data {
+            stream,
+            length,
+            end: false,
+            ..
+        }) = &mut found
+        {
+            let (more, joined) = self.run(*stream, buf, taken);
+            *length += joined;
+            (taken, upto) = (more, taken + joined);
+        }
         Ok(Received {
             taken,
-            event: found.map(|found| found.event(&buf[..taken], list)),
+            event: found.map(|found| found.event(&buf[..upto], list)),
         })
     }
 
@@ -414,7 +426,7 @@ impl Connection {
 // === impl Found ===
 
 impl Found {
-    /// `taken` are the bytes up to the event's end.
+    /// `taken` are the bytes up to the event's end, its own DATA at last.
     fn event<'a>(self, taken: &'a [u8], list: &'a List) -> Event<'a> {
         match self {
             Self::Request { stream, shape, end } => Event::Request {

@@ -10,6 +10,7 @@ use crate::hpack::List;
 mod faults;
 mod heads;
 mod rfc9113;
+mod run;
 mod windows;
 
 /// One side with what it wrote and what it was told.
@@ -134,16 +135,18 @@ impl Side {
 
     /// Takes bytes in pieces of `size`.
     fn take_by(&mut self, bytes: &[u8], size: usize) -> Result<(), ConnectionError> {
-        for piece in bytes.chunks(size) {
+        for piece in bytes.to_vec().chunks_mut(size) {
             let mut rest = piece;
             loop {
                 let received = self
                     .link
                     .receive(self.now, rest, &mut self.list, &mut self.out)?;
-                rest = &rest[received.taken..];
-                match received.event {
-                    Some(event) => self.told.push(tell(&event)),
-                    None => break,
+                let taken = received.taken;
+                let over = received.event.is_none();
+                self.told.extend(received.event.as_ref().map(tell));
+                rest = &mut rest[taken..];
+                if over {
+                    break;
                 }
             }
             assert!(rest.is_empty(), "no event, and still bytes");

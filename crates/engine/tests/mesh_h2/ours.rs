@@ -130,11 +130,12 @@ impl Ours {
             return None;
         }
         let mut told = Vec::new();
-        let mut rest = &buf[..length];
+        let mut at = 0;
         loop {
+            let rest = &mut buf[at..length];
             let received = self.link.receive(0, rest, &mut self.list, &mut self.out);
             let received = received.expect("h2 keeps to the dialect");
-            rest = &rest[received.taken..];
+            at += received.taken;
             match received.event {
                 Some(event) => told.push(keep(event)),
                 None => return Some(told),

@@ -79,7 +79,7 @@ impl Core {
                         let (looking, told) = (&mut self.tapping.looking, &mut self.tapping.told);
                         looking.passes((id, link), (Way::In, &plain), self.now, told);
                     }
-                    self.link_plain(id, &plain);
+                    self.link_plain(id, &mut plain);
                 }
                 if progress.closed {
                     self.link_end(id, Failure::ConnectRefused);
@@ -92,7 +92,7 @@ impl Core {
     }
 
     /// Bytes that need no decryption.
-    pub(super) fn link_plain(&mut self, id: LinkId, plain: &[u8]) {
+    pub(super) fn link_plain(&mut self, id: LinkId, plain: &mut [u8]) {
         self.link_proved(id);
         let mut list = std::mem::take(&mut self.links.list);
         let started = self.links.started.unwrap_or(self.now);
@@ -103,7 +103,7 @@ impl Core {
             link.speaking = true;
             let heard = link
                 .codec
-                .receive(now, &plain[at..], &mut list, &mut link.out);
+                .receive(now, &mut plain[at..], &mut list, &mut link.out);
             link.speaking = false;
             match heard {
                 Ok(received) => {

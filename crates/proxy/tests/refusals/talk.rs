@@ -70,13 +70,13 @@ impl Codec {
         }
     }
 
-    fn hear(&mut self, plain: &[u8]) {
+    fn hear(&mut self, plain: &mut [u8]) {
         let mut at = 0;
         loop {
             let Self {
                 link, list, out, ..
             } = self;
-            let received = link.receive(0, &plain[at..], list, out).unwrap();
+            let received = link.receive(0, &mut plain[at..], list, out).unwrap();
             at += received.taken;
             match received.event {
                 None => return,
@@ -126,7 +126,7 @@ pub(crate) fn stranger(
             // Ends with WouldBlock, or with the proxy's farewell.
             drop(tls.reader().read_to_end(&mut plain));
             heard.plain.extend_from_slice(&plain);
-            codec.hear(&plain);
+            codec.hear(&mut plain);
         }
     }
     heard.answer = codec.answer;
@@ -144,7 +144,7 @@ pub(crate) fn peer(own: &Credentials, at: SocketAddr, authority: SocketAddr) -> 
     loop {
         let progress = session.feed(&mut input, &mut plain, &mut out).unwrap();
         heard.plain.extend_from_slice(&plain);
-        codec.hear(&std::mem::take(&mut plain));
+        codec.hear(&mut std::mem::take(&mut plain));
         if progress.established {
             let said = std::mem::take(&mut codec.out);
             session.seal(&said, &mut out).unwrap();

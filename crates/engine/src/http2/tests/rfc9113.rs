@@ -3,7 +3,7 @@
 
 use super::*;
 
-const ASK: [Plain<'static>; 4] = [
+pub(super) const ASK: [Plain<'static>; 4] = [
     (":method", "GET"),
     (":scheme", "http"),
     (":authority", "web:80"),

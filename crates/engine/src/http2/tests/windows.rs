@@ -18,11 +18,12 @@ const SMALL: Settings = Settings {
 
 /// Takes what `from` wrote for one stream: how many bytes of `body` came, which must be the next ones.
 fn take_data(from: &mut Side, to: &mut Side, body: &[u8]) -> usize {
-    let wire = from.written();
-    let (mut rest, mut got) = (&wire[..], 0);
+    let mut wire = from.written();
+    let (mut at, mut got) = (0, 0);
     loop {
+        let rest = &mut wire[at..];
         let received = to.link.receive(0, rest, &mut to.list, &mut to.out).unwrap();
-        rest = &rest[received.taken..];
+        at += received.taken;
         match received.event {
             Some(Event::Data { bytes, .. }) => {
                 assert!(body[got..].starts_with(bytes));
