@@ -26,6 +26,8 @@ pub(crate) enum Axis {
     Http { connections: u32, heads: Heads },
     /// HTTP/2 as gRPC clients use it.
     Http2,
+    /// Messages on HTTP/2 streams that stay open, both ways.
+    Streams,
     /// The same requests, which the proxies take for bytes.
     Tcp { connections: u32 },
     /// Bytes on a new connection for each request.
@@ -34,10 +36,14 @@ pub(crate) enum Axis {
     Bulk { streams: u32, up: bool },
     /// HTTP/1.1 at a part of what the slowest peer bears, in hundredths.
     Open { percent: u32 },
-    /// Nothing to do, after whatever load came before.
+    /// A pair that was just made, until it answers.
+    Start,
+    /// A pair that was just made and has nothing to do.
     Idle,
-    /// Connections on which nothing comes: what they need beyond what earlier loads have left behind.
+    /// Connections on which nothing comes, of a pair that was just made.
     Held,
+    /// Nothing to do, after all the loads of a round.
+    After,
 }
 
 /// What Maille must reach on an axis: a multiple of what a peer needs in the same round, or a value where there is none.
@@ -74,20 +80,20 @@ const fn limit(metric: Metric, must: f64, aim: f64) -> Budget {
 impl Axis {
     /// Every axis, in the order of the table.
     pub(crate) fn all() -> Vec<Self> {
-        let mut all = Vec::new();
+        let mut all = vec![Self::Start, Self::Idle, Self::Held];
         for heads in [Heads::Plain, Heads::Real] {
             for connections in [1, 16, 64, 512] {
                 all.push(Self::Http { connections, heads });
             }
         }
-        all.push(Self::Http2);
+        all.extend([Self::Http2, Self::Streams]);
         all.extend([1, 64].map(|connections| Self::Tcp { connections }));
         all.push(Self::Dial);
         for up in [false, true] {
             all.extend([1, 8].map(|streams| Self::Bulk { streams, up }));
         }
         all.extend([30, 60, 90].map(|percent| Self::Open { percent }));
-        all.extend([Self::Idle, Self::Held]);
+        all.push(Self::After);
         all
     }
 
@@ -95,7 +101,8 @@ impl Axis {
     pub(crate) fn quick() -> Vec<Self> {
         let heads = Heads::Plain;
         let http = [1, 64].map(|connections| Self::Http { connections, heads });
-        let mut quick = http.to_vec();
+        let mut quick = vec![Self::Start, Self::Idle];
+        quick.extend(http);
         quick.extend([
             Self::Http2,
             Self::Tcp { connections: 64 },
@@ -104,7 +111,6 @@ impl Axis {
                 streams: 1,
                 up: false,
             },
-            Self::Idle,
         ]);
         quick
     }
@@ -112,10 +118,16 @@ impl Axis {
     /// What its pairs carry.
     pub(crate) const fn carries(self) -> Carries {
         match self {
-            Self::Http { .. } | Self::Open { .. } | Self::Idle | Self::Held => Carries::Http1,
-            Self::Http2 => Carries::Http2,
+            Self::Start | Self::Idle | Self::Held | Self::After => Carries::Http1,
+            Self::Http { .. } | Self::Open { .. } => Carries::Http1,
+            Self::Http2 | Self::Streams => Carries::Http2,
             Self::Tcp { .. } | Self::Dial | Self::Bulk { .. } => Carries::Tcp,
         }
+    }
+
+    /// Whether it is measured on pairs that are made for it, before all others.
+    pub(crate) const fn is_fresh(self) -> bool {
+        matches!(self, Self::Start | Self::Idle | Self::Held)
     }
 
     /// Who takes part.
@@ -162,6 +174,7 @@ impl Axis {
             Self::Http { .. } | Self::Tcp { .. } | Self::Bulk { .. } | Self::Open { .. } => {
                 Vec::new()
             }
+            Self::Streams | Self::Start | Self::After => Vec::new(),
         }
     }
 
@@ -179,14 +192,23 @@ impl Axis {
                 load::wrk(lab, pair, connections, heads, false, seconds)
             }
             Self::Http2 => load::h2load(lab, pair, seconds),
+            Self::Streams => load::streams(lab, pair, seconds),
             Self::Tcp { connections } => load::wrk(lab, pair, connections, plain, false, seconds),
             Self::Dial => load::wrk(lab, pair, DIALLING, plain, true, seconds),
             Self::Bulk { streams, up } => load::bulk(lab, pair, streams, up, seconds),
             Self::Open { percent } => {
                 load::open(lab, pair, capacity * f64::from(percent) / 100.0, seconds)
             }
-            Self::Idle => load::quiet(pair, seconds),
-            Self::Held => load::hold(lab, pair, HELD.min(lab.most_connections())),
+            Self::Start => load::start(lab, pair),
+            Self::Idle => {
+                load::start(lab, pair)?;
+                load::quiet(pair, seconds)
+            }
+            Self::After => load::quiet(pair, seconds),
+            Self::Held => {
+                load::start(lab, pair)?;
+                load::hold(lab, pair, HELD.min(lab.most_connections()))
+            }
         }
     }
 
@@ -208,14 +230,17 @@ impl fmt::Display for Axis {
                 write!(f, "http/{connections}/{heads}")
             }
             Self::Http2 => f.write_str("http2"),
+            Self::Streams => f.write_str("streams"),
             Self::Tcp { connections } => write!(f, "tcp/{connections}"),
             Self::Dial => f.write_str("dial"),
             Self::Bulk { streams, up } => {
                 write!(f, "bulk/{}/{streams}", if *up { "up" } else { "down" })
             }
             Self::Open { percent } => write!(f, "open/{percent}"),
+            Self::Start => f.write_str("start"),
             Self::Idle => f.write_str("idle"),
             Self::Held => f.write_str("held"),
+            Self::After => f.write_str("after"),
         }
     }
 }

@@ -7,14 +7,16 @@ mod bulk;
 mod idle;
 mod open;
 mod others;
+mod streams;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
 pub(crate) use bulk::bulk;
-pub(crate) use idle::{hold, quiet};
+pub(crate) use idle::{hold, quiet, start};
 pub(crate) use open::{open, request};
 pub(crate) use others::{h2load, wrk};
+pub(crate) use streams::streams;
 
 /// What the requests look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -30,11 +32,11 @@ pub(crate) enum Heads {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Metric {
-    /// CPU of the pair for one request or connection, in microseconds.
+    /// CPU of the pair for one request, message or connection, in microseconds.
     CpuUs,
     /// CPU of the pair for 10^9 bytes, in seconds.
     CpuPerGb,
-    /// Requests or connections a second.
+    /// Requests, messages or connections a second.
     PerSecond,
     /// Gigabits a second.
     GbitPerSecond,
@@ -44,6 +46,8 @@ pub(crate) enum Metric {
     P99Us,
     /// 999 of 1,000 did.
     P999Us,
+    /// From the start of the pair until it has answered, in milliseconds.
+    ReadyMs,
     /// Resident set of the larger proxy, in MiB.
     ResidentMib,
     /// Anonymous memory of the larger proxy, in MiB.
@@ -70,6 +74,7 @@ impl Metric {
             Self::P50Us => "p50 us",
             Self::P99Us => "p99 us",
             Self::P999Us => "p99.9 us",
+            Self::ReadyMs => "ready ms",
             Self::ResidentMib => "resident MiB",
             Self::AnonymousMib => "anonymous MiB",
             Self::KibPerConnection => "KiB a connection",

@@ -8,6 +8,7 @@
 
 mod axes;
 mod counts;
+mod echo;
 mod lab;
 mod load;
 mod measure;
@@ -74,6 +75,12 @@ enum What {
     Counts(counts::Options),
     /// What taps cost.
     Taps(taps::Options),
+    /// HTTP/2 that sends back what it is sent: where streams go.
+    #[command(hide = true)]
+    Echo {
+        /// Address and port.
+        listen: String,
+    },
     /// So many turns of the two cores alone: what `counts` looks at.
     #[command(hide = true)]
     Turns {
@@ -114,6 +121,7 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         None => times(&lab()?, &bin_dir, options),
         Some(What::Counts(options)) => counts::run(&bin_dir, options),
         Some(What::Taps(options)) => taps::run(&lab()?, &bin_dir, options).map(|()| true),
+        Some(What::Echo { listen }) => echo::run(listen).map(|()| true),
         Some(What::Turns {
             rounds,
             heads,
@@ -137,8 +145,7 @@ fn times(lab: &lab::Lab, bin_dir: &std::path::Path, options: &Options) -> anyhow
         [] => Peer::value_variants(),
         peers => peers,
     };
-    let peers = peers::start(lab, bin_dir, &measure::needed(&axes, wanted))?;
-    let samples = measure::all(lab, &peers, &axes, amount)?;
+    let samples = measure::all(lab, bin_dir, (&axes, wanted), amount)?;
     let report = report::Report::of(samples);
     eprint!("{report}");
     if let Some(path) = &options.json {

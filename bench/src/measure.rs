@@ -4,6 +4,7 @@
 //! Must never measure a pair that is not warm. Read `report.rs` for what becomes of the samples.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde::{Serialize, Serializer};
@@ -11,7 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::axes::Axis;
 use crate::lab::Lab;
 use crate::load::{self, Heads, Metric, Values};
-use crate::peers::{Carries, Pair, Peer, Peers};
+use crate::peers::{self, Carries, Pair, Pairs, Peer};
 
 /// What one run of one load gave.
 #[derive(Clone, Debug, Serialize)]
@@ -35,7 +36,7 @@ pub(crate) struct Amount {
 }
 
 /// The pairs that these axes need, of the peers that are wanted.
-pub(crate) fn needed(axes: &[Axis], peers: &[Peer]) -> Vec<(Peer, Carries)> {
+fn needed(axes: &[Axis], peers: &[Peer]) -> Vec<(Peer, Carries)> {
     let mut needed = Vec::new();
     for axis in axes {
         let taking = axis.peers().iter().filter(|peer| peers.contains(peer));
@@ -46,41 +47,63 @@ pub(crate) fn needed(axes: &[Axis], peers: &[Peer]) -> Vec<(Peer, Carries)> {
     needed
 }
 
-/// Warms every pair up, then measures all of them in each round.
+/// Measures what is asked of pairs that were just made, then warms every other pair up and measures them; all of them in each round.
 pub(crate) fn all(
     lab: &Lab,
-    peers: &Peers,
-    axes: &[Axis],
+    bin_dir: &Path,
+    (axes, wanted): (&[Axis], &[Peer]),
     amount: Amount,
 ) -> anyhow::Result<Vec<Sample>> {
-    for pair in peers.pairs.values() {
+    let _support = peers::support(lab, bin_dir, wanted.contains(&Peer::Maille))?;
+    let (fresh, warm): (Vec<Axis>, Vec<Axis>) = axes.iter().partition(|axis| axis.is_fresh());
+    let mut samples = Vec::new();
+    rounds(&fresh, wanted, amount, &mut samples, |axis, who| {
+        let pair = peers::pair(lab, bin_dir, who)?;
+        axis.load(lab, &pair, amount.seconds, 0.0)
+    })?;
+    let mut pairs = Pairs::new();
+    for who in needed(&warm, wanted) {
+        pairs.insert(who, peers::pair(lab, bin_dir, who)?);
+    }
+    for pair in pairs.values() {
         warm_up(lab, pair)?;
     }
-    let capacity = slowest(lab, peers, axes)?;
-    let mut samples = Vec::new();
+    let capacity = slowest(lab, &pairs, &warm)?;
+    rounds(&warm, wanted, amount, &mut samples, |axis, who| {
+        let pair = pairs.get(&who).context("no such pair")?;
+        axis.load(lab, pair, amount.seconds, capacity)
+    })?;
+    Ok(samples)
+}
+
+/// Every axis with everybody who takes part, in each round.
+fn rounds(
+    axes: &[Axis],
+    wanted: &[Peer],
+    amount: Amount,
+    samples: &mut Vec<Sample>,
+    load: impl Fn(Axis, (Peer, Carries)) -> anyhow::Result<Values>,
+) -> anyhow::Result<()> {
     for round in 0..amount.rounds {
-        for axis in axes {
-            let taking = axis.peers().iter();
-            let mut pairs: Vec<&Pair> = taking
-                .filter_map(|peer| peers.pairs.get(&(*peer, axis.carries())))
-                .collect();
-            let first = round as usize % pairs.len().max(1);
-            pairs.rotate_left(first);
-            for pair in pairs {
-                let values = axis
-                    .load(lab, pair, amount.seconds, capacity)
-                    .with_context(|| format!("{axis}, {}", pair.peer))?;
-                tell(round, *axis, pair.peer, &values);
+        for &axis in axes {
+            let taking = axis.peers().iter().filter(|peer| wanted.contains(peer));
+            let mut taking: Vec<Peer> = taking.copied().collect();
+            let first = round as usize % taking.len().max(1);
+            taking.rotate_left(first);
+            for peer in taking {
+                let values = load(axis, (peer, axis.carries()))
+                    .with_context(|| format!("{axis}, {peer}"))?;
+                tell(round, axis, peer, &values);
                 samples.push(Sample {
                     round,
-                    axis: *axis,
-                    peer: pair.peer,
+                    axis,
+                    peer,
                     values: values.into_iter().collect(),
                 });
             }
         }
     }
-    Ok(samples)
+    Ok(())
 }
 
 fn tell(round: u32, axis: Axis, peer: Peer, values: &Values) {
@@ -97,11 +120,10 @@ fn tell(round: u32, axis: Axis, peer: Peer, values: &Values) {
 }
 
 /// What the slowest peer bears, where an axis asks for a part of it.
-fn slowest(lab: &Lab, peers: &Peers, axes: &[Axis]) -> anyhow::Result<f64> {
+fn slowest(lab: &Lab, pairs: &Pairs, axes: &[Axis]) -> anyhow::Result<f64> {
     let mut slowest = f64::INFINITY;
     if axes.iter().any(|axis| matches!(axis, Axis::Open { .. })) {
-        let pairs = peers.pairs.values();
-        for pair in pairs.filter(|pair| pair.carries == Carries::Http1) {
+        for pair in pairs.values().filter(|pair| pair.carries == Carries::Http1) {
             slowest = slowest.min(Axis::capacity(lab, pair, 2)?);
         }
         eprintln!("the slowest bears {slowest:.0} requests a second");

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use maille_chassis::clock::Clock;
 use serde::Serialize;
 
 use crate::lab::{Lab, Process};
@@ -56,6 +57,8 @@ pub(crate) struct Pair {
     pub(crate) carries: Carries,
     /// Where the client sends its requests, in its own namespace.
     pub(crate) entry: String,
+    /// Since when.
+    pub(crate) started: Clock,
     /// The two proxies: their CPU time is what counts.
     pub(crate) proxies: Vec<RefCell<Process>>,
 }
@@ -67,12 +70,8 @@ pub(crate) struct Under {
     pub(crate) args: Vec<String>,
 }
 
-/// Everything that runs during a measurement.
-#[derive(Debug)]
-pub(crate) struct Peers {
-    pub(crate) pairs: BTreeMap<(Peer, Carries), Pair>,
-    _support: Vec<Process>,
-}
+/// Pairs that run, by who they are and what they carry.
+pub(crate) type Pairs = BTreeMap<(Peer, Carries), Pair>;
 
 impl Carries {
     pub(crate) const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Tcp];
@@ -114,29 +113,26 @@ impl Pair {
     }
 }
 
-/// Starts the backend and the pairs that are wanted.
-pub(crate) fn start(
-    lab: &Lab,
-    bin_dir: &Path,
-    wanted: &[(Peer, Carries)],
-) -> anyhow::Result<Peers> {
+/// Starts what all pairs need; with control where Maille takes part.
+pub(crate) fn support(lab: &Lab, bin_dir: &Path, maille: bool) -> anyhow::Result<Vec<Process>> {
     pki::create(lab)?;
-    let mut support = vec![backend::start(lab)?];
-    if wanted.iter().any(|(peer, _)| *peer == Peer::Maille) {
+    let mut support = Vec::from(backend::start(lab)?);
+    if maille {
         support.push(maille::control(lab, bin_dir)?);
     }
-    let mut pairs = BTreeMap::new();
-    for &(peer, carries) in wanted {
-        let pair = match peer {
-            Peer::Maille => maille::pair(lab, bin_dir, carries, &Looked::default())?,
-            Peer::Haproxy => haproxy::pair(lab, carries)?,
-            Peer::Nginx => nginx::pair(lab, carries)?,
-            Peer::Envoy => envoy::pair(lab, carries)?,
-        };
-        pairs.insert((peer, carries), pair);
+    Ok(support)
+}
+
+/// Starts one pair, which ends with what is returned.
+pub(crate) fn pair(
+    lab: &Lab,
+    bin_dir: &Path,
+    (peer, carries): (Peer, Carries),
+) -> anyhow::Result<Pair> {
+    match peer {
+        Peer::Maille => maille::pair(lab, bin_dir, carries, &Looked::default()),
+        Peer::Haproxy => haproxy::pair(lab, carries),
+        Peer::Nginx => nginx::pair(lab, carries),
+        Peer::Envoy => envoy::pair(lab, carries),
     }
-    Ok(Peers {
-        pairs,
-        _support: support,
-    })
 }

@@ -3,7 +3,7 @@
 //!
 //! Must never take a tap for open that tells nothing where it should. Read `tap.rs` for who watches.
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::{Args, ValueEnum as _};
 
 use crate::lab::Lab;
@@ -26,9 +26,8 @@ pub(crate) struct Options {
 
 /// Prints the medians, a line for each kind of tap.
 pub(crate) fn run(lab: &Lab, bin_dir: &std::path::Path, options: &Options) -> anyhow::Result<()> {
-    let key = (Peer::Maille, Carries::Http1);
-    let peers = peers::start(lab, bin_dir, &[key])?;
-    let pair = peers.pairs.get(&key).context("no pair")?;
+    let _support = peers::support(lab, bin_dir, true)?;
+    let pair = &peers::pair(lab, bin_dir, (Peer::Maille, Carries::Http1))?;
     measure::warm_up(lab, pair)?;
     let mut order = Tap::value_variants().to_vec();
     let mut spent = vec![Vec::new(); order.len()];

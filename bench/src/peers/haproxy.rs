@@ -4,10 +4,13 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use maille_chassis::clock::Clock;
+
 use super::{Carries, Pair, Peer};
 use crate::lab::{Core, Lab, SERVER, Side};
 
 pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
+    let started = Clock::start();
     let directory = lab.scratch().display();
     let name = carries.name();
     let (entry, between, backend) = match carries {
@@ -48,6 +51,7 @@ pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
         .map(RefCell::new)
     };
     Ok(Pair {
+        started,
         peer: Peer::Haproxy,
         carries,
         entry: format!("127.0.0.1:{entry}"),

@@ -6,6 +6,8 @@ use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use maille_chassis::clock::Clock;
+
 use super::{Carries, Pair, Peer, Under, backend};
 use crate::lab::{Core, Lab, Process, Side};
 
@@ -48,7 +50,8 @@ pub(crate) fn watched(
     bin_dir: &Path,
     looked: &Looked,
 ) -> anyhow::Result<(Vec<Process>, Pair)> {
-    let support = vec![backend::start(lab)?, control(lab, bin_dir)?];
+    let mut support = Vec::from(backend::start(lab)?);
+    support.push(control(lab, bin_dir)?);
     Ok((support, pair(lab, bin_dir, Carries::Http1, looked)?))
 }
 
@@ -112,6 +115,7 @@ pub(super) fn pair(
     carries: Carries,
     looked: &Looked,
 ) -> anyhow::Result<Pair> {
+    let started = Clock::start();
     let (name, at) = (carries.name(), addresses(carries));
     let state = lab.scratch().join("state");
     let port = 4140 + carries as u16;
@@ -139,6 +143,7 @@ pub(super) fn pair(
     };
     let service = format!("{}:80", at.service);
     Ok(Pair {
+        started,
         peer: Peer::Maille,
         carries,
         proxies: vec![

@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
+use maille_chassis::clock::Clock;
+
 use super::{Carries, Pair, Peer};
 use crate::lab::{Core, Lab, SERVER, Side};
 
@@ -11,6 +13,7 @@ use crate::lab::{Core, Lab, SERVER, Side};
 const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
+    let started = Clock::start();
     let (entry, between) = match carries {
         Carries::Http1 | Carries::Http2 => (4160, 4161),
         Carries::Tcp => (4164, 4165),
@@ -61,6 +64,7 @@ pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
             .map(RefCell::new)
     };
     Ok(Pair {
+        started,
         peer: Peer::Nginx,
         carries,
         entry: format!("127.0.0.1:{entry}"),
