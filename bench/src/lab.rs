@@ -240,6 +240,12 @@ impl Process {
         self.status("RssAnon:")
     }
 
+    /// Open files.
+    pub(crate) fn descriptors(&self) -> anyhow::Result<u64> {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id()))?;
+        Ok(open.count() as u64)
+    }
+
     /// How often its threads were given a processor anew so far, because something had come.
     pub(crate) fn switches(&self) -> anyhow::Result<u64> {
         let mut total = 0;

@@ -15,6 +15,7 @@ mod measure;
 mod pause;
 mod peers;
 mod report;
+mod soak;
 mod tap;
 mod taps;
 mod turns;
@@ -75,6 +76,8 @@ enum What {
     Counts(counts::Options),
     /// What taps cost.
     Taps(taps::Options),
+    /// The pair at four fifths of what it bears while connections, endpoints and certificates come and go: whether anything grows.
+    Soak(soak::Options),
     /// HTTP/2 that sends back what it is sent: where streams go.
     #[command(hide = true)]
     Echo {
@@ -121,6 +124,7 @@ fn run(options: &Options) -> anyhow::Result<bool> {
         None => times(&lab()?, &bin_dir, options),
         Some(What::Counts(options)) => counts::run(&bin_dir, options),
         Some(What::Taps(options)) => taps::run(&lab()?, &bin_dir, options).map(|()| true),
+        Some(What::Soak(options)) => soak::run(&lab()?, &bin_dir, options),
         Some(What::Echo { listen }) => echo::run(listen).map(|()| true),
         Some(What::Turns {
             rounds,

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 use crate::lab::{Lab, Process};
 
-pub(crate) use maille::{Looked, watched};
+pub(crate) use maille::{Coming, Looked, soaked, watched};
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -118,7 +118,7 @@ pub(crate) fn support(lab: &Lab, bin_dir: &Path, maille: bool) -> anyhow::Result
     pki::create(lab)?;
     let mut support = Vec::from(backend::start(lab)?);
     if maille {
-        support.push(maille::control(lab, bin_dir)?);
+        support.push(maille::control(lab, bin_dir, None)?);
     }
     Ok(support)
 }

@@ -12,8 +12,10 @@ use anyhow::{Context as _, bail};
 use crate::machine;
 use crate::shell::{Cmd, root, say};
 
-/// What images hold, but for the CNI plugin.
-const PACKAGES: &[&str] = &["maille-control", "maille-proxy", "maille-node"];
+/// What images hold, but for what stands alone.
+const PACKAGES: &[&str] = &["maille-control", "maille-node"];
+/// What nodes run themselves: static.
+const ALONE: &[&str] = &["maille-cni", "maille-proxy"];
 
 /// What is made, and how.
 #[derive(Debug)]
@@ -27,8 +29,13 @@ struct Order {
 /// Those of `programs`, for tests.
 pub(crate) fn of(programs: &Path) -> anyhow::Result<()> {
     let order = Order::read(&[])?;
-    let plugin = plugin(&["--release"], None)?;
-    order.write(programs, &plugin, &order.out)
+    let alone = alone(&["--release"], None)?;
+    order.write(programs, &alone, &order.out)
+}
+
+/// Builds the proxy as its image has it. Where it is.
+pub(crate) fn proxy() -> anyhow::Result<PathBuf> {
+    Ok(alone(&["--profile", "dist"], None)?.join("maille-proxy"))
 }
 
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
@@ -36,13 +43,13 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     machine::prepare(machine::RUN)?;
     if order.quick {
         build(&["--release"], None)?;
-        let plugin = plugin(&["--release"], None)?;
-        return order.write(&root().join("target/release"), &plugin, &order.out);
+        let alone = alone(&["--release"], None)?;
+        return order.write(&root().join("target/release"), &alone, &order.out);
     }
     let dist = |target: &Path, out: &Path| {
         build(&["--profile", "dist"], Some(target))?;
-        let plugin = plugin(&["--profile", "dist"], Some(target))?;
-        order.write(&target.join("dist"), &plugin, out)
+        let alone = alone(&["--profile", "dist"], Some(target))?;
+        order.write(&target.join("dist"), &alone, out)
     };
     dist(&root().join("target/dist-programs"), &order.out)?;
     if order.check {
@@ -82,14 +89,14 @@ impl Order {
         Ok(order)
     }
 
-    fn write(&self, programs: &Path, plugin: &Path, out: &Path) -> anyhow::Result<()> {
+    fn write(&self, programs: &Path, alone: &Path, out: &Path) -> anyhow::Result<()> {
         let build = ["build", "--quiet", "--locked", "--package", "maille-images"];
         Cmd::new("cargo").args(build).run()?;
         let mut images = Cmd::new(root().join("target/debug/maille-images")).args([
             Path::new("--programs"),
             programs,
-            Path::new("--plugin"),
-            plugin,
+            Path::new("--alone"),
+            alone,
             Path::new("--out"),
             out,
         ]);
@@ -115,8 +122,8 @@ fn build(profile: &[&str], target: Option<&Path>) -> anyhow::Result<()> {
     cargo.run()
 }
 
-/// Builds the CNI plugin once more, static: nodes run it, whose libraries may be others. Says where it is.
-fn plugin(profile: &[&str], target: Option<&Path>) -> anyhow::Result<PathBuf> {
+/// Builds what stands alone, and says in which folder they are.
+fn alone(profile: &[&str], target: Option<&Path>) -> anyhow::Result<PathBuf> {
     let usual = root().join("target");
     let own = target.unwrap_or(&usual).join("static");
     let said = Cmd::new("rustc").args(["-vV"]).output()?;
@@ -128,15 +135,15 @@ fn plugin(profile: &[&str], target: Option<&Path>) -> anyhow::Result<PathBuf> {
     }
     // With a target said, the flags are not those of what runs while it is built.
     Cmd::new("cargo")
-        .args(["build", "--locked", "--package", "maille-cni"])
+        .args(["build", "--locked"])
+        .args(ALONE.iter().flat_map(|package| ["--package", package]))
         .args(profile)
         .args(["--target", host])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .env("CARGO_TARGET_DIR", &own)
         .run()?;
     let name = profile.last().copied().unwrap_or_default();
-    let dir = own.join(host).join(name.trim_start_matches("--"));
-    Ok(dir.join("maille-cni"))
+    Ok(own.join(host).join(name.trim_start_matches("--")))
 }
 
 /// Flags by which no path of this machine gets into what is built in `target`.

@@ -76,9 +76,7 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
         "gen" => generate(rest)?,
         "bench" => {
             machine::prepare(machine::BENCH)?;
-            build::all(build::Profile::Release)?;
-            let program = build::Profile::Release.dir().join("maille-bench");
-            Cmd::new(program).args(rest).run()?;
+            rings::bench()?.args(rest).run()?;
         }
         "counts" => {
             machine::prepare(machine::COUNTS)?;

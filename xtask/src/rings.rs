@@ -148,15 +148,28 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
             outer(CLUSTER, Profile::Debug, Users::This, filter, full)
         }
         Ring::Bench => {
-            build::all(Profile::Release)?;
             let quick =
                 "--rounds=3 --seconds=2 --only=http/64/plain --peers=maille,haproxy --gate=1.35";
-            let bench = Cmd::new(Profile::Release.dir().join("maille-bench"));
             let mut counts = Counts::default();
-            counts.add(bench.args(quick.split(' ')).run());
+            counts.add(bench()?.args(quick.split(' ')).run());
             Ok(counts)
         }
     }
+}
+
+/// The bench, with the proxy that ships: what it is held against is what its distributions ship.
+pub(crate) fn bench() -> anyhow::Result<Cmd> {
+    build::all(Profile::Release)?;
+    let programs = root().join("target/bench");
+    fs::create_dir_all(&programs).with_context(|| programs.display().to_string())?;
+    let released = ["maille-control", "maille-bench"].map(|name| Profile::Release.dir().join(name));
+    for program in released.into_iter().chain([images::proxy()?]) {
+        let name = program.file_name().context("a program has a name")?;
+        let to = programs.join(name);
+        fs::copy(&program, &to).with_context(|| to.display().to_string())?;
+    }
+    // It looks for the others beside itself.
+    Ok(Cmd::new(programs.join("maille-bench")))
 }
 
 /// What a request costs, counted in namespaces of its own, by whoever this is.

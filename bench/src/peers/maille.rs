@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use maille_chassis::clock::Clock;
 
@@ -51,12 +51,70 @@ pub(crate) fn watched(
     looked: &Looked,
 ) -> anyhow::Result<(Vec<Process>, Pair)> {
     let mut support = Vec::from(backend::start(lab)?);
-    support.push(control(lab, bin_dir)?);
+    support.push(control(lab, bin_dir, None)?);
     Ok((support, pair(lab, bin_dir, Carries::Http1, looked)?))
 }
 
-/// Starts control, which knows the pods and Services of all pairs.
-pub(super) fn control(lab: &Lab, bin_dir: &Path) -> anyhow::Result<Process> {
+/// Starts the backend and a pair for HTTP/1.1, whose certificates are good for so long.
+pub(crate) fn soaked(
+    lab: &Lab,
+    bin_dir: &Path,
+    certificates: &str,
+) -> anyhow::Result<(Vec<Process>, Pair)> {
+    let mut support = Vec::from(backend::start(lab)?);
+    support.push(control(lab, bin_dir, Some(certificates))?);
+    let pair = pair(lab, bin_dir, Carries::Http1, &Looked::default())?;
+    Ok((support, pair))
+}
+
+const COMING: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 100);
+
+/// One more pod behind the Service for HTTP/1.1, outside the mesh: the backend, at another address.
+#[derive(Debug)]
+pub(crate) struct Coming {
+    state: PathBuf,
+}
+
+impl Coming {
+    /// Of the world whose control runs.
+    pub(crate) fn of(lab: &Lab) -> anyhow::Result<Self> {
+        lab.address(Side::Server, COMING)?;
+        Ok(Self {
+            state: lab.scratch().join("state"),
+        })
+    }
+
+    /// Makes it ready, or not.
+    pub(crate) fn set(&self, ready: bool) -> anyhow::Result<()> {
+        let other = Pod {
+            name: "other",
+            app: "server-http1",
+            address: COMING,
+            port: backend_port(Carries::Http1),
+            meshed: false,
+            ready,
+        };
+        other.write(&self.state)
+    }
+}
+
+/// A pod, as control finds it.
+#[derive(Debug)]
+struct Pod<'a> {
+    name: &'a str,
+    app: &'a str,
+    address: Ipv4Addr,
+    port: u16,
+    meshed: bool,
+    ready: bool,
+}
+
+/// Starts control, which knows the pods and Services of all pairs. Certificates are good for as long as is said.
+pub(super) fn control(
+    lab: &Lab,
+    bin_dir: &Path,
+    certificates: Option<&str>,
+) -> anyhow::Result<Process> {
     let state = lab.scratch().join("state");
     std::fs::create_dir_all(state.join("manifests"))?;
     let mut services = String::new();
@@ -73,8 +131,18 @@ pub(super) fn control(lab: &Lab, bin_dir: &Path) -> anyhow::Result<Process> {
             at.service,
             backend_port(carries)
         );
-        pod(&state, &format!("client-{name}"), at.client, carries)?;
-        pod(&state, &format!("server-{name}"), at.server, carries)?;
+        for (which, address) in [("client", at.client), ("server", at.server)] {
+            let name = format!("{which}-{name}");
+            let pod = Pod {
+                name: &name,
+                app: &name,
+                address,
+                port: backend_port(carries),
+                meshed: true,
+                ready: true,
+            };
+            pod.write(&state)?;
+        }
         // The first pair's are the interface's own.
         if carries != Carries::Http1 {
             lab.address(Side::Client, at.client)?;
@@ -89,23 +157,37 @@ pub(super) fn control(lab: &Lab, bin_dir: &Path) -> anyhow::Result<Process> {
         "--cluster-range",
         "10.251.0.0/16",
     ]);
+    if let Some(certificates) = certificates {
+        command.args(["--leaf-lifetime", certificates]);
+    }
     lab.start("maille-control", &mut command)
 }
 
-fn pod(state: &Path, name: &str, address: Ipv4Addr, carries: Carries) -> anyhow::Result<()> {
-    let folder = state.join("pods").join(name);
-    std::fs::create_dir_all(&folder)?;
-    let pod = serde_json::json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": name, "namespace": "bench", "uid": name, "labels": { "app": name },
-                      "annotations": { "maille.io/capture": "outboard" } },
-        "spec": { "serviceAccountName": name,
-                  "containers": [{ "name": "app", "image": "app", "ports": [{ "containerPort": backend_port(carries) }] }] },
-        "status": { "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }],
-                    "conditions": [{ "type": "Ready", "status": "True" }] },
-    });
-    std::fs::write(folder.join("pod.json"), serde_json::to_vec_pretty(&pod)?)?;
-    Ok(())
+impl Pod<'_> {
+    /// Writes it so that it is never found half.
+    fn write(&self, state: &Path) -> anyhow::Result<()> {
+        let Self { name, app, .. } = self;
+        let folder = state.join("pods").join(name);
+        std::fs::create_dir_all(&folder)?;
+        let ready = if self.ready { "True" } else { "False" };
+        let annotations = match self.meshed {
+            true => serde_json::json!({ "maille.io/capture": "outboard" }),
+            false => serde_json::json!({ "maille.io/inject": "disabled" }),
+        };
+        let pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name, "namespace": "bench", "uid": name, "labels": { "app": app },
+                          "annotations": annotations },
+            "spec": { "serviceAccountName": name,
+                      "containers": [{ "name": "app", "image": "app", "ports": [{ "containerPort": self.port }] }] },
+            "status": { "phase": "Running", "podIP": self.address, "podIPs": [{ "ip": self.address }],
+                        "conditions": [{ "type": "Ready", "status": ready }] },
+        });
+        let half = folder.join("pod.half");
+        std::fs::write(&half, serde_json::to_vec_pretty(&pod)?)?;
+        std::fs::rename(half, folder.join("pod.json"))?;
+        Ok(())
+    }
 }
 
 /// Starts the two proxies of one pair.

@@ -12,7 +12,7 @@ use maille_images::sbom::Crates;
 use maille_images::set::{ALL, Making};
 
 const HELP: &str = "\
-maille-images --programs DIR --plugin FILE --out DIR [--prefix NAME]
+maille-images --programs DIR --alone DIR --out DIR [--prefix NAME]
 
 Writes the archives of the mesh's images, and a list of what is in each, from programs that are built.
 ";
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &[String]) -> anyhow::Result<()> {
-    let (mut programs, mut plugin, mut out) = (None, None, None);
+    let (mut programs, mut alone, mut out) = (None, None, None);
     let mut prefix = "maille.io".to_owned();
     let mut words = args.iter();
     while let Some(word) = words.next() {
@@ -41,19 +41,19 @@ fn run(args: &[String]) -> anyhow::Result<()> {
         };
         match word.as_str() {
             "--programs" => programs = Some(PathBuf::from(value()?)),
-            "--plugin" => plugin = Some(PathBuf::from(value()?)),
+            "--alone" => alone = Some(PathBuf::from(value()?)),
             "--out" => out = Some(PathBuf::from(value()?)),
             "--prefix" => prefix = value()?,
             other => bail!("no option {other:?}\n\n{HELP}"),
         }
     }
-    let (Some(programs), Some(plugin), Some(out)) = (programs, plugin, out) else {
-        bail!("--programs, --plugin and --out are wanted\n\n{HELP}");
+    let (Some(programs), Some(alone), Some(out)) = (programs, alone, out) else {
+        bail!("--programs, --alone and --out are wanted\n\n{HELP}");
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let making = Making {
         programs,
-        plugin,
+        alone,
         prefix,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         revision: git(&root, &["rev-parse", "HEAD"])?,

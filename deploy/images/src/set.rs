@@ -51,22 +51,22 @@ pub const ALL: [Made; 3] = [
         name: "node",
         title: "Maille: node agent, the proxies that it starts, and the CNI plugin",
         user: "0:0",
-        programs: &["maille-node", "maille-proxy", PLUGIN],
+        programs: &["maille-node", "maille-proxy", "maille-cni"],
         packages: &["maille-node", "maille-proxy", "maille-cni"],
         tools: &["/usr/sbin/nft"],
     },
 ];
 
-/// The program that nodes run themselves.
-const PLUGIN: &str = "maille-cni";
+/// Programs that nodes run themselves, of which some have other libraries, or none. A proxy is smaller, too, without those that it hardly needs.
+const ALONE: [&str; 2] = ["maille-cni", "maille-proxy"];
 
 /// What all images of one making share.
 #[derive(Debug)]
 pub struct Making {
     /// Where the programs are.
     pub programs: PathBuf,
-    /// The CNI plugin, which needs nothing of where it runs: that is the node, not the image.
-    pub plugin: PathBuf,
+    /// Where those are that need nothing of where they run.
+    pub alone: PathBuf,
     /// Before each name, `maille.io`.
     pub prefix: String,
     /// The tag.
@@ -101,17 +101,18 @@ impl Made {
         let mut image = Image::new(&reference, &[&main]).user(self.user);
         let mut libraries = BTreeSet::new();
         for program in self.programs {
-            let is_plugin = *program == PLUGIN;
-            let from = if is_plugin {
-                making.plugin.clone()
+            let alone = ALONE.contains(program);
+            let folder = if alone {
+                &making.alone
             } else {
-                making.programs.join(program)
+                &making.programs
             };
+            let from = folder.join(program);
             if !from.is_file() {
                 bail!("{} is not built", from.display());
             }
             let needed = libraries::of(&from)?;
-            if is_plugin && !needed.is_empty() {
+            if alone && !needed.is_empty() {
                 bail!(
                     "{} is not static: a node that lacks its libraries would start no pod at all",
                     from.display()
