@@ -162,7 +162,7 @@ fn a_tap_is_audited(up: &Meshed) {
         "--",
         "/bin/sh",
         "-c",
-        &asking,
+        asking,
     ]);
     let asks = Running::start(asks);
     let seen = tap.line();
