@@ -1336,7 +1336,7 @@ pub struct Piece {
     /// Microseconds since the Unix epoch.
     #[prost(uint64, tag = "5")]
     pub at_us: u64,
-    /// How many bytes of this direction passed before, while somebody looked: a gap is what was not told.
+    /// How many bytes of this direction passed before while somebody looked: a gap is what was not told.
     #[prost(uint64, tag = "6")]
     pub offset: u64,
     #[prost(bytes = "vec", tag = "7")]
