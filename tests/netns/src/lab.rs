@@ -154,8 +154,14 @@ const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 impl Node {
-    /// A node with these pods.
+    /// A node with these pods, whose links carry 1,500 bytes.
     pub fn new(kinds: &[Kind]) -> Self {
+        let kinds: Vec<_> = kinds.iter().map(|kind| (*kind, 1500)).collect();
+        Self::with_mtus(&kinds)
+    }
+
+    /// A node with these pods, each with what its link carries, in bytes.
+    pub fn with_mtus(kinds: &[(Kind, u32)]) -> Self {
         let namespace = NetNs::create().unwrap();
         for (name, value) in [
             ("net/ipv4/ip_forward", "1"),
@@ -183,7 +189,7 @@ impl Node {
 }
 
 impl Pod {
-    fn new(node: &NetNs, number: u8, kind: Kind) -> Self {
+    fn new(node: &NetNs, number: u8, (kind, mtu): (Kind, u32)) -> Self {
         let namespace = NetNs::create().unwrap();
         namespace
             .sysctl("net/ipv6/conf/default/accept_dad", "0")
@@ -192,7 +198,7 @@ impl Pod {
         let v4 = Ipv4Addr::new(10, 244, 0, number);
         let v6 = Ipv6Addr::new(0xfd00, 0x244, 0, 0, 0, 0, 0, u16::from(number));
         inside(node, async |net| {
-            net.add_veth(&link, "eth0", &namespace, 1500).await?;
+            net.add_veth(&link, "eth0", &namespace, mtu).await?;
             net.add_address(&link, net_of(GATEWAY_V4.into(), 32))
                 .await?;
             net.add_address(&link, net_of(GATEWAY_V6.into(), 64))
