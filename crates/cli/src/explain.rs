@@ -17,6 +17,9 @@ use crate::screen::{Screen, print, print_json, table};
 use crate::state::Base;
 use crate::text::clean;
 
+/// How a pod is captured.
+pub(crate) mod capture;
+
 /// `/v1/explain`.
 #[derive(Debug, Clone, Deserialize)]
 struct Explained {
@@ -65,11 +68,16 @@ struct Endpoint {
 }
 
 pub(crate) async fn run(args: &Explain, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
+    let (src, dst) = match (&args.capture, &args.src, &args.dst) {
+        (Some(pod), _, _) => return capture::run(args, pod, base).await,
+        (None, Some(src), Some(dst)) => (src, dst),
+        (None, _, _) => unreachable!("both are required where --capture is not given"),
+    };
     let reach = Reach::find(&args.which, base).await?;
     let headers = (!args.header.is_empty()).then(|| args.header.join("\n"));
     let query = Query::of("/v1/explain")
-        .with("src", &args.src)
-        .with("dst", &args.dst)
+        .with("src", src)
+        .with("dst", dst)
         .maybe("namespace", args.namespace.as_deref())
         .maybe("port", args.port)
         .maybe("method", args.method.as_deref())

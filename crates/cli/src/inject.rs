@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use maille_inject::install::{CONFIG, CONTROL, GRPC_PORT, Nodes, Options};
+use maille_inject::install::{CONFIG, CONTROL, GRPC_PORT, Options};
 use maille_inject::{
-    Capture, ControlAddress, Done, FileError, Handlers, NamespaceFacts, Report, Said, Settings,
+    ControlAddress, Done, FileError, Handlers, NamespaceFacts, Report, Said, Settings,
 };
 use maille_model::{Identity, Name};
 use serde_json::Value;
@@ -106,37 +106,7 @@ async fn asked(args: &Inject, files: &[(String, String)]) -> anyhow::Result<Know
         why: format!("{:#}", anyhow::Error::new(error)),
     };
     let cluster = Cluster::connect(&args.cluster).await.map_err(unknown)?;
-    let mesh = &args.mesh_namespace;
-    let path = format!("/api/v1/namespaces/{mesh}");
-    let config = cluster.object(&format!("{path}/configmaps/{CONFIG}")).await;
-    let service = cluster.object(&format!("{path}/services/{CONTROL}")).await;
-    let (Some(config), Some(service)) = (config.map_err(unknown)?, service.map_err(unknown)?)
-    else {
-        let why = format!(
-            "no mesh is installed in namespace {mesh} of the cluster at {}",
-            cluster.server()
-        );
-        return Err(Expected::NoControl { why }.into());
-    };
-    let options = Options::from_config(mesh.clone(), &data(&config))
-        .map_err(|error| wrong(error.to_string()))?;
-    let address = service["spec"]["clusterIP"].as_str().unwrap_or_default();
-    let Ok(address) = address.parse::<std::net::IpAddr>() else {
-        let why = format!("Service {mesh}/{CONTROL} has no cluster address");
-        return Err(Expected::NoControl { why }.into());
-    };
-    let address = std::net::SocketAddr::new(address, GRPC_PORT).into();
-    let identity = identity((mesh, options.trust_domain))?;
-    let settings = Settings::new(&options.version, &options.image_prefix, address, identity)
-        .map_err(|error| wrong(error.to_string()))?;
-    let settings = Settings {
-        capture: match options.nodes {
-            Nodes::Bare => Capture::Inboard,
-            Nodes::Agents => Capture::Outboard,
-        },
-        handlers: handlers(&cluster).await,
-        ..settings
-    };
+    let settings = settings(&cluster, &args.mesh_namespace).await?;
     let namespace = args
         .namespace
         .as_ref()
@@ -161,6 +131,40 @@ async fn asked(args: &Inject, files: &[(String, String)]) -> anyhow::Result<Know
         settings,
         namespaces,
         namespace,
+    })
+}
+
+/// What admission in the cluster decides by.
+pub(crate) async fn settings(cluster: &Cluster, mesh: &Name) -> anyhow::Result<Settings> {
+    let unknown = |error: Expected| Expected::NoControl {
+        why: format!("{:#}", anyhow::Error::new(error)),
+    };
+    let path = format!("/api/v1/namespaces/{mesh}");
+    let config = cluster.object(&format!("{path}/configmaps/{CONFIG}")).await;
+    let service = cluster.object(&format!("{path}/services/{CONTROL}")).await;
+    let (Some(config), Some(service)) = (config.map_err(unknown)?, service.map_err(unknown)?)
+    else {
+        let why = format!(
+            "no mesh is installed in namespace {mesh} of the cluster at {}",
+            cluster.server()
+        );
+        return Err(Expected::NoControl { why }.into());
+    };
+    let options = Options::from_config(mesh.clone(), &data(&config))
+        .map_err(|error| wrong(error.to_string()))?;
+    let address = service["spec"]["clusterIP"].as_str().unwrap_or_default();
+    let Ok(address) = address.parse::<std::net::IpAddr>() else {
+        let why = format!("Service {mesh}/{CONTROL} has no cluster address");
+        return Err(Expected::NoControl { why }.into());
+    };
+    let address = std::net::SocketAddr::new(address, GRPC_PORT).into();
+    let identity = identity((mesh, options.trust_domain))?;
+    let settings = Settings::new(&options.version, &options.image_prefix, address, identity)
+        .map_err(|error| wrong(error.to_string()))?;
+    Ok(Settings {
+        nodes: options.nodes,
+        handlers: handlers(cluster).await,
+        ..settings
     })
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use maille_inject::Capture;
 use maille_inject::install::{self, CONFIG, LEAVE, Nodes, Options, PART_OF, Replicas};
 use serde_json::Value;
 
@@ -79,7 +80,11 @@ pub(crate) fn install(args: &Install) -> anyhow::Result<ExitCode> {
         } else {
             Replicas::One
         },
-        nodes: if args.cni { Nodes::Agents } else { Nodes::Bare },
+        nodes: if args.cni {
+            Nodes::Agents(args.capture.unwrap_or(Capture::Outboard))
+        } else {
+            Nodes::Bare
+        },
     };
     print(&options)
 }
@@ -95,6 +100,14 @@ pub(crate) async fn upgrade(args: &Upgrade) -> anyhow::Result<ExitCode> {
         (true, _) => options.control = Replicas::Three,
         (_, true) => options.control = Replicas::One,
         _ => {}
+    }
+    match (args.capture, options.nodes) {
+        (Some(usual), Nodes::Agents(_)) => options.nodes = Nodes::Agents(usual),
+        (Some(_), Nodes::Bare) => {
+            let what = "--capture chooses among what nodes' agents can do, and this mesh has none: it was installed without --cni";
+            return Err(wrong(what.to_owned()).into());
+        }
+        (None, _) => {}
     }
     print(&options)
 }
@@ -162,7 +175,7 @@ pub(crate) async fn uninstall(args: &Uninstall, screen: Screen) -> anyhow::Resul
         image_prefix: "maille.io".to_owned(),
         trust_domain: "cluster.local".parse()?,
         control: Replicas::Three,
-        nodes: Nodes::Agents,
+        nodes: Nodes::Agents(Capture::Outboard),
     };
     let mut removal = install::removal(&options).map_err(|error| wrong(error.to_string()))?;
     let last = removal.len().saturating_sub(1);
@@ -323,7 +336,7 @@ mod tests {
             image_prefix: "m".to_owned(),
             trust_domain: "m".parse().unwrap(),
             control: Replicas::Three,
-            nodes: Nodes::Agents,
+            nodes: Nodes::Agents(Capture::Outboard),
         };
         for object in install::objects(&options).unwrap() {
             let kind = object["kind"].as_str().unwrap();

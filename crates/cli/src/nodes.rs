@@ -83,8 +83,8 @@ struct Pod {
 #[serde(default)]
 #[schemars(rename = "NodeProxy")]
 struct Proxy {
-    /// Whether it is ready.
-    ready: bool,
+    /// Whether it is ready; not said of one that is in the pod, whose readiness is the pod's.
+    ready: Option<bool>,
     /// Bytes that it uses, the kernel's for it among them.
     memory: Option<u64>,
     /// Bytes that it may use.
@@ -162,7 +162,7 @@ async fn ask(cluster: &Cluster, mesh: &str, agent: &Value) -> Node {
 impl Nodes {
     /// What somebody should look at.
     fn bad(&self) -> usize {
-        let bad = |pod: &&Pod| !pod.proxy.ready || !pod.drift.is_empty();
+        let bad = |pod: &&Pod| pod.proxy.ready == Some(false) || !pod.drift.is_empty();
         let of = |node: &Node| {
             usize::from(!node.error.is_empty()) + node.pods.iter().filter(bad).count()
         };
@@ -212,7 +212,12 @@ impl Pod {
             clean(&self.namespace),
             clean(&self.name),
             clean(&self.capture),
-            if proxy.ready { "ready" } else { "not ready" }.to_owned(),
+            match proxy.ready {
+                Some(true) => "ready",
+                Some(false) => "not ready",
+                None => "in the pod",
+            }
+            .to_owned(),
             proxy.memory.map_or_else(unknown, mebibytes),
             proxy.memory_limit.map_or_else(unknown, mebibytes),
             proxy.cpu_micros.map_or_else(unknown, seconds),

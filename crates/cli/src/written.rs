@@ -9,6 +9,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
 use crate::demo::verdict::Summary;
+use crate::explain::capture::Explained as PodCapture;
 use crate::nodes::Nodes;
 use crate::top::Paths;
 use crate::version::Versions;
@@ -44,6 +45,7 @@ pub fn shapes() -> Value {
         "maille tap (a line)": api("TapLine"),
         "maille top": generator.subschema_for::<Paths>(),
         "maille explain": api("Explained"),
+        "maille explain --capture": generator.subschema_for::<PodCapture>(),
         "maille identity": api("Identities"),
         "maille node": generator.subschema_for::<Nodes>(),
         "maille check": api("Report"),

@@ -53,7 +53,8 @@ pub fn ask(state: &Path, ask: Ask, namespace: Option<&impl AsFd>) -> io::Result<
 }
 
 /// Ends the capture of a sandbox whose agent is away: its wire is removed, and what holds its mesh namespace. What was never captured,
-/// or has ended, has nothing here. Its proxy is ended by the next agent.
+/// or has ended, has nothing here. Its proxy is ended by the next agent. Rules inside a pod stay as long as its network does: whatever runs
+/// there still must not go round them.
 pub fn end(state: &Path, container: &str) -> io::Result<()> {
     let dir = state.join(SANDBOXES).join(container);
     if !dir.is_dir() {
@@ -65,10 +66,12 @@ pub fn end(state: &Path, container: &str) -> io::Result<()> {
     {
         link::delete(WIRE)?;
     }
-    match nix::mount::umount2(&pin, nix::mount::MntFlags::MNT_DETACH) {
-        // Not there, or nothing mounted there any more.
-        Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
-        Err(error) => return Err(error.into()),
+    for pin in [pin, dir.join(crate::protocol::INSIDE)] {
+        match nix::mount::umount2(&pin, nix::mount::MntFlags::MNT_DETACH) {
+            // Not there, or nothing mounted there any more.
+            Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     match std::fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

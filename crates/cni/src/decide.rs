@@ -58,10 +58,10 @@ pub fn pod(env: &Env) -> String {
     format!("{namespace}/{name}")
 }
 
-/// Whether the pod is to be captured here. One that captures itself (inboard) is left alone.
+/// Whether the pod is to be captured here, from outside or inside, which the agent reads again. One that captures itself (inboard) is left alone.
 fn is_meant(annotations: &BTreeMap<String, String>, env: &Env) -> Result<bool, Failure> {
     match annotations.get(CAPTURE).map(String::as_str) {
-        Some("outboard") => Ok(true),
+        Some("outboard" | "inboard-cni") => Ok(true),
         None | Some("none" | "inboard") => Ok(false),
         Some(other) => Err(Failure::Capture {
             pod: pod(env),

@@ -35,7 +35,9 @@ pub enum Failure {
     )]
     NoAnnotations,
     /// A decision that is none.
-    #[error("pod {pod} has maille.io/capture {value:?}: outboard, inboard and none are known")]
+    #[error(
+        "pod {pod} has maille.io/capture {value:?}: outboard, inboard-cni, inboard and none are known"
+    )]
     Capture {
         /// Which pod.
         pod: String,

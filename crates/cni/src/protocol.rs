@@ -21,6 +21,8 @@ pub const SOCKET: &str = "cni.sock";
 pub const SANDBOXES: &str = "sandboxes";
 /// What holds a sandbox's mesh namespace: a file in the sandbox's directory that the namespace is mounted on.
 pub const PIN: &str = "mesh";
+/// The same for a pod that is captured inside: its own network namespace, which its rules are in.
+pub const INSIDE: &str = "inside";
 /// The pod's wire in that namespace.
 pub const WIRE: &str = "up0";
 /// The annotation in which admission wrote its decision.

@@ -61,9 +61,10 @@ pub struct Kubernetes {
     /// What the names of images begin with that are put into pods.
     #[arg(long, value_name = "PREFIX", default_value = "maille.io")]
     pub image_prefix: String,
-    /// How pods are captured that do not say: inboard (by an init container), or outboard where nodes have the mesh's agent.
-    #[arg(long, value_name = "MODE", default_value = "inboard")]
-    pub capture: Capture,
+    /// How nodes' agents capture pods where neither these nor their namespaces say: outboard, inboard-cni (a sidecar whose rules the node writes),
+    /// or inboard (by an init container). Without it nodes have no agents, and pods capture themselves.
+    #[arg(long, value_name = "MODE")]
+    pub capture: Option<Capture>,
     /// Where the trust anchors are kept for the proxy in control's own pod, which asks for everything else over loopback.
     #[arg(long, value_name = "FILE", conflicts_with = "state")]
     pub anchors_file: Option<PathBuf>,

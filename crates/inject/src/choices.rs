@@ -8,19 +8,21 @@ use maille_manifest::{marks, suggest};
 use maille_model::Ports;
 use serde_json::{Map, Value};
 
+use crate::decide::NamespaceFacts;
 use crate::names::TAKEN_PORTS;
 use crate::refusal::{Cause, Refusal};
-use crate::settings::Capture;
+use crate::settings::{Capture, Nodes};
 
 /// Ranges that one annotation may name.
 const MOST_PORTS: usize = 64;
 
 /// Annotations that a template may have, for suggestions.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 15] = [
     marks::INJECT,
     marks::INJECTED,
     marks::ADDED,
     marks::CAPTURE,
+    marks::CAPTURE_BY,
     marks::ACCESS_LOG,
     marks::INSIDE,
     marks::SKIP_INBOUND,
@@ -30,12 +32,15 @@ const KNOWN: [&str; 13] = [
     marks::MEMORY_REQUEST,
     marks::MEMORY_LIMIT,
     marks::LOG_LEVEL,
+    marks::ROOM,
 ];
 
 /// What people chose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Choices {
     pub(crate) capture: Capture,
+    /// Who chose that.
+    pub(crate) by: By,
     /// Ports that reach the application without its proxy.
     pub(crate) skip_inbound: Ports,
     /// Ports that the application dials without its proxy.
@@ -56,6 +61,20 @@ pub(crate) struct Share {
     pub(crate) limit: Option<Quantity>,
 }
 
+/// Who chose how a pod is captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The pod, by its annotation.
+    Pod,
+    /// Its namespace, by its label.
+    Namespace,
+    /// Whoever installed the mesh.
+    #[default]
+    Install,
+    /// What the pod runs on, which cannot be captured as was chosen for pods that do not say.
+    Sandbox,
+}
+
 /// The form of a sidecar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -67,19 +86,21 @@ pub(crate) enum Form {
 }
 
 impl Choices {
-    /// Reads the annotations of a template; `usual` is how pods are captured that do not say.
+    /// Reads the annotations of a template of pods in `namespace`, on these `nodes`.
     pub(crate) fn read(
         annotations: &Map<String, Value>,
-        usual: Capture,
+        namespace: &NamespaceFacts,
+        nodes: Nodes,
     ) -> Result<Self, Vec<Refusal>> {
         let mut reader = Reader {
             annotations,
             refusals: Vec::new(),
         };
         reader.unknown();
-        let capture = reader.capture(usual);
+        let (capture, by) = reader.capture(namespace, nodes);
         let choices = Self {
             capture,
+            by,
             skip_inbound: reader.ports(marks::SKIP_INBOUND),
             skip_outbound: reader.ports(marks::SKIP_OUTBOUND),
             cpu: reader.share(marks::CPU_REQUEST, marks::CPU_LIMIT),
@@ -115,6 +136,22 @@ impl Choices {
             Ok(choices)
         } else {
             Err(reader.refusals)
+        }
+    }
+}
+
+// === impl By ===
+
+impl By {
+    const ALL: [Self; 4] = [Self::Pod, Self::Namespace, Self::Install, Self::Sandbox];
+
+    /// As the annotation says it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Namespace => "namespace",
+            Self::Install => "install",
+            Self::Sandbox => "sandbox",
         }
     }
 }
@@ -159,22 +196,45 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn capture(&mut self, usual: Capture) -> Capture {
-        let Some(value) = self.text(marks::CAPTURE).map(str::to_owned) else {
-            return usual;
+    fn capture(&mut self, namespace: &NamespaceFacts, nodes: Nodes) -> (Capture, By) {
+        const EXPECTED: &str = "a mode of capture: use inboard, or inboard-cni or outboard where nodes have the mesh's agent";
+        let (said, path, by) = match (self.text(marks::CAPTURE), &namespace.capture) {
+            (Some(value), _) => (
+                value.parse().map_err(|_| value.to_owned()),
+                path(marks::CAPTURE),
+                By::Pod,
+            ),
+            (None, Some(said)) => (
+                said.clone(),
+                format!(
+                    "namespace {}: metadata.labels.{}",
+                    namespace.name,
+                    marks::CAPTURE
+                ),
+                By::Namespace,
+            ),
+            (None, None) => return (nodes.usual(), By::Install),
         };
-        match (value.parse(), usual) {
-            (Ok(Capture::Outboard), Capture::Inboard) => {
-                self.refuse(marks::CAPTURE, Cause::Outboard { value });
-            }
-            (Ok(chosen), _) => return chosen,
-            (Err(_), _) => {
-                let expected =
-                    "a mode of capture: use inboard, or outboard where nodes have the mesh's agent";
-                self.refuse(marks::CAPTURE, Cause::Malformed { value, expected });
-            }
-        }
-        usual
+        let by = self.written().unwrap_or(by);
+        let cause = match said {
+            Ok(capture) if nodes.can(capture) => return (capture, by),
+            Ok(capture) => Cause::Outboard {
+                value: capture.to_string(),
+            },
+            Err(value) => Cause::Malformed {
+                value: value.chars().take(80).collect(),
+                expected: EXPECTED,
+            },
+        };
+        self.refusals.push(Refusal::new(path, cause));
+        (nodes.usual(), by)
+    }
+
+    /// Who chose, where that was written with the choice.
+    fn written(&self) -> Option<By> {
+        self.annotations.get(marks::INJECTED)?;
+        let word = self.annotations.get(marks::CAPTURE_BY)?.as_str()?;
+        By::ALL.into_iter().find(|by| by.word() == word)
     }
 
     fn one_of(
@@ -263,7 +323,9 @@ mod tests {
     use super::*;
 
     fn read(annotations: Value) -> Result<Choices, String> {
-        Choices::read(annotations.as_object().unwrap(), Capture::Inboard).map_err(|refusals| {
+        let namespace = NamespaceFacts::unknown("shop");
+        let read = Choices::read(annotations.as_object().unwrap(), &namespace, Nodes::Bare);
+        read.map_err(|refusals| {
             let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
             lines.join("\n")
         })
@@ -287,6 +349,44 @@ mod tests {
         assert_eq!(choices.cpu.limit.unwrap().millis(), 500);
         assert_eq!(choices.form, Form::Classic);
         assert_eq!(read(json!({})), Ok(Choices::default()));
+    }
+
+    #[test]
+    fn the_pod_chooses_before_its_namespace_and_that_before_the_installation() {
+        let chosen = |annotations: Value, label: Option<&str>, nodes| {
+            let labels = label.map(|value| json!({ marks::CAPTURE: value }));
+            let namespace = NamespaceFacts::of("shop", &labels.unwrap_or_default());
+            let read = Choices::read(annotations.as_object().unwrap(), &namespace, nodes);
+            read.map(|choices| (choices.capture, choices.by))
+                .map_err(|refusals| refusals[0].to_string())
+        };
+        let agents = Nodes::Agents(Capture::Outboard);
+        let pod = json!({"maille.io/capture": "inboard"});
+        let namespace = Some("inboard-cni");
+        assert_eq!(
+            chosen(pod, namespace, agents),
+            Ok((Capture::Inboard, By::Pod))
+        );
+        assert_eq!(
+            chosen(json!({}), namespace, agents),
+            Ok((Capture::InboardCni, By::Namespace))
+        );
+        assert_eq!(
+            chosen(json!({}), None, agents),
+            Ok((Capture::Outboard, By::Install))
+        );
+        let written = json!({"maille.io/capture": "outboard", "maille.io/injected": "1", "maille.io/capture-by": "install"});
+        assert_eq!(
+            chosen(written, None, agents),
+            Ok((Capture::Outboard, By::Install))
+        );
+        let error = chosen(json!({}), namespace, Nodes::Bare).unwrap_err();
+        assert!(
+            error.starts_with("namespace shop: metadata.labels.maille.io/capture: \"inboard-cni\" needs the mesh's agent"),
+            "{error}"
+        );
+        let error = chosen(json!({}), Some("outbord"), agents).unwrap_err();
+        assert!(error.contains("\"outbord\" is not a mode"), "{error}");
     }
 
     #[test]

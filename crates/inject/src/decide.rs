@@ -12,7 +12,7 @@ use crate::choices::{Choices, Form, path};
 use crate::names::{INIT, PROXY};
 use crate::refusal::{Cause, Refusal};
 use crate::sandbox::{self, Sandbox};
-use crate::settings::{Capture, Settings};
+use crate::settings::{Capture, Nodes, Settings};
 use crate::sidecar;
 use crate::workload::Kind;
 
@@ -36,6 +36,8 @@ pub struct NamespaceFacts {
     pub name: String,
     /// Whether it wants sidecars, where it says so.
     pub wish: Option<Wish>,
+    /// How it says that its pods are captured, or what it says that is no way to be.
+    pub capture: Option<Result<Capture, String>>,
     /// What it allows.
     pub security: PodSecurity,
 }
@@ -148,7 +150,10 @@ pub fn decide(
                 decision => decision,
             }
         }
-        checks::Presence::Whole => there(template, &annotations, asked),
+        checks::Presence::Whole => match checks::by_agent(template, &annotations, settings.nodes) {
+            Some(refusal) => Decision::Refused(vec![refusal]),
+            None => there(template, &annotations, asked),
+        },
         checks::Presence::Half(refusal) => Decision::Refused(vec![refusal]),
     }
 }
@@ -260,12 +265,8 @@ fn fresh(pod: &Pod<'_>, kind: Kind, namespace: &NamespaceFacts, settings: &Setti
     } = *pod;
     let mut refusals = checks::other_meshes(template);
     refusals.extend(checks::sandboxed(template, annotations, sandbox));
-    let said = annotations.contains_key(marks::CAPTURE);
-    let choices = Choices::read(annotations, settings.capture).and_then(|mut choices| {
-        let usual = settings.capture;
-        choices.capture = checks::captured(choices.capture, said, usual, sandbox)?;
-        Ok(choices)
-    });
+    let choices = Choices::read(annotations, namespace, settings.nodes);
+    let choices = choices.and_then(|choices| checks::captured(choices, settings.nodes, sandbox));
     let choices = choices.unwrap_or_else(|wrong| {
         refusals.extend(wrong);
         Choices::default()
@@ -278,12 +279,19 @@ fn fresh(pod: &Pod<'_>, kind: Kind, namespace: &NamespaceFacts, settings: &Setti
             return Decision::Refused(refusals);
         }
         return Decision::Inject {
-            addition: Box::new(outboard(annotations, settings)),
+            addition: Box::new(Addition {
+                annotations: said(pod, &choices, settings),
+                ..Addition::default()
+            }),
             warnings: checks::outboard_warnings(template, &choices, sandbox),
         };
     }
     refusals.extend(checks::users(template));
-    refusals.extend(checks::security(namespace, sandbox));
+    if choices.capture == Capture::InboardCni {
+        refusals.extend(checks::plugins(annotations));
+    } else {
+        refusals.extend(checks::security(namespace, sandbox));
+    }
     refusals.extend(checks::ends(template, kind, choices.form));
     if !refusals.is_empty() {
         return Decision::Refused(refusals);
@@ -294,22 +302,27 @@ fn fresh(pod: &Pod<'_>, kind: Kind, namespace: &NamespaceFacts, settings: &Setti
     }
 }
 
-/// Nothing but the decision, which the node's CNI plugin and its runtime read: no container, no volume, no right.
-fn outboard(annotations: &Map<String, Value>, settings: &Settings) -> Addition {
-    let mut said = vec![
-        (marks::INJECTED, settings.version.as_str()),
-        (marks::CAPTURE, "outboard"),
-    ];
+/// The decision, which the node's CNI plugin and its runtime read: for what is captured outboard nothing else is added, no container, no
+/// volume, no right.
+fn said(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Vec<(String, String)> {
+    let annotations = pod.annotations;
+    let mut said = vec![(marks::INJECTED, settings.version.as_str())];
+    // Where nodes have no agents there is one way only.
+    if settings.nodes != Nodes::Bare {
+        said.push((marks::CAPTURE, choices.capture.word()));
+        said.push((marks::CAPTURE_BY, choices.by.word()));
+    }
     // One that names the agent among others stays.
-    if !annotations.contains_key(marks::REQUIRED_PLUGINS) {
+    let by_agent = choices.capture != Capture::Inboard;
+    if by_agent && !annotations.contains_key(marks::REQUIRED_PLUGINS) {
         said.push((marks::REQUIRED_PLUGINS, marks::REQUIRES_AGENT));
     }
-    let said = said.into_iter();
-    let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    Addition {
-        annotations: said.collect(),
-        ..Addition::default()
+    if choices.capture == Capture::Outboard && checks::has_room(pod.template) {
+        said.push((marks::ROOM, marks::ROOM_POD));
     }
+    let said = said.into_iter();
+    said.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn addition(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Addition {
@@ -321,11 +334,15 @@ fn addition(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Addition {
     let service = checks::service(template);
     let proxy = sidecar::proxy(choices, settings, service);
     let mut addition = Addition {
-        annotations: vec![(marks::INJECTED.to_owned(), settings.version.clone())],
-        init_containers: vec![sidecar::init(choices, settings, service)],
+        annotations: said(pod, choices, settings),
+        init_containers: Vec::new(),
         containers: Vec::new(),
         volumes: sidecar::volumes(),
     };
+    if choices.capture == Capture::Inboard {
+        let init = sidecar::init(choices, settings, service);
+        addition.init_containers.push(init);
+    }
     match choices.form {
         Form::Native => addition.init_containers.push(proxy),
         Form::Classic => addition.containers.push(proxy),
@@ -351,7 +368,9 @@ pub(crate) fn reorder(pod: &Value) -> Vec<Value> {
         .map(|item| item["name"].as_str().unwrap_or_default())
         .collect();
     let mut operations = Vec::new();
-    for (to, name) in [INIT, PROXY].into_iter().enumerate() {
+    let there = [INIT, PROXY].into_iter();
+    let there: Vec<_> = there.filter(|name| names.contains(name)).collect();
+    for (to, name) in there.into_iter().enumerate() {
         let Some(from) = names.iter().position(|other| *other == name) else {
             continue;
         };
@@ -376,6 +395,7 @@ impl NamespaceFacts {
         Self {
             name: name.to_owned(),
             wish: None,
+            capture: None,
             security: PodSecurity::Privileged,
         }
     }
@@ -392,9 +412,12 @@ impl NamespaceFacts {
             Some("restricted") => PodSecurity::Restricted,
             _ => PodSecurity::Privileged,
         };
+        let capture = labels[marks::CAPTURE].as_str();
+        let capture = capture.map(|word| word.parse().map_err(|_| word.to_owned()));
         Self {
             name: name.to_owned(),
             wish,
+            capture,
             security,
         }
     }

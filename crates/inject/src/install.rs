@@ -10,7 +10,8 @@ use maille_model::{Name, TrustDomain};
 use serde_json::{Map, Value, json};
 
 use crate::emit::{self, COMMENT};
-use crate::settings::{SettingsError, image};
+pub use crate::settings::Nodes;
+use crate::settings::{Capture, SettingsError, image};
 
 mod beside;
 /// The Helm chart.
@@ -60,16 +61,6 @@ struct Images {
     node: String,
 }
 
-/// Whether nodes have the mesh's agent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Nodes {
-    /// Nothing of the mesh is on them; pods capture themselves.
-    #[default]
-    Bare,
-    /// Each has an agent and a CNI plugin, which capture pods from outside.
-    Agents,
-}
-
 /// How control runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replicas {
@@ -108,7 +99,7 @@ pub fn objects(options: &Options) -> Result<Vec<Value>, SettingsError> {
     objects.extend(rbac::objects(options));
     objects.push(config(options));
     objects.extend(control::objects(options, &images));
-    if options.nodes == Nodes::Agents {
+    if options.nodes != Nodes::Bare {
         objects.extend(policy::objects());
         objects.extend(node::objects(options, &images.node));
     }
@@ -167,7 +158,7 @@ fn namespace(options: &Options) -> Value {
     let (level, why) = match options.nodes {
         Nodes::Bare => ("restricted", ""),
         // A namespace has one standard for all: control would pass the restricted one still.
-        Nodes::Agents => (
+        Nodes::Agents(_) => (
             "privileged",
             "\nThe agents of nodes are privileged: they enter pods' networks.",
         ),
@@ -227,17 +218,20 @@ impl Options {
         };
         let nodes = match self.nodes {
             Nodes::Bare => "bare",
-            Nodes::Agents => "agents",
+            Nodes::Agents(_) => "agents",
         };
-        [
+        let mut data = BTreeMap::from([
             ("controlReplicas", control),
             ("nodes", nodes),
             ("imagePrefix", &self.image_prefix),
             ("trustDomain", self.trust_domain.as_str()),
             ("version", &self.version),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+        ]);
+        if let Nodes::Agents(usual) = self.nodes {
+            data.insert("capture", usual.word());
+        }
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        data.into_iter().map(owned).collect()
     }
 
     /// The options of the installation in `namespace`, from what is kept there.
@@ -268,7 +262,11 @@ impl Options {
             nodes: match data.get("nodes").map(String::as_str) {
                 // Versions before there were agents did not say.
                 None | Some("bare") => Nodes::Bare,
-                Some("agents") => Nodes::Agents,
+                Some("agents") => Nodes::Agents(match data.get("capture") {
+                    // Versions before there was a choice did not say.
+                    None => Capture::Outboard,
+                    Some(word) => word.parse().map_err(|_| wrong("capture", word))?,
+                }),
                 Some(other) => return Err(wrong("nodes", &other.to_owned())),
             },
         })

@@ -39,5 +39,5 @@ pub use files::{Done, FileError, Report, Said, inject, uninject};
 pub use names::{INIT, PROXY, PROXY_UID, TRUST_CONFIG_MAP};
 pub use refusal::{Cause, Refusal};
 pub use sandbox::Handlers;
-pub use settings::{Capture, ControlAddress, Settings, SettingsError};
+pub use settings::{Capture, ControlAddress, Nodes, Settings, SettingsError};
 pub use workload::Kind;

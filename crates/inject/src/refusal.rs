@@ -63,6 +63,11 @@ pub enum Cause {
     )]
     Closed { sandbox: String },
     #[error(
+        "{sandbox} has a kernel of its own, which rules that the node writes do not reach: leave this out, and the node captures from outside \
+         where it can"
+    )]
+    OwnKernel { sandbox: String },
+    #[error(
         "{sandbox} cannot be captured from inside: gVisor lets nobody change its packet filter as it comes, and does not tell a proxy \
          where a connection was going; {instead}"
     )]

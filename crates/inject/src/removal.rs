@@ -25,7 +25,16 @@ pub(crate) fn has_any(template: &Value) -> bool {
 /// The annotations that go.
 pub(crate) fn annotations(template: &Value) -> Vec<&'static str> {
     let annotations = &template["metadata"]["annotations"];
-    let mut gone = vec![marks::INJECTED, marks::ADDED];
+    let mut gone = vec![
+        marks::INJECTED,
+        marks::ADDED,
+        marks::CAPTURE_BY,
+        marks::ROOM,
+    ];
+    // What its owner chose is its owner's.
+    if annotations[marks::CAPTURE_BY].is_string() && annotations[marks::CAPTURE_BY] != "pod" {
+        gone.push(marks::CAPTURE);
+    }
     if annotations[marks::ADDED] == "default-container" {
         gone.push(marks::DEFAULT_CONTAINER);
     }

@@ -22,18 +22,30 @@ pub struct Settings {
     pub control: ControlAddress,
     /// Whom they believe to be control.
     pub control_identity: Identity,
-    /// How a pod is captured that does not say.
-    pub capture: Capture,
+    /// Who captures pods.
+    pub nodes: Nodes,
     /// What is known of runtime classes.
     pub handlers: Handlers,
+}
+
+/// Whether nodes have the mesh's agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nodes {
+    /// Nothing of the mesh is on them; pods capture themselves.
+    #[default]
+    Bare,
+    /// Each has an agent and a CNI plugin. Pods are captured so where neither they nor their namespaces say how.
+    Agents(Capture),
 }
 
 /// How a pod's packets reach its proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Capture {
-    /// From inside the pod: an init container and a sidecar. Where this is what pods get, nodes have no agents.
+    /// From inside the pod: a sidecar, and an init container that writes the rules.
     #[default]
     Inboard,
+    /// The same, but the agent of its node writes the rules: no container of the pod has a right.
+    InboardCni,
     /// From outside, by the agent of its node; nothing is in the pod.
     Outboard,
 }
@@ -49,7 +61,7 @@ pub enum SettingsError {
     #[error("{0:?} is not ADDRESS:PORT, as in 10.96.3.7:15010 or [fd00::7]:15010")]
     Address(String),
     /// Not a way to capture.
-    #[error("{0:?} is no way to capture: use inboard or outboard")]
+    #[error("{0:?} is no way to capture: use inboard, inboard-cni or outboard")]
     Capture(String),
     /// Not a part of an image's name.
     #[error("{0:?} is not what an image's name begins with, as in registry.example.com/maille")]
@@ -71,9 +83,48 @@ impl Settings {
             init_image: image,
             control,
             control_identity,
-            capture: Capture::Inboard,
+            nodes: Nodes::Bare,
             handlers: Handlers::new(),
         })
+    }
+}
+
+// === impl Nodes ===
+
+impl Nodes {
+    /// How a pod is captured where nobody says.
+    pub const fn usual(self) -> Capture {
+        match self {
+            Self::Bare => Capture::Inboard,
+            Self::Agents(usual) => usual,
+        }
+    }
+
+    /// Whether pods can be captured so.
+    pub const fn can(self, capture: Capture) -> bool {
+        matches!(
+            (self, capture),
+            (Self::Agents(_), _) | (Self::Bare, Capture::Inboard)
+        )
+    }
+}
+
+// === impl Capture ===
+
+impl Capture {
+    /// As annotations, labels and options say it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Inboard => "inboard",
+            Self::InboardCni => "inboard-cni",
+            Self::Outboard => "outboard",
+        }
+    }
+}
+
+impl fmt::Display for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
@@ -83,6 +134,7 @@ impl FromStr for Capture {
     fn from_str(text: &str) -> Result<Self, SettingsError> {
         match text {
             "inboard" => Ok(Self::Inboard),
+            "inboard-cni" => Ok(Self::InboardCni),
             "outboard" => Ok(Self::Outboard),
             other => Err(SettingsError::Capture(other.chars().take(80).collect())),
         }

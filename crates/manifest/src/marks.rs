@@ -7,8 +7,11 @@ pub const OURS: &str = "maille.io/";
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// Annotation and label with which people choose: `enabled` or `disabled`.
 pub const INJECT: &str = "maille.io/inject";
-/// Annotation with how a pod's packets reach its proxy: `outboard` or `none` where nodes capture, `inboard` for a sidecar.
+/// Annotation with how a pod's packets reach its proxy: `outboard` (the node puts it between wire and pod), `inboard-cni` (a sidecar, whose rules
+/// the node writes), `inboard` (a sidecar, whose rules an init container writes) or `none`. On a namespace the same as a label, for pods that do not say.
 pub const CAPTURE: &str = "maille.io/capture";
+/// Annotation with who chose [`CAPTURE`], written with it: `pod`, `namespace`, `install`, or `sandbox` where what the pod runs on left one way.
+pub const CAPTURE_BY: &str = "maille.io/capture-by";
 /// Annotation with which people switch a pod's access log on: `json`, `text` or `off`.
 pub const ACCESS_LOG: &str = "maille.io/access-log";
 /// Annotation with which people let a pod's proxy show what goes through it in plain text, to whoever may ask: `allowed` or `refused`, which it is where
@@ -34,6 +37,11 @@ pub const MEMORY_REQUEST: &str = "maille.io/proxy-memory-request";
 pub const MEMORY_LIMIT: &str = "maille.io/proxy-memory-limit";
 /// Annotation with how much a proxy says: `error`, `warn`, `info`, `debug` or `trace`.
 pub const LOG_LEVEL: &str = "maille.io/proxy-log-level";
+/// Annotation with what the proxy of an outboard pod is counted to: [`ROOM_POD`], where room for more than its containers was declared (a RuntimeClass'
+/// overhead, resources of the pod as a whole). Admission writes it.
+pub const ROOM: &str = "maille.io/proxy-room";
+/// What it says.
+pub const ROOM_POD: &str = "pod";
 /// Annotation with the form of a sidecar: `native` or `classic`.
 pub const SIDECAR: &str = "maille.io/sidecar";
 /// Annotation with the container that `kubectl exec` and `kubectl logs` mean unless told.

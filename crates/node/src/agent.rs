@@ -11,7 +11,9 @@ use std::time::Duration;
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
 use maille_identity::Credentials;
-use maille_manifest::marks::{ACCESS_LOG, CPU_LIMIT, INSIDE, LOG_LEVEL, MEMORY_LIMIT};
+use maille_manifest::marks::{
+    ACCESS_LOG, CPU_LIMIT, INSIDE, LOG_LEVEL, MEMORY_LIMIT, ROOM, ROOM_POD,
+};
 use maille_manifest::objects::Quantity;
 use maille_reach::direct::Direct;
 use maille_sys::cgroup::Limits;
@@ -48,6 +50,8 @@ pub(crate) struct Agent {
     apart: Option<Apart>,
     /// How much a proxy there may use.
     limits: Limits,
+    /// Whether it is counted to its pod.
+    within: bool,
     processes: Arc<Processes>,
     tasks: Tasks,
     clock: Clock,
@@ -104,6 +108,7 @@ impl Agent {
             control,
             apart: None,
             limits: Limits::default(),
+            within: false,
             processes,
             tasks,
             clock,
@@ -177,6 +182,7 @@ impl Agent {
             }
         }
         agent.limits = limits(annotations);
+        agent.within = annotations.get(ROOM).is_some_and(|said| said == ROOM_POD);
         // An agent of a node has them written down.
         if self.processes.rules().of(&uid).is_none() {
             self.remember(&uid, &captured);

@@ -70,15 +70,23 @@ pub(crate) fn switched(mesh: &NetNs) -> Option<String> {
 fn changed(mesh: &NetNs, before: &str) -> Option<String> {
     match nft::stateless(mesh) {
         Err(error) => Some(error.to_string()),
-        Ok(now) if now == before => None,
-        Ok(now) => {
-            let added = now.lines().filter(|line| !before.contains(*line)).count();
-            let gone = before.lines().filter(|line| !now.contains(*line)).count();
-            Some(format!(
-                "{added} lines of its rules are new, {gone} are gone"
-            ))
-        }
+        Ok(now) => between(before, &now),
     }
+}
+
+/// How rules differ from what they were.
+pub(crate) fn between(before: &str, now: &str) -> Option<String> {
+    if now == before {
+        return None;
+    }
+    let count = |these: &str, others: &str| {
+        let others: Vec<_> = others.lines().collect();
+        these.lines().filter(|line| !others.contains(line)).count()
+    };
+    let (added, gone) = (count(now, before), count(before, now));
+    Some(format!(
+        "{added} lines of its rules are new, {gone} are gone"
+    ))
 }
 
 /// Makes everything as it was, in one transaction where it is rules: connections go on.

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub(crate) use maille_sys::caps::CapSet;
@@ -79,17 +80,22 @@ pub(crate) struct Inside {
 
 /// A proxy to start.
 #[derive(Debug)]
-pub(crate) struct ProxySpec<'a> {
+pub(crate) struct ProxySpec {
     pub(crate) program: PathBuf,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) log: File,
-    pub(crate) captured: &'a Captured,
+    pub(crate) captured: Arc<Captured>,
     /// Not to be seen, but for `own_dir`.
     pub(crate) state_dir: PathBuf,
     pub(crate) own_dir: PathBuf,
-    /// Whether it goes on when this process ends.
-    pub(crate) outlives: bool,
-    /// Not to be seen either.
+}
+
+/// A proxy that goes on when this process ends.
+#[derive(Debug)]
+pub(crate) struct Outlives<'a> {
+    /// The groups that it is born into, one a hierarchy.
+    pub(crate) groups: Vec<PathBuf>,
+    /// Not to be seen by it.
     pub(crate) hidden: &'a [PathBuf],
 }
 
@@ -195,9 +201,11 @@ fn limited(spawn: Spawn, rights: &Rights, with_user: bool) -> Spawn {
     }
 }
 
-/// Starts a proxy in its pod's mesh namespace, with the pod's listening sockets and no sight of other pods' files. On the main
-/// thread, for the same reason.
-pub(crate) fn spawn_proxy(spec: ProxySpec<'_>) -> Result<Child, SpawnError> {
+/// Starts a proxy in its pod's mesh namespace, with the pod's listening sockets and no sight of other pods' files. Blocks.
+pub(crate) fn spawn_proxy(
+    spec: ProxySpec,
+    outlives: Option<Outlives<'_>>,
+) -> Result<Child, SpawnError> {
     let mut spawn = Spawn::new(&spec.program)
         .pod(&spec.captured.mesh, "maille-proxy")
         .hide(&spec.state_dir)
@@ -210,11 +218,11 @@ pub(crate) fn spawn_proxy(spec: ProxySpec<'_>) -> Result<Child, SpawnError> {
         .confined()
         .env("LISTEN_FDS", "4")
         .env("LISTEN_FDNAMES", "outbound:inbound:mesh:metrics");
-    if spec.outlives {
-        spawn = spawn.outlives();
-    }
-    for dir in spec.hidden {
-        spawn = spawn.hide(dir);
+    if let Some(outlives) = outlives {
+        spawn = spawn.outlives().groups(&outlives.groups);
+        for dir in outlives.hidden {
+            spawn = spawn.hide(dir);
+        }
     }
     for (name, value) in &spec.env {
         spawn = spawn.env(name, value);

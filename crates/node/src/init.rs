@@ -2,16 +2,15 @@
 //! `maille-init`: captures the pod that it runs in, before anything else does, and ends. Run again it leaves the same behind.
 //!
 //! It needs CAP_NET_ADMIN in the pod's network and nothing else. Must never end well without the rules in force. Read
-//! `capture/inboard.rs` for what they are.
+//! `capture/inboard.rs` for what they are, `capture/inboard/apply.rs` for how they
+//! come into force.
 
 use std::str::FromStr;
 
 use maille_chassis::config::{Setting, SettingError, Source};
 use maille_model::{Ports, PortsError};
-use maille_sys::nft::{self, NftError};
-use maille_sys::xtables::{self, XtablesError};
 
-use crate::capture::inboard::{Closed, Inboard};
+use crate::capture::inboard::{By, Inboard, InsideError};
 
 const USER: Setting = Setting::with_default(
     "MAILLE_PROXY_UID",
@@ -41,70 +40,16 @@ pub enum InitError {
     /// A setting.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// nft, or the kernel, and nothing else was to be tried.
-    #[error(
-        "this pod cannot be captured by nftables: the init container needs CAP_NET_ADMIN, and the pod's kernel nf_tables with NAT"
-    )]
-    Nftables(#[source] NftError),
-    /// The kernel has neither, or does not let us.
-    #[error(
-        "this pod cannot be captured from inside: the init container needs CAP_NET_ADMIN, and the pod's kernel nf_tables or ip_tables with NAT \
-         (sandboxes without them are captured with maille.io/capture: outboard); nftables: {nftables}; legacy"
-    )]
-    Neither {
-        /// What nftables said.
-        nftables: NftError,
-        /// What the legacy tables said.
-        #[source]
-        legacy: XtablesError,
-    },
-    /// The legacy tables, and nothing else was to be tried.
-    #[error("this pod cannot be captured by the kernel's legacy packet filter")]
-    Legacy(#[source] XtablesError),
-}
-
-/// What redirects connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// nftables, and who answers for closed ports.
-    Nftables(Closed),
-    /// The legacy packet filter.
-    Legacy,
-}
-
-/// What may be tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rules {
-    Auto,
-    Nftables,
-    Legacy,
+    /// The rules.
+    #[error(transparent)]
+    Inside(#[from] InsideError),
 }
 
 /// Captures the pod, and tells what is captured, and by what.
 pub fn run(source: &dyn Source) -> Result<(Inboard, By), InitError> {
     let inboard = read(source)?;
-    let by = match RULES.required(source)? {
-        Rules::Nftables => nftables(&inboard).map_err(InitError::Nftables)?,
-        Rules::Legacy => legacy(&inboard).map_err(InitError::Legacy)?,
-        Rules::Auto => match nftables(&inboard) {
-            Ok(by) => by,
-            Err(nftables) => {
-                legacy(&inboard).map_err(|legacy| InitError::Neither { nftables, legacy })?
-            }
-        },
-    };
+    let by = inboard.apply_here(RULES.required(source)?)?;
     Ok((inboard, by))
-}
-
-/// Kernels before 4.18, and small ones, lack what [`Closed::Kernel`] needs. The first error is told: it is of the richer rules, but
-/// where both fail it is for the same reason.
-fn nftables(inboard: &Inboard) -> Result<By, NftError> {
-    let apply = |closed| nft::apply_here(&inboard.render(closed)).map(|()| By::Nftables(closed));
-    apply(Closed::Kernel).or_else(|error| apply(Closed::Proxy).map_err(|_| error))
-}
-
-fn legacy(inboard: &Inboard) -> Result<By, XtablesError> {
-    xtables::apply_here(&inboard.legacy()).map(|()| By::Legacy)
 }
 
 struct User(u32);
@@ -121,33 +66,6 @@ fn read(source: &dyn Source) -> Result<Inboard, SettingError> {
         skip_inbound: ports(SKIP_INBOUND)?,
         skip_outbound: ports(SKIP_OUTBOUND)?,
     })
-}
-
-impl FromStr for Rules {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "nftables" => Ok(Self::Nftables),
-            "legacy" => Ok(Self::Legacy),
-            _ => Err("one of auto, nftables and legacy"),
-        }
-    }
-}
-
-impl std::fmt::Display for By {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Nftables(Closed::Kernel) => "nftables",
-            Self::Nftables(Closed::Proxy) => {
-                "nftables, without its `socket`: the proxy takes connections to closed ports too, so that TCP probes always succeed"
-            }
-            Self::Legacy => {
-                "the legacy packet filter: the proxy takes connections to closed ports too, so that TCP probes always succeed"
-            }
-        })
-    }
 }
 
 impl FromStr for User {

@@ -31,7 +31,9 @@ mod chain;
 /// What is counted.
 pub mod counts;
 mod door;
+mod held;
 mod host;
+mod inside;
 mod network;
 mod nri;
 mod own;

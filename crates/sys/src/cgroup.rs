@@ -185,6 +185,11 @@ pub fn give(directory: &Path) -> io::Result<()> {
     hierarchy.open(directory)
 }
 
+/// Whether a process can be born into the group `directory` (`CLONE_INTO_CGROUP`), as version 2 has it.
+pub(crate) fn takes_births(directory: &Path) -> bool {
+    version(directory) == Version::Two
+}
+
 fn version(directory: &Path) -> Version {
     match directory.join("cgroup.controllers").exists() {
         true => Version::Two,
@@ -255,12 +260,9 @@ impl Hierarchy {
 // === impl Group ===
 
 impl Group {
-    /// Puts a process into it; those that it makes from now on are in it too.
-    pub(crate) fn join(&self, pid: i32) -> io::Result<()> {
-        for (.., directory) in &self.directories {
-            fs::write(directory.join("cgroup.procs"), pid.to_string())?;
-        }
-        Ok(())
+    /// Its directories, one a hierarchy.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+        self.directories.iter().map(|(.., directory)| directory)
     }
 
     /// How many processes of it the kernel has killed because it used too much memory.

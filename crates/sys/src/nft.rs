@@ -42,6 +42,12 @@ pub fn stateless(namespace: &NetNs) -> Result<String, NftError> {
     run(namespace, &["-s", "list", "ruleset"], "")
 }
 
+/// The table `name` inside `namespace` (`inet t`), without counts. One that is not there is a refusal.
+pub fn table(namespace: &NetNs, name: &str) -> Result<String, NftError> {
+    let words = ["-s", "list", "table"].into_iter().chain(name.split(' '));
+    run(namespace, &words.collect::<Vec<_>>(), "")
+}
+
 /// What `nft` says that it is.
 pub fn version() -> Result<String, NftError> {
     let output = Command::new(program()).arg("--version").output();

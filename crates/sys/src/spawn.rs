@@ -109,7 +109,7 @@ pub struct Spawn {
     read_only_root: bool,
     user: Option<User>,
     inside: Option<Handle>,
-    group: Option<Group>,
+    groups: Vec<PathBuf>,
 }
 
 impl Spawn {
@@ -136,7 +136,7 @@ impl Spawn {
             read_only_root: false,
             user: None,
             inside: None,
-            group: None,
+            groups: Vec::new(),
         }
     }
 
@@ -278,8 +278,14 @@ impl Spawn {
 
     /// Limits it as `group` says, from before its first instruction.
     #[must_use]
-    pub fn group(mut self, group: &Group) -> Self {
-        self.group = Some(group.clone());
+    pub fn group(self, group: &Group) -> Self {
+        self.groups(group.directories())
+    }
+
+    /// The same by the directories of groups, one a hierarchy.
+    #[must_use]
+    pub fn groups<'d>(mut self, directories: impl IntoIterator<Item = &'d PathBuf>) -> Self {
+        self.groups.extend(directories.into_iter().cloned());
         self
     }
 

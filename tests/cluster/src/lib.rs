@@ -11,6 +11,8 @@ pub mod agents;
 /// A cluster: up, down, status, kubectl.
 pub mod cluster;
 mod components;
+/// The example application.
+pub mod demo;
 /// A virtual machine's kernel and first program.
 pub mod guest;
 /// A runtime with a kernel of its own.

@@ -346,6 +346,12 @@ fn nothing_passes_a_captured_pods_proxy_and_with_other_rules_everything_does() {
     assert_eq!(out.arrived(&honest), names(&honest), "what may leave");
     let wrong = out.drawn(count(), 1, &|frame| left(&wire.ends, frame));
     assert_eq!(wrong, none, "left the pod");
+    // What the pod began and never finished is answered for a minute: those answers are its own.
+    up.until("the end of what the pod began", || {
+        let none = "test -z \"$(ss -Htn state syn-recv)\"";
+        agents::inside(&up.cluster().node(1), "evil", none)
+    })
+    .unwrap();
     let back = wire.back();
     let disguised = evil::tcp_in_disguise(&back.ends, 4);
     assert_eq!(back.arrived(&disguised), none, "reached the pod");

@@ -7,21 +7,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use maille_cluster::Cluster;
-use maille_cluster::image::Image;
+use maille_cluster::demo::{self, MARKER};
 use maille_cluster::parts::Parts;
-use maille_images::libraries;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-const MARKER: &str = "marker-of-the-cluster";
-const NAMESPACE: &str = "loom";
 
 /// A cluster that ends with the test, however it ends.
 struct Up {
@@ -113,40 +109,6 @@ fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }
 
-/// The example application, with what it needs from this machine.
-fn demo_image(to: &Path) {
-    let demo = program("maille-demo");
-    let libraries = libraries::of(&demo).unwrap();
-    let image = Image::new("maille.io/demo:1", &["/usr/local/bin/maille-demo"])
-        .user("65534:65534")
-        .program("/usr/local/bin/maille-demo", demo);
-    let with =
-        |image: Image, library: &PathBuf| image.program(&library.display().to_string(), library);
-    libraries.iter().fold(image, with).write(to).unwrap();
-}
-
-/// The manifests of the example, as they are, but for the settings that are meant to differ.
-fn manifests() -> Vec<(String, String)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/demo/manifests");
-    let mut files: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    let read = |path: PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        (name, fs::read_to_string(path).unwrap())
-    };
-    files.into_iter().map(read).collect()
-}
-
-fn settings() -> String {
-    format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings, namespace: {NAMESPACE}}}\ndata:\n  \
-         DEMO_MARKER: {MARKER}\n  LOAD_RATE: \"40\"\n  LOAD_CONNECTIONS: \"8\"\n  LOAD_SECONDS: \"10\"\n"
-    )
-}
-
 /// On the switch that joins the nodes.
 struct Observer {
     child: Child,
@@ -210,30 +172,6 @@ fn is_meshed(pod: &Value) -> bool {
     pod["metadata"]["annotations"]["maille.io/injected"].is_string()
 }
 
-/// What the load says at its end.
-fn load(up: &Up) -> Value {
-    let mut logs: Command = up.cluster.kubectl_command().unwrap();
-    logs.args([
-        "-n",
-        NAMESPACE,
-        "logs",
-        "-f",
-        "deployment/load",
-        "-c",
-        "load",
-    ]);
-    let mut child = logs.stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let events = lines
-        .map_while(Result::ok)
-        .filter_map(|line| serde_json::from_str::<Value>(&line).ok());
-    let mut summaries = events.filter(|event| event["event"] == "summary");
-    let summary = summaries.next().unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    summary
-}
-
 /// Control has a proxy, and what passes it is seen.
 fn control_is_meshed(up: &Up) {
     let stat = up.maille("stat deploy -n maille-system -o json");
@@ -273,7 +211,7 @@ fn the_example_as_it_is_speaks_tls_between_two_nodes() {
             .load(&target().join("images").join(name))
             .unwrap();
     }
-    demo_image(&up.path("demo.tar"));
+    demo::image(program("maille-demo"), &up.path("demo.tar")).unwrap();
     up.cluster.load(&up.path("demo.tar")).unwrap();
 
     let install = up.maille("install");
@@ -286,24 +224,8 @@ fn the_example_as_it_is_speaks_tls_between_two_nodes() {
     );
 
     let observer = Observer::start(&up);
-    for (name, text) in manifests() {
-        match name.as_str() {
-            "10-settings.yaml" => up.cluster.apply(&settings()),
-            "40-load.yaml" => continue,
-            _ => up.cluster.apply(&text),
-        }
-        .unwrap();
-        if name == "00-namespace.yaml" {
-            up.kubectl("label namespace loom maille.io/inject=enabled");
-        }
-    }
-    up.kubectl("-n loom wait deployment --all --for condition=Available --timeout 150s");
-    let (_, text) = manifests()
-        .into_iter()
-        .find(|(name, _)| name == "40-load.yaml")
-        .unwrap();
-    up.cluster.apply(&text).unwrap();
-    up.kubectl("-n loom wait deployment/load --for condition=Available --timeout 60s");
+    let manifests = demo::manifests().unwrap();
+    demo::apply(&up.cluster, &manifests, &["maille.io/inject=enabled"]).unwrap();
     let pods: Value = serde_json::from_str(&up.kubectl("-n loom get pods -o json")).unwrap();
     let pods = pods["items"].as_array().unwrap();
     observer.expect(pods);
@@ -317,7 +239,7 @@ fn the_example_as_it_is_speaks_tls_between_two_nodes() {
         .collect();
     assert_eq!(nodes.len(), 2, "{nodes:?}");
 
-    let summary = load(&up);
+    let summary = demo::summary(&up.cluster).unwrap();
     assert!(summary["requests"].as_u64().unwrap() >= 300, "{summary:#}");
     assert_eq!(summary["failed"], 0, "{summary:#}");
     let stat = up.maille("stat deploy -n loom");

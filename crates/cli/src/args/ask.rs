@@ -229,19 +229,31 @@ Examples:
   maille explain web http://api.shop:8080 --method POST  names as the pod itself would use them
   maille explain pod/web-1 10.96.0.10 --port 53          an address
   maille explain web api -o json                         for programs
+  maille explain --capture web-1                         how a pod is captured, who chose that, and what a new one would be
 
-The proxies of both sides answer, by what is in force in them. Exit code 1: it would not get through.";
+The proxies of both sides answer, by what is in force in them; with --capture it is what admission wrote on the pod. Exit code 1: it would not get through.";
 
 /// `maille explain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXPLAIN)]
 pub struct Explain {
     /// Who asks: `deploy/web`, `pod/web-1`, or a name.
-    #[arg(value_name = "SRC")]
-    pub src: String,
+    #[arg(value_name = "SRC", required_unless_present = "capture")]
+    pub src: Option<String>,
     /// Who is asked: a resource, a host name as pods know it, an address, a URL.
-    #[arg(value_name = "DST")]
-    pub dst: String,
+    #[arg(value_name = "DST", required_unless_present = "capture")]
+    pub dst: Option<String>,
+    /// How this pod of a cluster is captured, who chose that, and what a new pod in its place would be.
+    #[arg(long, value_name = "POD", conflicts_with_all = ["src", "dst", "port", "method", "path", "header"])]
+    pub capture: Option<String>,
+    /// Where the mesh's own objects are, with --capture.
+    #[arg(
+        long,
+        default_value = "maille-system",
+        value_name = "NAME",
+        requires = "capture"
+    )]
+    pub mesh_namespace: maille_model::Name,
     /// The port that is dialled; needed unless there is only one.
     #[arg(short = 'p', long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use maille_inject::ControlAddress;
+use maille_inject::{Capture, ControlAddress};
 use maille_model::{Name, TrustDomain};
 
 /// Which cluster.
@@ -135,9 +135,13 @@ pub struct Install {
     /// Run control three times, on nodes apart.
     #[arg(long)]
     pub ha: bool,
-    /// Capture pods from outside: nodes get an agent and a CNI plugin, and pods need no container, right or volume of the mesh.
+    /// Have nodes capture pods: they get an agent and a CNI plugin, and no container of a pod needs a right.
     #[arg(long)]
     pub cni: bool,
+    /// With --cni, how pods are captured where neither they nor their namespaces say (annotation, label maille.io/capture): outboard (nothing of
+    /// the mesh is in them; the default), inboard-cni (a sidecar whose rules the node writes), or inboard (by an init container).
+    #[arg(long, value_name = "MODE", requires = "cni")]
+    pub capture: Option<Capture>,
     /// What the images' names begin with.
     #[arg(long, default_value = "maille.io", value_name = "PREFIX")]
     pub image_prefix: String,
@@ -201,6 +205,10 @@ pub struct Upgrade {
     /// From now on run control once.
     #[arg(long)]
     pub no_ha: bool,
+    /// From now on capture pods so where neither they nor their namespaces say: outboard, inboard-cni or inboard. Pods that are there stay as they are:
+    /// another capture takes another pod.
+    #[arg(long, value_name = "MODE")]
+    pub capture: Option<Capture>,
     /// From now on take images whose names begin so.
     #[arg(long, value_name = "PREFIX")]
     pub image_prefix: Option<String>,

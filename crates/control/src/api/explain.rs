@@ -85,7 +85,7 @@ pub struct Party {
     pub owner: String,
     /// It is in the mesh.
     pub meshed: bool,
-    /// How its packets reach its proxy: `outboard`, `inboard` or `none`.
+    /// How its packets reach its proxy: `outboard`, `inboard`, `inboard-cni` (its node wrote the rules) or `none`.
     pub capture: &'static str,
     /// Its identity, where it has one.
     pub identity: String,

@@ -27,8 +27,19 @@ pub struct Event {
     pub uid: String,
     /// In one word.
     pub reason: &'static str,
+    /// Whether somebody should look.
+    pub weight: Weight,
     /// In one line.
     pub message: String,
+}
+
+/// Whether somebody should look at an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// It is as it should be.
+    Normal,
+    /// It was not.
+    Warning,
 }
 
 /// Where events are told.
@@ -55,6 +66,10 @@ async fn write(client: Client, mut told: mpsc::Receiver<Event>) {
 
 impl Event {
     fn object(self) -> Object {
+        let kind = match self.weight {
+            Weight::Normal => "Normal",
+            Weight::Warning => "Warning",
+        };
         let now = Time(k8s_openapi::jiff::Timestamp::now());
         Object {
             metadata: ObjectMeta {
@@ -72,7 +87,7 @@ impl Event {
             },
             reason: Some(self.reason.to_owned()),
             message: Some(self.message),
-            type_: Some("Warning".to_owned()),
+            type_: Some(kind.to_owned()),
             source: Some(EventSource {
                 component: Some(COMPONENT.to_owned()),
                 ..EventSource::default()

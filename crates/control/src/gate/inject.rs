@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use maille_inject::Asked as Stage;
-use maille_inject::{Capture, Handlers, NamespaceFacts, Settings, SettingsError};
+use maille_inject::{Handlers, NamespaceFacts, Nodes, Settings, SettingsError};
 use maille_model::{Identity, ServiceId};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -43,8 +43,8 @@ pub struct Injector {
     pub image_prefix: String,
     /// Who control is.
     pub control: Identity,
-    /// How pods are captured that do not say.
-    pub capture: Capture,
+    /// Who captures pods.
+    pub nodes: Nodes,
 }
 
 /// Why nothing can be injected.
@@ -145,7 +145,7 @@ impl Injector {
             }
         };
         Ok(Settings {
-            capture: self.capture,
+            nodes: self.nodes,
             handlers,
             ..settings
         })

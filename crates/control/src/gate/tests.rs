@@ -40,7 +40,7 @@ fn gate() -> (Router, Arc<Hub>) {
             ))
             .1,
             image_prefix: "maille.io".to_owned(),
-            capture: maille_inject::Capture::Outboard,
+            nodes: maille_inject::Nodes::Agents(maille_inject::Capture::Outboard),
             control: "spiffe://cluster.local/ns/maille-system/sa/maille-control"
                 .parse()
                 .unwrap(),

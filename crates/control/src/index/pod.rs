@@ -44,8 +44,10 @@ pub enum Capture {
     None,
     /// The proxy is in a network namespace between the wire and the pod.
     Outboard,
-    /// The proxy is one of the pod's containers.
+    /// The proxy is one of the pod's containers, and another wrote the rules.
     Inboard,
+    /// The same, but its node wrote the rules.
+    InboardCni,
 }
 
 /// Why an object is no pod that can be served.
@@ -166,19 +168,21 @@ impl Pod {
 
 impl Capture {
     fn of(meta: &ObjectMeta, host_network: bool) -> Self {
-        let outboard = meta.annotations.get(CAPTURE).map(String::as_str) == Some("outboard");
-        match (host_network, outboard) {
-            (true, _) => Self::None,
-            (false, true) => Self::Outboard,
-            (false, false) if meta.annotations.contains_key(INJECTED) => Self::Inboard,
-            (false, false) => Self::None,
+        let said = meta.annotations.get(CAPTURE).map(String::as_str);
+        let is_injected = meta.annotations.contains_key(INJECTED);
+        match (host_network, said, is_injected) {
+            (true, _, _) => Self::None,
+            (false, Some("outboard"), _) => Self::Outboard,
+            (false, Some("inboard-cni"), true) => Self::InboardCni,
+            (false, _, true) => Self::Inboard,
+            (false, _, false) => Self::None,
         }
     }
 
     fn membership(self) -> Membership {
         match self {
             Self::None => Membership::Unmeshed,
-            Self::Outboard | Self::Inboard => Membership::Meshed,
+            Self::Outboard | Self::Inboard | Self::InboardCni => Membership::Meshed,
         }
     }
 
@@ -188,6 +192,7 @@ impl Capture {
             Self::None => "none",
             Self::Outboard => "outboard",
             Self::Inboard => "inboard",
+            Self::InboardCni => "inboard-cni",
         }
     }
 }

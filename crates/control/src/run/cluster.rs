@@ -14,6 +14,7 @@ use maille_chassis::grpc;
 use maille_chassis::tasks::Tasks;
 use maille_identity::tls::Acceptor;
 use maille_identity::{Credentials, Front};
+use maille_inject::Nodes;
 use maille_model::{ClusterRanges, Identity, Mesh};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
@@ -107,7 +108,7 @@ pub async fn start(
         namespaces: kept.namespaces,
         runtimes: kept.runtimes,
         image_prefix: place.image_prefix.clone(),
-        capture: place.capture,
+        nodes: place.capture.map_or(Nodes::Bare, Nodes::Agents),
         control,
     };
     let router = gate::router(Gate {

@@ -10,7 +10,7 @@ use maille_wire::v1::{Happening, TellRequest, TellResponse};
 use tonic::{Request, Response, Status};
 
 use super::Desk;
-use crate::cluster::events::Event;
+use crate::cluster::events::{Event, Weight};
 
 /// Events of one pod in [`SPELL_SECONDS`].
 const EVENTS: u32 = 6;
@@ -64,9 +64,10 @@ impl Nodes for Told {
         let workload = caller.admitted(&self.desk.hub).await?;
         self.within_rate(&caller.uid)?;
         let told = request.into_inner();
-        let reason = match told.what() {
-            Happening::Mended => "CaptureMended",
-            Happening::NotMended => "CaptureChanged",
+        let (reason, weight) = match told.what() {
+            Happening::Captured => ("Captured", Weight::Normal),
+            Happening::Mended => ("CaptureMended", Weight::Warning),
+            Happening::NotMended => ("CaptureChanged", Weight::Warning),
             Happening::Unspecified => {
                 return Err(Status::invalid_argument("what happened is not said"));
             }
@@ -76,6 +77,7 @@ impl Nodes for Told {
             name: workload.name.to_string(),
             uid: caller.uid.to_string(),
             reason,
+            weight,
             message: cleaned(&told.message),
         };
         if let Some(events) = &self.desk.events

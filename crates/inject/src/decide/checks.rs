@@ -5,11 +5,11 @@ use maille_manifest::marks;
 use serde_json::{Map, Value};
 
 use super::{NamespaceFacts, PodSecurity};
-use crate::choices::{Choices, Form, path, type_of};
+use crate::choices::{By, Choices, Form, path, type_of};
 use crate::names::{INIT, OTHER_MESHES, OTHER_WISHES, PROXY, PROXY_UID, TAKEN_PORTS, TOKEN, TRUST};
 use crate::refusal::{Cause, Refusal};
 use crate::sandbox::{self, Kind as Kernel, Sandbox};
-use crate::settings::Capture;
+use crate::settings::{Capture, Nodes};
 use crate::sidecar::Service;
 use crate::workload::Kind;
 
@@ -87,14 +87,25 @@ pub(super) fn presence(template: &Value) -> Presence {
     let place = |key: &str, index: usize, name: &str| {
         (format!("spec.{key}[{index}].name"), name.to_owned())
     };
-    let parts = [
-        position(template, "initContainers", INIT).map(|at| place("initContainers", at, INIT)),
+    let init = position(template, "initContainers", INIT);
+    let init = init.map(|at| place("initContainers", at, INIT));
+    // Where the node writes the rules there is no container that does, and one that is there was not put in with the rest.
+    let is_by_agent =
+        template["metadata"]["annotations"][marks::CAPTURE] == Capture::InboardCni.word();
+    if let (true, Some((path, name))) = (is_by_agent, &init) {
+        let name = name.clone();
+        return Presence::Half(Refusal::new(path, Cause::Half { name }));
+    }
+    let mut parts = vec![
         native
             .map(|at| place("initContainers", at, PROXY))
             .or_else(|| classic.map(|at| place("containers", at, PROXY))),
         position(template, "volumes", TRUST.0).map(|at| place("volumes", at, TRUST.0)),
         position(template, "volumes", TOKEN.0).map(|at| place("volumes", at, TOKEN.0)),
     ];
+    if !is_by_agent {
+        parts.insert(0, init);
+    }
     let twice = native.is_some() && classic.is_some();
     let all = parts.iter().all(Option::is_some);
     match parts.into_iter().flatten().next() {
@@ -114,10 +125,34 @@ pub(super) fn order(template: &Value) -> Option<Refusal> {
         Some(0) | None => {}
         Some(at) => return wrong(at, INIT),
     }
+    let init = position(template, "initContainers", INIT);
+    let first = init.map_or(0, |_| 1);
     match position(template, "initContainers", PROXY) {
-        Some(1) | None => None,
+        None => None,
+        Some(at) if at == first => None,
         Some(at) => wrong(at, PROXY),
     }
+}
+
+/// Why a sidecar without a container that captures would not be captured.
+pub(super) fn by_agent(
+    template: &Value,
+    annotations: &Map<String, Value>,
+    nodes: Nodes,
+) -> Option<Refusal> {
+    if position(template, "initContainers", INIT).is_some() {
+        return None;
+    }
+    if nodes == Nodes::Bare {
+        let value = Capture::InboardCni.to_string();
+        return Some(Refusal::new(
+            path(marks::CAPTURE),
+            Cause::Outboard { value },
+        ));
+    }
+    let is_required = annotations.contains_key(marks::REQUIRED_PLUGINS);
+    let gone = (!is_required).then(|| Refusal::new(path(marks::REQUIRED_PLUGINS), Cause::Gone));
+    gone.or_else(|| plugins(annotations).into_iter().next())
 }
 
 pub(super) fn other_meshes(template: &Value) -> Vec<Refusal> {
@@ -173,7 +208,9 @@ pub(super) fn security(namespace: &NamespaceFacts, sandbox: Option<&Sandbox>) ->
     let namespace = namespace.name.clone();
     let or = match sandbox {
         Some(sandbox) if sandbox.kind.is_closed() => "",
-        _ => ", or use the CNI mode, which needs no container with rights",
+        _ => {
+            ", or have the node capture (maille.io/capture: inboard-cni or outboard, which take the agents of maille install --cni)"
+        }
     };
     let cause = Cause::PodSecurity {
         namespace,
@@ -250,29 +287,46 @@ pub(super) fn sandboxed(
 
 /// How the pod is captured: what people or the installation chose, where its sandbox can be captured so.
 pub(super) fn captured(
-    chosen: Capture,
-    said: bool,
-    usual: Capture,
+    choices: Choices,
+    nodes: Nodes,
     sandbox: Option<&Sandbox>,
-) -> Result<Capture, Vec<Refusal>> {
-    let refused = |cause| Err(vec![Refusal::new(path(marks::CAPTURE), cause)]);
+) -> Result<Choices, Vec<Refusal>> {
     let Some(sandbox) = sandbox else {
-        return Ok(chosen);
+        return Ok(choices);
     };
-    let name = sandbox.to_string();
-    match chosen {
-        Capture::Outboard if !sandbox.kind.is_closed() => Ok(chosen),
-        Capture::Outboard if !said => Ok(Capture::Inboard),
-        Capture::Outboard => refused(Cause::Closed { sandbox: name }),
-        Capture::Inboard if sandbox.kind == Kernel::Gvisor => refused(Cause::NoRules {
-            sandbox: name,
-            instead: match usual {
-                Capture::Inboard => "install the mesh's agent on the nodes (maille install --cni)",
-                Capture::Outboard => "leave this out, and the node captures",
-            },
-        }),
-        Capture::Inboard => Ok(chosen),
+    let can = |capture| match capture {
+        Capture::Outboard => !sandbox.kind.is_closed(),
+        // Its packets pass the node's packet filter by.
+        Capture::InboardCni => false,
+        Capture::Inboard => sandbox.kind != Kernel::Gvisor,
+    };
+    if can(choices.capture) {
+        return Ok(choices);
     }
+    let others = [Capture::Outboard, Capture::Inboard];
+    let other = others
+        .into_iter()
+        .find(|other| can(*other) && nodes.can(*other));
+    let is_free = choices.by != By::Pod;
+    if let (true, Some(capture)) = (is_free, other) {
+        let by = By::Sandbox;
+        return Ok(Choices {
+            capture,
+            by,
+            ..choices
+        });
+    }
+    let instead = match nodes {
+        Nodes::Bare => "install the mesh's agent on the nodes (maille install --cni)",
+        Nodes::Agents(_) => "leave this out, and the node captures",
+    };
+    let sandbox = sandbox.to_string();
+    let cause = match choices.capture {
+        Capture::Outboard => Cause::Closed { sandbox },
+        Capture::InboardCni => Cause::OwnKernel { sandbox },
+        Capture::Inboard => Cause::NoRules { sandbox, instead },
+    };
+    Err(vec![Refusal::new(path(marks::CAPTURE), cause)])
 }
 
 /// Containers that think they have their node's rights.
@@ -311,6 +365,17 @@ fn other_wishes(template: &Value) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Whether room for more than its containers is declared: by its RuntimeClass, whose overhead the API server writes before it asks anybody, or for
+/// the pod as a whole (KEP-688, KEP-2837).
+pub(super) fn has_room(template: &Value) -> bool {
+    let spec = &template["spec"];
+    let some = |value: &Value| value.as_object().is_some_and(|map| !map.is_empty());
+    some(&spec["overhead"])
+        || ["requests", "limits"]
+            .iter()
+            .any(|key| some(&spec["resources"][key]))
 }
 
 /// Ports that would not be captured, where all are.

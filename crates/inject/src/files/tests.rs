@@ -306,7 +306,7 @@ fn namespaces_in_the_same_files_count() {
         "{pod}{}",
         namespace("pod-security.kubernetes.io/enforce: restricted")
     ));
-    assert!(refused[0].contains("CNI mode"), "{refused:?}");
+    assert!(refused[0].contains("have the node capture"), "{refused:?}");
 }
 
 #[test]

@@ -7,14 +7,16 @@ use serde_json::Value;
 
 use super::{Nodes, Options, Replicas, identity, objects};
 use crate::emit;
-use crate::settings::SettingsError;
+use crate::settings::{Capture, SettingsError};
 
 /// What stands in the objects for a value, and the value's name in the chart.
-const VALUES: [(&str, &str); 4] = [
+const VALUES: [(&str, &str); 5] = [
     ("maille-chart-namespace", ".Release.Namespace"),
     ("maille-chart-prefix", ".Values.imagePrefix"),
     ("maille-chart-domain", ".Values.trustDomain"),
     ("maille-chart-version", ".Chart.AppVersion"),
+    // The one that no object names but as what was chosen.
+    (Capture::InboardCni.word(), ".Values.capture"),
 ];
 
 /// The chart's files, by their paths in it.
@@ -36,8 +38,10 @@ fn description(version: &str) -> String {
 fn values() -> String {
     "# Made by `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-inject chart`. The same as the options of `maille install`.\n\
      # Run control three times, on nodes apart.\nha: false\n\
-     # Put an agent and a CNI plugin on every node, which capture pods from outside: nothing is put into pods then. The release's\n\
+     # Put an agent and a CNI plugin on every node, which capture pods: nothing with rights is put into pods then. The release's\n\
      # namespace must take privileged pods (label pod-security.kubernetes.io/enforce: privileged; createNamespace sets it).\ncni: false\n\
+     # With cni, how pods are captured where neither they nor their namespaces say (annotation, label maille.io/capture): outboard, where\n\
+     # nothing is put into them; inboard-cni, a sidecar whose rules the node writes; or inboard, by an init container.\ncapture: outboard\n\
      # What the images' names begin with.\nimagePrefix: maille.io\n\
      # Who vouches for identities: the first part of every one of them.\ntrustDomain: cluster.local\n\
      # Whether the chart makes the release's namespace, with its labels; false where it is there before (helm --create-namespace).\n\
@@ -60,9 +64,9 @@ fn template() -> Result<String, SettingsError> {
     let of = |control, nodes| objects(&options(control, nodes));
     let all = [
         of(Replicas::One, Nodes::Bare)?,
-        of(Replicas::One, Nodes::Agents)?,
+        of(Replicas::One, Nodes::Agents(Capture::InboardCni))?,
         of(Replicas::Three, Nodes::Bare)?,
-        of(Replicas::Three, Nodes::Agents)?,
+        of(Replicas::Three, Nodes::Agents(Capture::InboardCni))?,
     ];
     let mut text =
         "{{/* Made by `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-inject chart`. */}}\n"
@@ -152,7 +156,7 @@ fn write(pieces: &[Piece], text: &mut String) {
 }
 
 fn options(control: Replicas, nodes: Nodes) -> Options {
-    let [(namespace, _), (prefix, _), (domain, _), (version, _)] = VALUES;
+    let [(namespace, _), (prefix, _), (domain, _), (version, _), _] = VALUES;
     let name = |text: &str| text.parse();
     Options {
         version: version.to_owned(),
@@ -237,6 +241,7 @@ mod tests {
             (".Values.imagePrefix", "registry.example.com/m"),
             (".Values.trustDomain", "example.com"),
             (".Chart.AppVersion", "1.10"),
+            (".Values.capture", "outboard"),
         ] {
             text = text.replace(
                 &format!("{{{{ {name} | quote }}}}"),
@@ -258,7 +263,11 @@ mod tests {
                     image_prefix: "registry.example.com/m".to_owned(),
                     trust_domain: "example.com".parse().unwrap(),
                     control: if ha { Replicas::Three } else { Replicas::One },
-                    nodes: if cni { Nodes::Agents } else { Nodes::Bare },
+                    nodes: if cni {
+                        Nodes::Agents(Capture::Outboard)
+                    } else {
+                        Nodes::Bare
+                    },
                 };
                 let printed: Vec<_> = objects(&options).unwrap().iter().map(emit::plain).collect();
                 assert_eq!(rendered(ha, cni), printed);

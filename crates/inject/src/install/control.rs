@@ -166,8 +166,8 @@ fn container(options: &Options, image: &str) -> Value {
             beside::shared(),
         ],
     });
-    if let (Nodes::Agents, Some(args)) = (options.nodes, container["args"].as_array_mut()) {
-        args.extend(["--capture", "outboard"].map(Value::from));
+    if let (Nodes::Agents(usual), Some(args)) = (options.nodes, container["args"].as_array_mut()) {
+        args.extend(["--capture", usual.word()].map(Value::from));
     }
     container
 }

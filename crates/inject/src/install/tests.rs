@@ -16,7 +16,7 @@ fn options(control: Replicas) -> Options {
 
 fn with_agents() -> Options {
     Options {
-        nodes: Nodes::Agents,
+        nodes: Nodes::Agents(Capture::Outboard),
         ..options(Replicas::One)
     }
 }

@@ -15,6 +15,8 @@ use crate::host::Child;
 
 /// Where a proxy is written down, beside its own directory, which it can write to itself.
 const PROCESS: &str = "proxy.pid";
+/// Where its groups are, there too, where they are not beside the pods'.
+const PLACES: &str = "groups";
 /// What the groups are called.
 const GROUP: &str = "maille-proxies";
 
@@ -80,10 +82,33 @@ impl Apart {
         &self.hidden
     }
 
-    /// Takes a proxy into its pod's group there, limited, and writes it down beside its directory.
-    pub(super) fn take(&self, child: &Child, dir: &Path, limits: Limits) -> io::Result<()> {
-        let pid = child.pid();
+    /// Makes the group of the pod whose proxy's directory is `dir`, limited: one a hierarchy, for a proxy that is to be born there. In the group
+    /// of the pod `within` itself where that has room for it, so that it is counted to the pod. Blocks.
+    pub(super) fn ready(
+        &self,
+        dir: &Path,
+        limits: Limits,
+        within: Option<&str>,
+    ) -> io::Result<Vec<PathBuf>> {
+        let known = dir.with_file_name(PLACES);
+        if let (Some(uid), false) = (within, known.exists()) {
+            // Not every hierarchy has groups of pods: beside those of version 1, that of version 2 has none.
+            let found: Vec<_> = self.groups.iter().map(|group| pod(group, uid)).collect();
+            if found.iter().all(Option::is_none) {
+                tracing::warn!(
+                    pod.uid = uid,
+                    "no control group of the pod is found: its proxy is not counted to it"
+                );
+            } else {
+                let places = found.into_iter().zip(self.of(dir));
+                let places: Vec<_> = places.map(|(pod, own)| pod.unwrap_or(own)).collect();
+                fs::write(known, lines(&places))?;
+            }
+        }
         let own = self.of(dir);
+        for above in own.iter().filter_map(|group| group.parent()) {
+            cgroup::give(above)?;
+        }
         for group in &own {
             match fs::create_dir(group) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -94,9 +119,12 @@ impl Apart {
         if limits.memory.is_some() && !limited.contains(&"memory") {
             return Err(io::Error::other("no control group limits its memory"));
         }
-        for group in &own {
-            fs::write(group.join("cgroup.procs"), pid.to_string())?;
-        }
+        Ok(own)
+    }
+
+    /// Writes a proxy down beside its directory.
+    pub(super) fn note(&self, child: &Child, dir: &Path) -> io::Result<()> {
+        let pid = child.pid();
         let began = began(pid).ok_or_else(|| io::Error::other("it has ended"))?;
         let new = dir.with_file_name("proxy.pid.new");
         fs::write(&new, format!("{pid} {began}\n"))?;
@@ -135,6 +163,10 @@ impl Apart {
 
     /// The groups of the pod whose proxy's directory is `dir`, one a hierarchy.
     fn of(&self, dir: &Path) -> Vec<PathBuf> {
+        let known = fs::read_to_string(dir.with_file_name(PLACES)).unwrap_or_default();
+        if !known.is_empty() {
+            return known.lines().map(PathBuf::from).collect();
+        }
         let name = dir.parent().and_then(Path::file_name).unwrap_or_default();
         self.groups.iter().map(|group| group.join(name)).collect()
     }
@@ -233,6 +265,42 @@ fn groups(mounted: &Path, of_init: &str) -> Vec<PathBuf> {
     groups
 }
 
+/// The group for a proxy in that of the pod `uid`, in the hierarchy that `group` is of. Kubelets name a pod's group after it, below their own
+/// (`kubelet --cgroup-driver`, either of both).
+fn pod(group: &Path, uid: &str) -> Option<PathBuf> {
+    let plain = format!("pod{uid}");
+    let slice = format!("-pod{}.slice", uid.replace('-', "_"));
+    let is_pods = |name: &str| name == plain || name.ends_with(&slice);
+    let named = |path: &PathBuf, is: &dyn Fn(&str) -> bool| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        path.is_dir() && name.is_some_and(is)
+    };
+    let below = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten();
+        entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect()
+    };
+    let kubelets = below(group.parent()?);
+    let mut level: Vec<_> = kubelets
+        .into_iter()
+        .filter(|path| named(path, &|name| name.starts_with("kubepods")))
+        .collect();
+    // Pods of the class Guaranteed are at the top, others in the group of their class.
+    for _ in 0..2 {
+        level = level.iter().flat_map(|path| below(path)).collect();
+        if let Some(found) = level.iter().find(|path| named(path, &is_pods)) {
+            return Some(found.join("maille-proxy"));
+        }
+    }
+    None
+}
+
+fn lines(paths: &[PathBuf]) -> String {
+    let lines = paths.iter().map(|path| format!("{}\n", path.display()));
+    lines.collect()
+}
+
 /// When a process began, by which it is told from others that had its number (`proc_pid_stat(5)`).
 fn began(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -298,6 +366,49 @@ mod tests {
         let used = apart.used(&sandboxes.join("one/p"));
         assert_eq!((used.memory, used.cpu_micros), (Some(4096), Some(17)));
         assert_eq!(apart.used(&sandboxes.join("two/p")), Used::default());
+    }
+
+    #[test]
+    fn a_proxy_is_in_the_group_of_its_pod_where_that_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mine, theirs) = ("0a-1", "0b-2");
+        for path in [
+            "one/kubepods/burstable/pod0a-1",
+            "two/kubepods.slice/kubepods-pod0a_1.slice",
+        ] {
+            fs::create_dir_all(dir.path().join(path)).unwrap();
+        }
+        let group = |name: &str| dir.path().join(name).join(GROUP);
+        let found = dir
+            .path()
+            .join("one/kubepods/burstable/pod0a-1/maille-proxy");
+        assert_eq!(pod(&group("one"), mine), Some(found.clone()));
+        let slice = "two/kubepods.slice/kubepods-pod0a_1.slice/maille-proxy";
+        assert_eq!(pod(&group("two"), mine), Some(dir.path().join(slice)));
+        assert_eq!(pod(&group("one"), theirs), None);
+        let apart = Apart {
+            groups: vec![group("one"), group("none")],
+            hidden: Vec::new(),
+        };
+        for name in ["one", "none"] {
+            fs::create_dir_all(group(name)).unwrap();
+        }
+        let limits = Limits::default();
+        for (name, uid, place) in [
+            ("in", Some(mine), found),
+            ("gone", Some(theirs), group("one").join("gone")),
+            ("out", None, group("one").join("out")),
+        ] {
+            let proxys = dir.path().join(name).join("p");
+            fs::create_dir_all(&proxys).unwrap();
+            let all = [place.clone(), group("none").join(name)];
+            assert_eq!(apart.ready(&proxys, limits, uid).unwrap(), all);
+            // Whoever asks later, and the next agent, find the same.
+            assert_eq!(apart.of(&proxys), all);
+            assert!(place.is_dir());
+            apart.clear(&proxys).unwrap();
+            assert!(!place.exists());
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use maille_chassis::tasks::Task;
+use maille_sys::cgroup::Limits;
 use nix::sys::signal::Signal;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
@@ -26,7 +27,7 @@ use super::attest::Expected;
 use super::relay::{Certificates, Discovery, Questions, Relay, Telemetry};
 use crate::backoff::Backoff;
 use crate::capture::Captured;
-use crate::host::{Child, ProxySpec, describe, spawn_proxy};
+use crate::host::{Child, Outlives, ProxySpec, describe, spawn_proxy};
 use crate::notify::{Notify, Said};
 use crate::processes::{Processes, Role};
 
@@ -309,19 +310,22 @@ impl Keeper {
         ];
         env.extend(self.agent.settings.iter().cloned());
         let mut expected = self.expected.pid.lock().await;
-        let child = spawn_proxy(ProxySpec {
+        let spec = ProxySpec {
             program: self.agent.program.clone(),
             env,
             log,
-            captured: &self.captured,
+            captured: self.captured.clone(),
             state_dir: self.agent.state_dir.clone(),
             own_dir: self.dir.clone(),
-            outlives: self.agent.apart.is_some(),
-            hidden: self.agent.apart.as_ref().map_or(&[], Apart::hidden),
-        })?;
-        if let Some(apart) = &self.agent.apart {
-            apart.take(&child, &self.dir, self.agent.limits)?;
-        }
+        };
+        let (apart, limits) = (self.agent.apart.clone(), self.agent.limits);
+        let within = self.agent.within.then(|| self.uid.clone());
+        // Whoever waits for an answer of this agent does not wait for proxies.
+        let spawned = tokio::task::spawn_blocking(move || {
+            born(spec, apart.as_ref(), (limits, within.as_deref()))
+        });
+        let spawned = spawned.await;
+        let child = spawned??;
         *expected = Some(child.pid());
         self.agent
             .processes
@@ -369,6 +373,28 @@ impl Keeper {
         self.ready
             .send_if_modified(|now| std::mem::replace(now, ready) != ready);
     }
+}
+
+/// Starts a proxy, in its pod's control group where it is one of those that go on. Blocks.
+fn born(
+    spec: ProxySpec,
+    apart: Option<&Apart>,
+    (limits, within): (Limits, Option<&str>),
+) -> anyhow::Result<Child> {
+    let Some(apart) = apart else {
+        return Ok(spawn_proxy(spec, None)?);
+    };
+    let dir = spec.own_dir.clone();
+    let groups = apart.ready(&dir, limits, within)?;
+    let child = spawn_proxy(
+        spec,
+        Some(Outlives {
+            groups,
+            hidden: apart.hidden(),
+        }),
+    )?;
+    apart.note(&child, &dir)?;
+    Ok(child)
 }
 
 /// A second signal ends what is left in order; SIGKILL what does not heed it.

@@ -4,7 +4,8 @@
 //!
 //! One plan, said to nftables as text, and to the legacy packet filter as chains. The proxy is told from everybody else by its user.
 //! Must never take what the proxy itself sends, or what stays in the pod. It is no boundary against the pod: whoever may change its
-//! rules, or run as the proxy's user, goes round it. Read `init.rs` next, and `proxy::preflight`, which tries whether this is in force.
+//! rules, or run as the proxy's user, goes round it. An init container of the pod writes them (`init.rs`), or its node's agent
+//! (`kubernetes/inside.rs`). Read `inboard/apply.rs` next, and `proxy::preflight`, which tries whether this is in force.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -14,10 +15,16 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use maille_model::Ports;
 use maille_sys::xtables::{Chain, Hook, Look, Rule, Then};
 
+mod apply;
+
+pub use apply::{By, InsideError, Kinds};
+
 use super::{INBOUND_PORT, MESH_PORT, METRICS_PORT, OUTBOUND_PORT};
 
 /// The table; nobody else's rules are touched.
 pub const TABLE: &str = "maille_inboard";
+/// What the proxy's container is called.
+pub const PROXY: &str = "maille-proxy";
 /// As whom the proxy runs, unless somebody says otherwise.
 pub const PROXY_USER: u32 = 2102;
 /// What only the proxy dials, to see itself.

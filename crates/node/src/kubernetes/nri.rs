@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use super::counts::{Counts, Guarantee};
 use super::sandboxes::Sandboxes;
 use crate::backoff::Backoff;
+use crate::capture::inboard::{PROXY, PROXY_USER};
 
 mod codec;
 mod end;
@@ -32,9 +33,9 @@ mod messages;
 
 use codec::{CodecError, Decoder, Message, PLUGIN, REQUEST, RESPONSE, RUNTIME};
 use messages::{
-    About, CREATE_CONTAINER, Configure, Configured, Pod, RUN_POD_SANDBOX, RUNTIME_SERVICE,
-    RegisterPlugin, Request, Response, Status, Synchronize, Synchronized, VALIDATE, Validate,
-    Validated,
+    About, CREATE_CONTAINER, Configure, Configured, Container, Pod, RUN_POD_SANDBOX,
+    RUNTIME_SERVICE, RegisterPlugin, Request, Response, Status, Synchronize, Synchronized,
+    VALIDATE, Validate, Validated,
 };
 
 /// What pods of the mesh require, and this plugin is called.
@@ -178,10 +179,12 @@ impl Guard {
                 Err(error) => Err(error),
             },
             "CreateContainer" => match About::decode(payload) {
-                Ok(about) => Ok(match Self::container(this, about.pod).await {
-                    Ok(()) => Response::default(),
-                    Err(reason) => refused(REFUSED, reason),
-                }),
+                Ok(about) => Ok(
+                    match Self::container(this, about.pod, about.container).await {
+                        Ok(()) => Response::default(),
+                        Err(reason) => refused(REFUSED, reason),
+                    },
+                ),
                 Err(error) => Err(error),
             },
             "ValidateContainerAdjustment" => match Validate::decode(payload) {
@@ -192,7 +195,7 @@ impl Guard {
                     } else {
                         Guarantee::Asked
                     });
-                    let judged = Self::container(this, about.pod).await;
+                    let judged = Self::container(this, about.pod, about.container).await;
                     Ok(said(&Validated {
                         reject: judged.is_err(),
                         reason: judged.err().unwrap_or_default(),
@@ -217,7 +220,19 @@ impl Guard {
     }
 
     /// Whether a container of this pod may begin. Its sandbox began uncaptured, while nobody was asked: it is made anew.
-    async fn container(this: &Arc<Self>, pod: Option<Pod>) -> Result<(), String> {
+    async fn container(
+        this: &Arc<Self>,
+        pod: Option<Pod>,
+        container: Option<Container>,
+    ) -> Result<(), String> {
+        if let Some(reason) = pod
+            .as_ref()
+            .zip(container)
+            .and_then(|(pod, container)| as_proxy(pod, &container))
+        {
+            this.counts.refused_runtime();
+            return Err(reason);
+        }
         let judged = this.judge(pod.as_ref()).await;
         if let (Err(_), Some(pod)) = (&judged, pod) {
             Self::end(this, pod);
@@ -276,6 +291,21 @@ impl Guard {
 fn is_meant(pod: &Pod) -> bool {
     let said = pod.annotations.get(CAPTURE).map(String::as_str);
     !matches!(said, None | Some("none" | "inboard"))
+}
+
+/// Why a container may not begin that runs as the user whose connections are not captured. Admission sees what the pod asks for; an image
+/// may say it too, and that is seen here alone.
+fn as_proxy(pod: &Pod, container: &Container) -> Option<String> {
+    let said = pod.annotations.get(CAPTURE).map(String::as_str);
+    let is_inside = matches!(said, Some("inboard" | "inboard-cni"));
+    let user = container.user.as_ref()?.uid;
+    let is_proxys = user == PROXY_USER && container.name != PROXY;
+    (is_inside && is_proxys).then(|| {
+        format!(
+            "container {} of pod {}/{} runs as user {user}, which is the proxy's: its connections would go round the proxy; give it another user",
+            container.name, pod.namespace, pod.name
+        )
+    })
 }
 
 /// The pod's network namespace, as this process finds it: the runtime names it by a path of the host.

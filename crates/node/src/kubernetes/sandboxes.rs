@@ -15,20 +15,23 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use maille_chassis::tasks::Tasks;
-use maille_cni::protocol::{PIN, Sandbox};
+use maille_cni::protocol::{INSIDE, PIN, Sandbox};
+use maille_manifest::marks::CAPTURE_BY;
 use maille_sys::NetNs;
+use maille_sys::link::{self, Link, Net};
 use maille_sys::nft::Generation;
 use maille_wire::v1::Happening;
 use parking_lot::Mutex;
 use tokio::sync::Mutex as Slot;
 
 use super::counts::Counts;
+use super::held::{Held, Mode, Way};
+use super::inside::{Inside, InsideFailure};
 use super::network::Network;
 use super::seen::{Seen, Using};
+use crate::agent::Agent;
 use crate::agent::apart::{self, Apart};
-use crate::agent::{Agent, Proxy};
 use crate::capture::{self, CaptureError, Captured, Options};
-use crate::drift::{drift, mend, switched};
 use crate::host::{Child, listeners_of};
 use crate::processes::Processes;
 
@@ -52,31 +55,6 @@ pub(super) struct Sandboxes {
     slots: Mutex<BTreeMap<String, Arc<Slot<Option<Held>>>>>,
 }
 
-/// One that is captured.
-#[derive(Debug)]
-struct Held {
-    sandbox: Sandbox,
-    /// Its own network namespace, by its number.
-    network: u64,
-    captured: Arc<Captured>,
-    /// How often its rules were changed, and the count at which they were seen to be as they were.
-    generation: Generation,
-    seen: Mutex<Option<u32>>,
-    mesh: Arc<Network>,
-    proxy: Proxy,
-    history: Mutex<History>,
-}
-
-/// What somebody changed of one.
-#[derive(Clone, Debug, Default)]
-struct History {
-    /// What is not as it was and could not be mended.
-    drift: String,
-    repairs: u64,
-    /// What was mended last.
-    repaired: String,
-}
-
 /// Why a question has no good answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SandboxError {
@@ -94,6 +72,10 @@ pub(super) enum SandboxError {
     Other,
     #[error("the pod is not captured as it was: {0}")]
     Drift(String),
+    #[error("the pod cannot be captured from inside")]
+    Inside(#[from] InsideFailure),
+    #[error("admission wrote {0:?}, which this agent cannot do: it is of another version")]
+    Mode(String),
     #[error("the agent was interrupted")]
     Interrupted,
 }
@@ -131,24 +113,55 @@ impl Sandboxes {
             return Ok(());
         }
         let pod = NetNs::from_fd(namespace)?;
-        let network = pod.inode();
-        let interface = sandbox.interface.clone();
+        let (begun, others) = match Mode::of(&sandbox.annotations)? {
+            Mode::Outboard => {
+                let (net, own) = (pod.clone(), sandbox.interface.clone());
+                let others = blocking(move || others(&net, &own)).await?;
+                (self.outboard(sandbox, pod).await?, others)
+            }
+            // Rules inside hold for every interface.
+            Mode::InboardCni => (self.inside(sandbox, pod).await?, Vec::new()),
+        };
+        let (pod, mode) = (&begun.sandbox, begun.mode());
+        tracing::info!(pod.uid = pod.uid, pod = %format_args!("{}/{}", pod.namespace, pod.name), capture = mode.word(), "pod captured");
+        self.agent
+            .tell(&pod.uid, Happening::Captured, chosen(pod, mode, &others));
+        *held = Some(begun);
+        Ok(())
+    }
+
+    /// Puts a mesh namespace before the pod.
+    async fn outboard(&self, sandbox: Sandbox, pod: NetNs) -> Result<Held, SandboxError> {
+        let (network, interface) = (pod.inode(), sandbox.interface.clone());
         let captured =
             blocking(move || Ok(capture::insert(&pod, &interface, &Options::default())?)).await?;
         let mesh = captured.mesh.clone();
-        match self.begin(sandbox, network, captured).await {
-            Ok(begun) => {
-                let pod = &begun.sandbox;
-                tracing::info!(pod.uid = pod.uid, pod = %format_args!("{}/{}", pod.namespace, pod.name), "pod captured");
-                *held = Some(begun);
-                Ok(())
+        let begun = self.begin(sandbox, network, captured).await;
+        if begun.is_err() {
+            // Its wire goes, and with it the pod's start: nothing of it is open.
+            let removed = blocking(move || Ok(capture::remove(&mesh)?)).await;
+            if let Err(error) = removed {
+                tracing::warn!(%error, "a capture that was not finished cannot be undone");
             }
+        }
+        begun
+    }
+
+    /// Writes rules into the pod's own network, and writes down what was captured.
+    async fn inside(&self, sandbox: Sandbox, pod: NetNs) -> Result<Held, SandboxError> {
+        let dir = self.directory.join(&sandbox.container);
+        self.note(&sandbox, pod.inode())?;
+        let annotations = sandbox.annotations.clone();
+        let (own, network) = (dir.clone(), pod.inode());
+        let begun = blocking(move || {
+            pod.pin(&own.join(INSIDE))?;
+            let inside = Inside::begin(&pod, &annotations, &own.join(RULES))?;
+            Ok((inside, Generation::of(&pod)?))
+        });
+        match begun.await {
+            Ok(begun) => Ok(inside_of((sandbox, network), begun)),
             Err(error) => {
-                // Its wire goes, and with it the pod's start: nothing of it is open.
-                let removed = blocking(move || Ok(capture::remove(&mesh)?)).await;
-                if let Err(error) = removed {
-                    tracing::warn!(%error, "a capture that was not finished cannot be undone");
-                }
+                clear(&dir)?;
                 Err(error)
             }
         }
@@ -172,17 +185,29 @@ impl Sandboxes {
             })
             .await;
         };
-        let mesh = held.captured.mesh.clone();
+        let uid = held.sandbox.uid;
+        let (captured, proxy) = match held.way {
+            Way::Outboard {
+                captured, proxy, ..
+            } => (captured, proxy),
+            // Its rules stay as long as its network: whatever runs there still does not go round them.
+            Way::Inside(_) => {
+                blocking(move || Ok(clear(&dir)?)).await?;
+                tracing::info!(pod.uid = uid, "pod's capture ended");
+                return Ok(());
+            }
+        };
+        let mesh = captured.mesh.clone();
         let pin = dir.join(PIN);
         blocking(move || {
             capture::remove(&mesh)?;
             Ok(NetNs::unpin(&pin)?)
         })
         .await?;
-        tracing::info!(pod.uid = held.sandbox.uid, "pod's capture ended");
+        tracing::info!(pod.uid = uid, "pod's capture ended");
         let apart = self.agent.apart().cloned();
         self.tasks.spawn("sandbox's end", async move {
-            held.proxy.stop().await;
+            proxy.stop().await;
             if let Some(Err(error)) = apart.map(|apart| apart.clear(&dir.join(PROXY))) {
                 tracing::debug!(%error, "a sandbox's control group is removed later");
             }
@@ -199,7 +224,7 @@ impl Sandboxes {
         let slot = slot.ok_or(SandboxError::Unknown)?;
         let held = slot.lock().await;
         let held = held.as_ref().ok_or(SandboxError::Unknown)?;
-        match self.differs(held).await? {
+        match held.differs(&self.processes).await? {
             Some(what) => Err(SandboxError::Drift(what)),
             None => Ok(()),
         }
@@ -247,22 +272,29 @@ impl Sandboxes {
     fn seen_of(&self, held: &Held) -> Seen {
         let (sandbox, history) = (&held.sandbox, held.history.lock().clone());
         let dir = self.directory.join(&sandbox.container).join(PROXY);
-        let used = self.agent.apart().map(|apart| apart.used(&dir));
-        let used = used.unwrap_or_default();
-        let limits = crate::agent::limits(&sandbox.annotations);
+        let proxy = match &held.way {
+            // It is a container: the kubelet says what it uses.
+            Way::Inside(_) => Using::default(),
+            Way::Outboard { proxy, .. } => {
+                let used = self.agent.apart().map(|apart| apart.used(&dir));
+                let used = used.unwrap_or_default();
+                let limits = crate::agent::limits(&sandbox.annotations);
+                Using {
+                    ready: Some(*proxy.ready().borrow()),
+                    memory: used.memory,
+                    memory_limit: limits.memory,
+                    cpu_micros: used.cpu_micros,
+                    cpu_limit_millis: limits.cpu_millis,
+                }
+            }
+        };
         Seen {
             namespace: sandbox.namespace.clone(),
             name: sandbox.name.clone(),
             uid: sandbox.uid.clone(),
-            capture: "outboard",
+            capture: held.mode().word(),
             interface: sandbox.interface.clone(),
-            proxy: Using {
-                ready: *held.proxy.ready().borrow(),
-                memory: used.memory,
-                memory_limit: limits.memory,
-                cpu_micros: used.cpu_micros,
-                cpu_limit_millis: limits.cpu_millis,
-            },
+            proxy,
             drift: history.drift,
             repairs: history.repairs,
             repaired: history.repaired,
@@ -322,12 +354,12 @@ impl Sandboxes {
             // One that is being changed is looked at next time.
             let Ok(held) = slot.try_lock() else { continue };
             let Some(held) = held.as_ref() else { continue };
-            let looked = self.looked(held).await;
+            let looked = held.looked(&self.processes).await;
             if let Ok(None) = looked {
                 held.history.lock().drift.clear();
             }
             if let Ok(Some(what)) = looked {
-                let mended = self.mend(held).await.is_ok();
+                let mended = held.mend(&self.processes).await.is_ok();
                 let is_news = held.history.lock().found(&what, mended);
                 if is_news {
                     self.tell(held, &what, mended);
@@ -354,8 +386,12 @@ impl Sandboxes {
         let ends: FuturesUnordered<_> = slots
             .into_iter()
             .map(|slot| async move {
-                if let Some(held) = slot.lock().await.take() {
-                    held.proxy.leave().await;
+                if let Some(Held {
+                    way: Way::Outboard { proxy, .. },
+                    ..
+                }) = slot.lock().await.take()
+                {
+                    proxy.leave().await;
                 }
             })
             .collect();
@@ -375,12 +411,9 @@ impl Sandboxes {
         captured: Captured,
     ) -> Result<Held, SandboxError> {
         let dir = self.directory.join(&sandbox.container);
-        clear(&dir)?;
-        std::fs::create_dir_all(dir.join(PROXY))?;
-        let record = serde_json::to_vec(&sandbox).map_err(io::Error::from)?;
         let begun = async {
-            std::fs::write(dir.join(RECORD), record)?;
-            std::fs::write(dir.join(NETWORK), network.to_string())?;
+            self.note(&sandbox, network)?;
+            std::fs::create_dir(dir.join(PROXY))?;
             captured.mesh.pin(&dir.join(PIN))?;
             let mesh = captured.mesh.clone();
             let rules = blocking(move || {
@@ -396,12 +429,32 @@ impl Sandboxes {
         begun
     }
 
+    /// Writes down what a sandbox is.
+    fn note(&self, sandbox: &Sandbox, network: u64) -> Result<(), SandboxError> {
+        let dir = self.directory.join(&sandbox.container);
+        clear(&dir)?;
+        std::fs::create_dir_all(&dir)?;
+        let record = serde_json::to_vec(&sandbox).map_err(io::Error::from)?;
+        std::fs::write(dir.join(RECORD), record)?;
+        Ok(std::fs::write(dir.join(NETWORK), network.to_string())?)
+    }
+
     async fn again(&self, container: &str, there: Option<Child>) -> Result<Held, SandboxError> {
         let dir = self.directory.join(container);
         let record = std::fs::read(dir.join(RECORD))?;
         let sandbox: Sandbox = serde_json::from_slice(&record).map_err(io::Error::from)?;
         let network = std::fs::read_to_string(dir.join(NETWORK))?;
         let network = network.parse().map_err(io::Error::other)?;
+        if Mode::of(&sandbox.annotations)? == Mode::InboardCni {
+            let annotations = sandbox.annotations.clone();
+            let again = blocking(move || {
+                let pod = NetNs::pinned(&dir.join(INSIDE))?;
+                let generation = Generation::of(&pod)?;
+                let inside = Inside::again(pod, &annotations, &dir.join(RULES))?;
+                Ok((inside, generation))
+            });
+            return Ok(inside_of((sandbox, network), again.await?));
+        }
         let (captured, there) = blocking(move || {
             let mesh = NetNs::pinned(&dir.join(PIN))?;
             let listeners = there.as_ref().map(listeners_of);
@@ -439,59 +492,12 @@ impl Sandboxes {
         let both = (captured.clone(), there);
         let proxy = self.agent.keep(uid, annotations, dir, both).await;
         let proxy = proxy.map_err(|error| SandboxError::Proxy(io::Error::other(error)))?;
-        Ok(Held {
-            sandbox,
-            network,
+        let way = Way::Outboard {
             captured,
-            generation,
-            seen: Mutex::new(None),
             mesh: network_then,
             proxy,
-            history: Mutex::default(),
-        })
-    }
-
-    /// The same as [`Self::differs`], for whoever asks every few seconds: what nobody touched is not listed.
-    async fn looked(&self, held: &Held) -> Result<Option<String>, SandboxError> {
-        // Asked before anything is read: what is changed after is found next time.
-        let (now, touched) = (held.generation.now().ok(), held.mesh.is_touched());
-        if now.is_some() && *held.seen.lock() == now && !touched {
-            let mesh = held.captured.mesh.clone();
-            return blocking(move || Ok(switched(&mesh))).await;
-        }
-        // Where this look fails, the next one finds nothing touched and must not believe it.
-        *held.seen.lock() = None;
-        let what = self.differs(held).await?;
-        *held.seen.lock() = now.filter(|_| what.is_none());
-        Ok(what)
-    }
-
-    async fn differs(&self, held: &Held) -> Result<Option<String>, SandboxError> {
-        let (mesh, uid) = (held.captured.mesh.clone(), held.sandbox.uid.clone());
-        let Some(before) = self.processes.rules().of(&uid) else {
-            return Ok(None);
         };
-        let network = held.mesh.clone();
-        blocking(move || match drift(&mesh, &before) {
-            None => Ok(network.differs(&mesh)?),
-            what => Ok(what),
-        })
-        .await
-    }
-
-    async fn mend(&self, held: &Held) -> Result<(), SandboxError> {
-        let (mesh, uid) = (held.captured.mesh.clone(), &held.sandbox.uid);
-        let before = self.processes.rules().of(uid).unwrap_or_default();
-        let network = held.mesh.clone();
-        let now = blocking(move || {
-            // Rules first: they hold whatever the routes are.
-            mend(&mesh, &before)?;
-            network.mend(&mesh)?;
-            maille_sys::nft::stateless(&mesh).map_err(|error| io::Error::other(error).into())
-        });
-        // The same rules, but the kernel does not list them to the letter as before.
-        self.processes.rules().recall(uid, now.await?);
-        Ok(())
+        Ok(Held::new((sandbox, network), way, generation))
     }
 
     /// What has a directory.
@@ -500,23 +506,6 @@ impl Sandboxes {
         entries
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect()
-    }
-}
-
-// === impl History ===
-
-impl History {
-    /// Whether somebody should hear of it: what cannot be mended is told once.
-    fn found(&mut self, what: &str, mended: bool) -> bool {
-        if mended {
-            self.repairs += 1;
-            self.drift.clear();
-            what.clone_into(&mut self.repaired);
-            return true;
-        }
-        let is_news = self.drift != what;
-        what.clone_into(&mut self.drift);
-        is_news
     }
 }
 
@@ -535,9 +524,48 @@ fn proxy_there(dir: &Path) -> Option<Child> {
     None
 }
 
+/// One that is captured from inside.
+fn inside_of(of: (Sandbox, u64), (inside, generation): (Inside, Generation)) -> Held {
+    Held::new(of, Way::Inside(Arc::new(inside)), generation)
+}
+
+/// Interfaces of a pod that stay as they are, beside the captured one: a meta-plugin gives pods several. Blocks.
+fn others(pod: &NetNs, own: &str) -> Result<Vec<String>, SandboxError> {
+    let links = link::inside(pod, async |net: Net| net.links().await);
+    let links = links.map_err(io::Error::other)?;
+    let other = |link: &Link| link.up && link.name != "lo" && link.name != own;
+    Ok(links
+        .into_iter()
+        .filter(other)
+        .map(|link| link.name)
+        .collect())
+}
+
+/// How a pod is captured, and who chose that, for its events.
+fn chosen(pod: &Sandbox, mode: Mode, others: &[String]) -> String {
+    let how = match mode {
+        Mode::Outboard => "from outside, by a proxy of its node (outboard)",
+        Mode::InboardCni => {
+            "inside, by rules of its node for the proxy that is in it (inboard-cni)"
+        }
+    };
+    let by = match pod.annotations.get(CAPTURE_BY).map(String::as_str) {
+        Some("pod") => "the pod's annotation maille.io/capture",
+        Some("namespace") => "its namespace's label maille.io/capture",
+        Some("sandbox") => "what the pod runs on",
+        _ => "the installation",
+    };
+    let but = match others {
+        [] => String::new(),
+        others => format!(", but for its interfaces {}", others.join(", ")),
+    };
+    format!("the pod is captured {how}{but}, as {by} says; another capture takes another pod")
+}
+
 /// Removes a sandbox's directory, where it is.
 fn clear(dir: &Path) -> io::Result<()> {
     NetNs::unpin(&dir.join(PIN))?;
+    NetNs::unpin(&dir.join(INSIDE))?;
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -545,7 +573,7 @@ fn clear(dir: &Path) -> io::Result<()> {
 }
 
 /// Work that enters namespaces, off the runtime's thread.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
 ) -> Result<T, SandboxError> {
     let done = tokio::task::spawn_blocking(work).await;

@@ -70,7 +70,8 @@ pub(super) struct Seen {
 /// A pod's proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Using {
-    pub(super) ready: bool,
+    /// Not said of one that is in the pod.
+    pub(super) ready: Option<bool>,
     /// Bytes, by its control group.
     pub(super) memory: Option<u64>,
     pub(super) memory_limit: Option<u64>,
@@ -94,7 +95,7 @@ pub(super) fn write(text: &mut Text, pods: &[Seen]) {
     };
     let flag = |is: bool| Some(u8::from(is).to_string());
     let number = |value: Option<u64>| value.map(|value| value.to_string());
-    family(&READY, &|pod| flag(pod.proxy.ready));
+    family(&READY, &|pod| flag(pod.proxy.ready?));
     family(&MEMORY, &|pod| number(pod.proxy.memory));
     family(&MEMORY_LIMIT, &|pod| number(pod.proxy.memory_limit));
     family(&CPU, &|pod| {
@@ -120,7 +121,7 @@ mod tests {
             namespace: "shop".to_owned(),
             name: "web-1".to_owned(),
             proxy: Using {
-                ready: true,
+                ready: Some(true),
                 memory: Some(4096),
                 cpu_micros: Some(1_500_000),
                 ..Using::default()

@@ -35,6 +35,9 @@ fn steps(
     report: &mut RawFd,
 ) -> Result<std::convert::Infallible, Failed> {
     tie(go, plan.outlives)?;
+    for group in &plan.joins {
+        join(group)?;
+    }
     if let Some((process, other_user)) = plan.inside {
         enter(process, other_user)?;
     }
@@ -82,6 +85,19 @@ fn die_with_parent() -> Result<(), Failed> {
     // SAFETY: no pointers.
     let set = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     check(Step::TieToParent, set).map(drop)
+}
+
+/// Goes into a group of version 1, whose file `tasks` this is (`cgroups(7)`): 0 is whoever writes.
+fn join(tasks: &CStr) -> Result<(), Failed> {
+    // SAFETY: a live string.
+    let file = check(Step::Join, unsafe {
+        libc::open(tasks.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC)
+    })?;
+    // SAFETY: one live byte, to a descriptor that was just opened.
+    let written = unsafe { libc::write(file, c"0".as_ptr().cast(), 1) };
+    check(Step::Join, i32::try_from(written).unwrap_or(-1))?;
+    // SAFETY: opened above, and nobody else's.
+    check(Step::Join, unsafe { libc::close(file) }).map(drop)
 }
 
 /// Dies with the thread that made it, which never ends before its process; then waits until that one is done with it.

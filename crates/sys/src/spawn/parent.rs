@@ -19,6 +19,9 @@ use super::process::Child;
 use super::step::Step;
 use super::{Spawn, SpawnError};
 
+/// `clone3(2)`, Linux 5.7 and newer: it does not fit into the flags that libc knows.
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
 pub(super) fn start(spawn: &Spawn) -> Result<Child, SpawnError> {
     let failed = |step| move |source: io::Error| failure(spawn, step, source);
     let open = |writable| {
@@ -47,11 +50,6 @@ pub(super) fn start(spawn: &Spawn) -> Result<Child, SpawnError> {
     .map_err(failed("making its namespaces"))?;
     if spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
         map_own_user(child.pid()).map_err(failed("mapping its user"))?;
-    }
-    if let Some(group) = &spawn.group {
-        group
-            .join(child.pid())
-            .map_err(failed("limiting what it may use"))?;
     }
     File::from(go_write)
         .write_all(&[1])
@@ -130,6 +128,10 @@ fn clone(plan: &mut Plan, go: RawFd, report: RawFd) -> io::Result<Child> {
         args.exit_signal = libc::SIGCHLD as u64;
     }
     args.pidfd = (&raw mut pidfd) as u64;
+    if let Some(group) = &plan.born {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::try_from(group.as_raw_fd()).map_err(io::Error::other)?;
+    }
     // SAFETY: a live structure and its size. No CLONE_VM: the child gets a copy of the memory, and runs only system calls
     // on what was made before (child.rs).
     let pid = unsafe {

@@ -2,6 +2,7 @@
 //! Everything a child needs, as the kernel wants it, made before the clone: afterwards nothing may be allocated.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -14,6 +15,7 @@ use super::places::Places;
 use super::texts::{path, text};
 use super::{Spawn, SpawnError, User};
 use crate::caps::CapSet;
+use crate::cgroup;
 
 /// As whom the child runs, as the kernel wants it.
 #[derive(Debug)]
@@ -51,6 +53,10 @@ pub(super) struct Plan {
     pub(super) filter: Option<Filter>,
     pub(super) terminal: bool,
     pub(super) outlives: bool,
+    /// The group of version 2 that it is born into.
+    pub(super) born: Option<File>,
+    /// Where it writes itself into groups of version 1: alone in its thread group it needs no lock that every fork of the machine waits for.
+    pub(super) joins: Vec<CString>,
     /// What the pointers point to.
     _strings: (Vec<CString>, Vec<CString>),
 }
@@ -85,6 +91,7 @@ impl Plan {
                 .map(|(fd, number)| (fd.as_raw_fd(), *number)),
         );
         let high = fds.iter().map(|(_, number)| number + 1).max().unwrap_or(3);
+        let (born, joins) = groups(spawn)?;
         let hidden: Result<_, _> = spawn
             .hidden
             .iter()
@@ -124,9 +131,29 @@ impl Plan {
             filter: spawn.is_confined.then(Filter::new),
             terminal: spawn.terminal,
             outlives: spawn.outlives,
+            born,
+            joins,
             _strings: (args, env),
         })
     }
+}
+
+/// How it comes into its groups.
+fn groups(spawn: &Spawn) -> Result<(Option<File>, Vec<CString>), SpawnError> {
+    let (mut born, mut joins) = (None, Vec::new());
+    for directory in &spawn.groups {
+        if born.is_none() && cgroup::takes_births(directory) {
+            let opened = File::open(directory).map_err(|source| SpawnError::Step {
+                program: spawn.program.display().to_string(),
+                step: "opening its control group",
+                source,
+            })?;
+            born = Some(opened);
+        } else {
+            joins.push(path("a control group", &directory.join("tasks"))?);
+        }
+    }
+    Ok((born, joins))
 }
 
 /// `execvp(3)`'s search, against the child's own `PATH`.

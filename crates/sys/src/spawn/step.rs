@@ -8,6 +8,7 @@
 #[repr(u32)]
 pub(super) enum Step {
     TieToParent,
+    Join,
     EnterProcess,
     EnterNetwork,
     PrivateMounts,
@@ -33,8 +34,9 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub(super) const ALL: [(Self, &'static str); 23] = [
+    pub(super) const ALL: [(Self, &'static str); 24] = [
         (Self::TieToParent, "tying it to this process"),
+        (Self::Join, "limiting what it may use"),
         (Self::EnterProcess, "entering the namespaces of the process"),
         (Self::EnterNetwork, "entering the network namespace"),
         (Self::PrivateMounts, "making mounts private"),

@@ -308,6 +308,8 @@ pub enum Happening {
     Mended = 1,
     /// The pod is not captured as it was, and that could not be mended.
     NotMended = 2,
+    /// The pod begins captured.
+    Captured = 3,
 }
 impl Happening {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -319,6 +321,7 @@ impl Happening {
             Self::Unspecified => "HAPPENING_UNSPECIFIED",
             Self::Mended => "HAPPENING_MENDED",
             Self::NotMended => "HAPPENING_NOT_MENDED",
+            Self::Captured => "HAPPENING_CAPTURED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -327,6 +330,7 @@ impl Happening {
             "HAPPENING_UNSPECIFIED" => Some(Self::Unspecified),
             "HAPPENING_MENDED" => Some(Self::Mended),
             "HAPPENING_NOT_MENDED" => Some(Self::NotMended),
+            "HAPPENING_CAPTURED" => Some(Self::Captured),
             _ => None,
         }
     }

@@ -35,7 +35,7 @@ impl Replica {
             namespace: Some("maille-system".parse().unwrap()),
             pod: Some(name.to_owned()),
             image_prefix: "maille.io".to_owned(),
-            capture: "inboard".parse().unwrap(),
+            capture: None,
             anchors_file: None,
             grpc: at(0),
             https: at(1),

@@ -73,6 +73,10 @@ fn capture(src: &Party) -> Step {
             "inboard: its connections pass the proxy that is in the pod",
             "injected",
         ),
+        "inboard-cni" => (
+            "inboard-cni: its connections pass the proxy that is in the pod, by rules of its node",
+            "capture",
+        ),
         _ => (
             "none: it has no proxy, and the mesh sees nothing of what it sends before the server's",
             "capture",

@@ -17,6 +17,8 @@ fn inboard(rights: &[&str]) -> Became {
     Became::Inboard(rights.iter().map(|&right| right.to_owned()).collect())
 }
 
+const AGENTS: Nodes = Nodes::Agents(Capture::Outboard);
+
 fn on(class: &str) -> Value {
     merged(pod(), json!({"spec": {"runtimeClassName": class}}))
 }
@@ -25,18 +27,18 @@ fn annotated(template: Value, key: &str, value: &str) -> Value {
     merged(template, json!({"metadata": {"annotations": {key: value}}}))
 }
 
-fn ask_on(template: &Value, usual: Capture) -> Decision {
+fn ask_on(template: &Value, nodes: Nodes) -> Decision {
     let strict = ("strict".to_owned(), "kata-qemu-tdx".to_owned());
     let settings = Settings {
-        capture: usual,
+        nodes,
         handlers: [strict].into(),
         ..settings()
     };
     decide(template, Kind::Pod, Asked::Webhook, &shop(), &settings)
 }
 
-fn became(template: &Value, usual: Capture) -> Became {
-    match ask_on(template, usual) {
+fn became(template: &Value, nodes: Nodes) -> Became {
+    match ask_on(template, nodes) {
         Decision::Inject { addition, .. } => {
             let mut done = template.clone();
             addition.apply(&mut done);
@@ -68,7 +70,7 @@ fn became(template: &Value, usual: Capture) -> Became {
 fn the_choice_for_each_sandbox() {
     use Became::Outboard;
     let says = |class: &str, capture: &str| annotated(on(class), marks::CAPTURE, capture);
-    let (bare, agents) = (Capture::Inboard, Capture::Outboard);
+    let (bare, agents) = (Nodes::Bare, AGENTS);
     for (template, usual, expected) in [
         (pod(), agents, Outboard),
         (on("gvisor"), agents, Outboard),
@@ -154,13 +156,13 @@ fn what_a_sandbox_cannot_have_is_refused_with_what_to_change() {
         // Whatever its class is.
         (untrusted(on("nvidia")), "leave this out, the class says"),
     ] {
-        match became(&template, Capture::Outboard) {
+        match became(&template, AGENTS) {
             Became::Refused(text) => assert!(text.contains(said), "{template}: {text}"),
             other => panic!("{template}: {other:?}"),
         }
     }
     // Without an agent nobody captures gVisor.
-    match became(&on("runsc-debug"), Capture::Inboard) {
+    match became(&on("runsc-debug"), Nodes::Bare) {
         Became::Refused(text) => assert!(text.contains("maille install --cni"), "{text}"),
         other => panic!("{other:?}"),
     }
@@ -170,12 +172,12 @@ fn what_a_sandbox_cannot_have_is_refused_with_what_to_change() {
         json!({"metadata": {"labels": {marks::INJECT: "disabled"}}}),
     );
     assert!(matches!(
-        ask_on(&mine, Capture::Outboard),
+        ask_on(&mine, AGENTS),
         Decision::Untouched(Untouched::OptedOut(_))
     ));
     // And a pod of the node's own kernel may share with it.
     let shared = merged(pod(), json!({"spec": {"hostPID": true, "hostIPC": true}}));
-    assert_eq!(became(&shared, Capture::Outboard), Became::Outboard);
+    assert_eq!(became(&shared, AGENTS), Became::Outboard);
 }
 
 #[test]
@@ -185,7 +187,7 @@ fn a_confidential_pod_in_a_strict_namespace_is_not_sent_to_its_node() {
         ..shop()
     };
     let settings = Settings {
-        capture: Capture::Outboard,
+        nodes: AGENTS,
         ..settings()
     };
     let asked = decide(
@@ -207,13 +209,9 @@ fn warnings_name_the_container_and_fit_where_clients_show_them() {
     let privileged = json!({"spec": {"containers": [{"name": "web"},
         {"name": "driver", "securityContext": {"privileged": true}}]}});
     for (class, usual, said) in [
-        (
-            "kata-qemu",
-            Capture::Outboard,
-            "Kata plugs each into its VM",
-        ),
-        ("kata-qemu", Capture::Inboard, "Kata plugs each into its VM"),
-        ("gvisor", Capture::Outboard, "gVisor has few of them"),
+        ("kata-qemu", AGENTS, "Kata plugs each into its VM"),
+        ("kata-qemu", Nodes::Bare, "Kata plugs each into its VM"),
+        ("gvisor", AGENTS, "gVisor has few of them"),
     ] {
         let template = merged(on(class), privileged.clone());
         let Decision::Inject { warnings, .. } = ask_on(&template, usual) else {
@@ -228,5 +226,29 @@ fn warnings_name_the_container_and_fit_where_clients_show_them() {
         );
         assert!(warning.contains(said), "{warning}");
         assert!(warning.len() <= 256, "{}: {warning}", warning.len());
+    }
+}
+
+#[test]
+fn rules_that_a_node_writes_do_not_reach_another_kernel() {
+    let agents = Nodes::Agents(Capture::InboardCni);
+    for (class, capture) in [
+        ("gvisor", "outboard"),
+        ("kata-qemu", "outboard"),
+        ("kata-cc", "inboard"),
+    ] {
+        let mut template = on(class);
+        match ask_on(&template, agents) {
+            Decision::Inject { addition, .. } => addition.apply(&mut template),
+            other => panic!("{class}: {other:?}"),
+        }
+        let annotations = &template["metadata"]["annotations"];
+        assert_eq!(annotations[marks::CAPTURE], capture, "{class}");
+        assert_eq!(annotations[marks::CAPTURE_BY], "sandbox", "{class}");
+        let said = annotated(on(class), marks::CAPTURE, "inboard-cni");
+        match became(&said, agents) {
+            Became::Refused(text) => assert!(text.contains("a kernel of its own"), "{text}"),
+            other => panic!("{class}: {other:?}"),
+        }
     }
 }

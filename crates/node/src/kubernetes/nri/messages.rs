@@ -93,6 +93,26 @@ pub(super) struct Synchronized {
 pub(super) struct About {
     #[prost(message, optional, tag = "1")]
     pub(super) pod: Option<Pod>,
+    /// Where it is one.
+    #[prost(message, optional, tag = "2")]
+    pub(super) container: Option<Container>,
+}
+
+/// A container that is to begin.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Container {
+    #[prost(string, tag = "3")]
+    pub(super) name: String,
+    /// As whom it runs, where the runtime tells (NRI 0.10 and newer).
+    #[prost(message, optional, tag = "21")]
+    pub(super) user: Option<User>,
+}
+
+/// As whom.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct User {
+    #[prost(uint32, tag = "1")]
+    pub(super) uid: u32,
 }
 
 /// May this container begin?
@@ -100,6 +120,8 @@ pub(super) struct About {
 pub(super) struct Validate {
     #[prost(message, optional, tag = "1")]
     pub(super) pod: Option<Pod>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) container: Option<Container>,
     /// Who was asked.
     #[prost(message, repeated, tag = "6")]
     pub(super) plugins: Vec<Plugin>,

@@ -21,6 +21,7 @@ fn who_is_meant_is_what_admission_wrote() {
         (Some("none"), false),
         (Some("inboard"), false),
         (Some("outboard"), true),
+        (Some("inboard-cni"), true),
         (Some("something new"), true),
     ] {
         assert_eq!(is_meant(&pod(said)), meant, "{said:?}");
@@ -70,4 +71,24 @@ fn a_plugin_that_is_not_wanted_hears_why() {
     let error = taken_on(&no.encode_to_vec()).unwrap_err();
     assert!(error.to_string().contains("invalid plugin name"), "{error}");
     taken_on(&Response::default().encode_to_vec()).unwrap();
+}
+
+#[test]
+fn whoever_runs_as_the_proxys_user_and_is_not_it_does_not_begin() {
+    let container = |name: &str, uid: Option<u32>| Container {
+        name: name.to_owned(),
+        user: uid.map(|uid| messages::User { uid }),
+    };
+    for (capture, name, uid, refused) in [
+        (Some("inboard-cni"), "app", Some(2102), true),
+        (Some("inboard"), "app", Some(2102), true),
+        (Some("inboard-cni"), "maille-proxy", Some(2102), false),
+        (Some("inboard-cni"), "app", Some(1000), false),
+        (Some("inboard-cni"), "app", None, false),
+        (Some("outboard"), "app", Some(2102), false),
+        (None, "app", Some(2102), false),
+    ] {
+        let said = as_proxy(&pod(capture), &container(name, uid));
+        assert_eq!(said.is_some(), refused, "{capture:?} {name} {uid:?}");
+    }
 }
