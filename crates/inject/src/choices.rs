@@ -8,7 +8,6 @@ use maille_manifest::{marks, suggest};
 use maille_model::Ports;
 use serde_json::{Map, Value};
 
-use crate::decide::NamespaceFacts;
 use crate::names::TAKEN_PORTS;
 use crate::refusal::{Cause, Refusal};
 use crate::settings::{Capture, Nodes};
@@ -85,11 +84,14 @@ pub(crate) enum Form {
     Classic,
 }
 
+/// What a namespace is called, and how it says that its pods are captured.
+type Namespace<'n> = (&'n str, Option<&'n Result<Capture, String>>);
+
 impl Choices {
-    /// Reads the annotations of a template of pods in `namespace`, on these `nodes`.
+    /// Reads the annotations of a template of pods, whose namespace has a name and may say how its pods are captured, on these `nodes`.
     pub(crate) fn read(
         annotations: &Map<String, Value>,
-        namespace: &NamespaceFacts,
+        namespace: Namespace<'_>,
         nodes: Nodes,
     ) -> Result<Self, Vec<Refusal>> {
         let mut reader = Reader {
@@ -196,9 +198,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn capture(&mut self, namespace: &NamespaceFacts, nodes: Nodes) -> (Capture, By) {
+    fn capture(&mut self, (name, says): Namespace<'_>, nodes: Nodes) -> (Capture, By) {
         const EXPECTED: &str = "a mode of capture: use inboard, or inboard-cni or outboard where nodes have the mesh's agent";
-        let (said, path, by) = match (self.text(marks::CAPTURE), &namespace.capture) {
+        let (said, path, by) = match (self.text(marks::CAPTURE), says) {
             (Some(value), _) => (
                 value.parse().map_err(|_| value.to_owned()),
                 path(marks::CAPTURE),
@@ -206,11 +208,7 @@ impl<'a> Reader<'a> {
             ),
             (None, Some(said)) => (
                 said.clone(),
-                format!(
-                    "namespace {}: metadata.labels.{}",
-                    namespace.name,
-                    marks::CAPTURE
-                ),
+                format!("namespace {name}: metadata.labels.{}", marks::CAPTURE),
                 By::Namespace,
             ),
             (None, None) => return (nodes.usual(), By::Install),
@@ -323,8 +321,11 @@ mod tests {
     use super::*;
 
     fn read(annotations: Value) -> Result<Choices, String> {
-        let namespace = NamespaceFacts::unknown("shop");
-        let read = Choices::read(annotations.as_object().unwrap(), &namespace, Nodes::Bare);
+        let read = Choices::read(
+            annotations.as_object().unwrap(),
+            ("shop", None),
+            Nodes::Bare,
+        );
         read.map_err(|refusals| {
             let lines: Vec<_> = refusals.iter().map(ToString::to_string).collect();
             lines.join("\n")
@@ -354,9 +355,9 @@ mod tests {
     #[test]
     fn the_pod_chooses_before_its_namespace_and_that_before_the_installation() {
         let chosen = |annotations: Value, label: Option<&str>, nodes| {
-            let labels = label.map(|value| json!({ marks::CAPTURE: value }));
-            let namespace = NamespaceFacts::of("shop", &labels.unwrap_or_default());
-            let read = Choices::read(annotations.as_object().unwrap(), &namespace, nodes);
+            let says = label.map(|value| value.parse().map_err(|_| value.to_owned()));
+            let namespace = ("shop", says.as_ref());
+            let read = Choices::read(annotations.as_object().unwrap(), namespace, nodes);
             read.map(|choices| (choices.capture, choices.by))
                 .map_err(|refusals| refusals[0].to_string())
         };

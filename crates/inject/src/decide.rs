@@ -265,7 +265,8 @@ fn fresh(pod: &Pod<'_>, kind: Kind, namespace: &NamespaceFacts, settings: &Setti
     } = *pod;
     let mut refusals = checks::other_meshes(template);
     refusals.extend(checks::sandboxed(template, annotations, sandbox));
-    let choices = Choices::read(annotations, namespace, settings.nodes);
+    let says = (namespace.name.as_str(), namespace.capture.as_ref());
+    let choices = Choices::read(annotations, says, settings.nodes);
     let choices = choices.and_then(|choices| checks::captured(choices, settings.nodes, sandbox));
     let choices = choices.unwrap_or_else(|wrong| {
         refusals.extend(wrong);

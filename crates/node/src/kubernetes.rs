@@ -31,6 +31,7 @@ mod chain;
 /// What is counted.
 pub mod counts;
 mod door;
+mod failure;
 mod held;
 mod host;
 mod inside;

@@ -16,7 +16,8 @@ use maille_cni::protocol::{Answer, Ask, LONGEST, Question, SOCKET, VERSION};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
-use super::sandboxes::{SandboxError, Sandboxes};
+use super::failure::SandboxError;
+use super::sandboxes::Sandboxes;
 
 /// How long a caller may take to ask, and to hear.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -11,9 +11,9 @@ use maille_cni::protocol::{CAPTURE, Sandbox};
 use maille_sys::nft::Generation;
 use parking_lot::Mutex;
 
+use super::failure::{SandboxError, blocking};
 use super::inside::Inside;
 use super::network::Network;
-use super::sandboxes::{SandboxError, blocking};
 use crate::agent::Proxy;
 use crate::capture::Captured;
 use crate::drift::{drift, mend, switched};

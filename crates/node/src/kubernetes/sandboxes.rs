@@ -25,13 +25,14 @@ use parking_lot::Mutex;
 use tokio::sync::Mutex as Slot;
 
 use super::counts::Counts;
+use super::failure::{SandboxError, blocking};
 use super::held::{Held, Mode, Way};
-use super::inside::{Inside, InsideFailure};
+use super::inside::Inside;
 use super::network::Network;
 use super::seen::{Seen, Using};
 use crate::agent::Agent;
 use crate::agent::apart::{self, Apart};
-use crate::capture::{self, CaptureError, Captured, Options};
+use crate::capture::{self, Captured, Options};
 use crate::host::{Child, listeners_of};
 use crate::processes::Processes;
 
@@ -53,31 +54,6 @@ pub(super) struct Sandboxes {
     counts: Arc<Counts>,
     tasks: Tasks,
     slots: Mutex<BTreeMap<String, Arc<Slot<Option<Held>>>>>,
-}
-
-/// Why a question has no good answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SandboxError {
-    #[error("the plugin did not pass the pod's network namespace")]
-    NoNamespace,
-    #[error("the pod's network is not captured")]
-    Capture(#[from] CaptureError),
-    #[error("the agent's directory cannot be written")]
-    Io(#[from] io::Error),
-    #[error("the pod's proxy cannot be started")]
-    Proxy(#[source] io::Error),
-    #[error("the pod is not captured")]
-    Unknown,
-    #[error("what is captured is another network than the pod's")]
-    Other,
-    #[error("the pod is not captured as it was: {0}")]
-    Drift(String),
-    #[error("the pod cannot be captured from inside")]
-    Inside(#[from] InsideFailure),
-    #[error("admission wrote {0:?}, which this agent cannot do: it is of another version")]
-    Mode(String),
-    #[error("the agent was interrupted")]
-    Interrupted,
 }
 
 // === impl Sandboxes ===
@@ -570,12 +546,4 @@ fn clear(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Work that enters namespaces, off the runtime's thread.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
-) -> Result<T, SandboxError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| SandboxError::Interrupted)?
 }
