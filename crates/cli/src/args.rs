@@ -20,7 +20,7 @@ const AFTER: &str = "\
 Exit codes:
   0    done (also: nothing to do)
   1    it ran and found a problem: a failed check, a failed request, a pod that did not become ready, a difference
-  2    the command line or a manifest is wrong; nothing was started
+  2    the command line or a manifest is wrong; nothing was started or written
   3    nothing answers: no `maille up` of that name is running, or no cluster
   4    a `maille up` of that name runs already
   5    this machine lacks something, or forbids it; the message says what

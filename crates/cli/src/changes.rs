@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::args::Manifests;
 use crate::args::orders::Diff;
-use crate::failure::Expected;
+use crate::failure::{Expected, Undone};
 use crate::manifests;
 use crate::names::Kind;
 use crate::node;
@@ -48,7 +48,7 @@ pub(crate) enum Ask {
 /// `maille diff`: 1 where something differs, as kubectl.
 pub(crate) async fn run(args: &Diff, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
     let state = base.state(&args.which.name)?;
-    let objects = manifests::read(&args.manifests, screen)?;
+    let objects = manifests::read(&args.manifests, Undone::Compared, screen)?;
     let changes = ask(&state, Ask::Diff, &objects).await?;
     let mut text = String::new();
     for change in &changes {
@@ -66,7 +66,7 @@ pub(crate) async fn dry_run(
     state: &State,
     screen: Screen,
 ) -> anyhow::Result<ExitCode> {
-    let objects = manifests::read(manifests, screen)?;
+    let objects = manifests::read(manifests, Undone::Compared, screen)?;
     let changes = match ask(state, Ask::Diff, &objects).await {
         Ok(changes) => Some(changes),
         // Nothing runs: everything would be new.

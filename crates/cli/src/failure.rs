@@ -6,6 +6,17 @@
 use std::io;
 use std::path::PathBuf;
 
+/// What was not done with manifests that are wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undone {
+    /// No pod.
+    Started,
+    /// With what runs.
+    Compared,
+    /// No byte.
+    Written,
+}
+
 /// An expected failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Expected {
@@ -26,10 +37,12 @@ pub enum Expected {
         wrong: bool,
     },
     /// Manifests that cannot be used; each problem was printed with file, line and field.
-    #[error("{count} problem(s) in the manifests; nothing was started")]
+    #[error("{count} problem(s) in the manifests; nothing was {}", undone.word())]
     Manifests {
         /// How many.
         count: usize,
+        /// What was not done.
+        undone: Undone,
     },
     /// Something that was named and is not there.
     #[error("{what}")]
@@ -142,6 +155,16 @@ pub enum Expected {
     /// Somebody pressed Ctrl-C before there was a result.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl Undone {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Compared => "compared",
+            Self::Written => "written",
+        }
+    }
 }
 
 impl Expected {

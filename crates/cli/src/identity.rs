@@ -66,16 +66,35 @@ pub(crate) async fn run(args: &Identity, base: &Base, screen: Screen) -> anyhow:
             print(&all.join("\n"))?
         }
     };
-    let failed = said
-        .pods
-        .iter()
-        .filter(|pod| pod.meshed && !pod.error.is_empty());
-    match failed.count() {
-        0 => Ok(ExitCode::SUCCESS),
-        count => Err(Expected::Found {
-            what: format!("{count} meshed pod(s) showed no certificate"),
+    for pod in said.pods.iter().filter(|pod| pod.meshed && pod.is_bare()) {
+        screen.say(&format!(
+            "{} {}/{} showed no certificate: {}",
+            screen.yellow("warning:"),
+            clean(&pod.namespace),
+            clean(&pod.name),
+            clean(&pod.error)
+        ));
+    }
+    match is_in_vain(&args.what.text(), &said.pods) {
+        false => Ok(ExitCode::SUCCESS),
+        true => Err(Expected::Found {
+            what: format!("{} showed no certificate", args.what.text()),
         }
         .into()),
+    }
+}
+
+/// Whether what was asked for by name has pods, and none of them showed a certificate. Of all pods some may have none: that is said.
+fn is_in_vain(asked: &str, pods: &[Row]) -> bool {
+    asked.contains('/') && !pods.is_empty() && pods.iter().all(Row::is_bare)
+}
+
+// === impl Row ===
+
+impl Row {
+    /// It has no certificate to show.
+    const fn is_bare(&self) -> bool {
+        !self.error.is_empty()
     }
 }
 
@@ -192,6 +211,10 @@ mod tests {
              shop        web-1   spiffe://cluster.local/ns/shop/sa/web          24h         16h           2\n\
              shop        old-1   (it is not in the mesh)\n"
         );
+        let one = |asked: &str, pods: &[Row]| is_in_vain(asked, pods);
+        assert!(!one("pods", &pods) && !one("pods", &pods[1..]));
+        assert!(!one("deploy/web", &pods) && !one("deploy/web", &[]));
+        assert!(!one("po/web-1", &pods[..1]) && one("po/old-1", &pods[1..]));
         assert_eq!(span(-5), "-5s");
         assert_eq!(span(i64::MIN + 1), format!("-{}d", i64::MAX / 86_400));
     }

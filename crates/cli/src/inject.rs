@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::args::kubernetes::{Files, Inject, Uninject};
 use crate::cluster::Cluster;
-use crate::failure::Expected;
+use crate::failure::{Expected, Undone};
 use crate::screen::{Screen, print_exactly};
 use crate::shapes::data;
 use crate::text::clean_lines;
@@ -60,6 +60,7 @@ fn read(args: &Files, screen: Screen) -> Result<Vec<(String, String)>, Expected>
         }
         Expected::Manifests {
             count: errors.len(),
+            undone: Undone::Written,
         }
     })
 }
@@ -71,6 +72,7 @@ fn refused(errors: &[FileError], screen: Screen) -> Expected {
     }
     Expected::Manifests {
         count: errors.len(),
+        undone: Undone::Written,
     }
 }
 
@@ -242,6 +244,15 @@ fn report(done: &[Done], screen: Screen) {
             screen.say(&format!("{} {warning}", screen.yellow("warning:")));
         }
     }
+    let unknown = done.iter().flat_map(|one| &one.unknown);
+    for object in unknown {
+        let object = clean_lines(object);
+        screen.say(&format!(
+            "{} {object}: untouched: its kind is not known here. Label its pods' template maille.io/inject: enabled, and the webhook gives \
+             them a sidecar",
+            screen.yellow("warning:")
+        ));
+    }
     if reports.is_empty() {
         screen.say(&format!(
             "{} no object in it has pods: nothing was changed",
@@ -280,6 +291,7 @@ mod tests {
             file: "f".to_owned(),
             text: (*text).to_owned(),
             reports: Vec::new(),
+            unknown: Vec::new(),
         };
         texts.iter().map(one).collect()
     }

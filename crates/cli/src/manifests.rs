@@ -13,14 +13,19 @@ use maille_manifest::{Loaded, ManifestError, Object, Options, Users, object_json
 use maille_sys::cgroup;
 
 use crate::args::Manifests;
-use crate::failure::Expected;
+use crate::failure::{Expected, Undone};
 use crate::launch;
 use crate::screen::Screen;
 use crate::text::clean_lines;
 
-/// Reads what `args` name, against what they and this machine allow. Shows warnings, and every error where there is one.
-pub(crate) fn read(args: &Manifests, screen: Screen) -> Result<Vec<Object>, Expected> {
-    taken(load(args), screen)
+/// Reads what `args` name, against what they and this machine allow. Shows warnings, and every error where there is one; `undone` is
+/// what is not done then.
+pub(crate) fn read(
+    args: &Manifests,
+    undone: Undone,
+    screen: Screen,
+) -> Result<Vec<Object>, Expected> {
+    taken(load(args), undone, screen)
 }
 
 /// The same, and nothing shown.
@@ -55,12 +60,14 @@ pub(crate) fn embedded(files: &[(&str, &str)], screen: Screen) -> Result<Vec<Obj
         .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
     taken(
         maille_manifest::load_text(&files.collect::<Vec<_>>()),
+        Undone::Started,
         screen,
     )
 }
 
 fn taken(
     loaded: Result<Loaded, Vec<ManifestError>>,
+    undone: Undone,
     screen: Screen,
 ) -> Result<Vec<Object>, Expected> {
     match loaded {
@@ -78,6 +85,7 @@ fn taken(
             }
             Err(Expected::Manifests {
                 count: errors.len(),
+                undone,
             })
         }
     }
@@ -130,7 +138,7 @@ mod tests {
                 images: Vec::new(),
                 allow_host_path: false,
             };
-            read(&args, screen)
+            read(&args, Undone::Started, screen)
         };
         let mut objects = read(demo).unwrap();
         objects.extend(embedded(&[("pod.yaml", pod)], screen).unwrap());

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 
 use crate::args::Up;
 use crate::changes;
-use crate::failure::Expected;
+use crate::failure::{Expected, Undone};
 use crate::launch::Options;
 use crate::manifests;
 use crate::mesh::{Ended, Mesh, StopSignals};
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: &Up, base: &Base, screen: Screen) -> anyhow::Resul
     }
     // Before they are read, so that no change is missed.
     let watcher = Watcher::open(&args.manifests.paths())?;
-    let objects = manifests::read(&args.manifests, screen)?;
+    let objects = manifests::read(&args.manifests, Undone::Started, screen)?;
     let mut stop = StopSignals::watch()?;
     let options = Options {
         keep: args.keep,

@@ -56,6 +56,8 @@ pub struct Done {
     pub text: String,
     /// What became of each object that has pods.
     pub reports: Vec<Report>,
+    /// Objects that look as if they had pods, of kinds that are not known here, as `Rollout/web`: they are as they were.
+    pub unknown: Vec<String>,
 }
 
 /// What became of one object.
@@ -142,6 +144,7 @@ fn all(files: &[(String, String)], task: &Task<'_>) -> Result<Vec<Done>, Vec<Fil
             file: file.clone(),
             text,
             reports: work.reports,
+            unknown: work.unknown,
         });
     }
     if errors.is_empty() {

@@ -82,8 +82,11 @@ const KINDS: [Row; 9] = [
 impl Kind {
     /// What `object` is, where it has pods.
     pub fn of(object: &Value) -> Option<Self> {
-        let version = object["apiVersion"].as_str()?;
-        let kind = object["kind"].as_str()?;
+        Self::named(object["apiVersion"].as_str()?, object["kind"].as_str()?)
+    }
+
+    /// The kind of that name in that version.
+    pub(crate) fn named(version: &str, kind: &str) -> Option<Self> {
         let group = match version.split_once('/').map_or("", |(group, _)| group) {
             // Where the same kinds were until Kubernetes 1.16, and still are in files.
             "extensions" => "apps",

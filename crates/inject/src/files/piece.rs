@@ -32,6 +32,7 @@ pub(super) struct Work<'w> {
     file: &'w str,
     task: &'w Task<'w>,
     pub(super) reports: Vec<Report>,
+    pub(super) unknown: Vec<String>,
     pub(super) errors: Vec<FileError>,
 }
 
@@ -51,6 +52,7 @@ impl<'w> Work<'w> {
             file,
             task,
             reports: Vec::new(),
+            unknown: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -63,7 +65,10 @@ impl<'w> Work<'w> {
         let value = value_of(piece, &node);
         match self.task {
             Task::Uninject => self.uninject(piece, &node, &value),
-            Task::Inject { .. } => self.inject(piece, &node, &value),
+            Task::Inject { .. } => {
+                self.unknown.extend(unknown(&node, &value));
+                self.inject(piece, &node, &value)
+            }
         }
     }
 
@@ -229,12 +234,44 @@ impl<'w> Work<'w> {
 
 /// The objects of a document that have pods.
 fn found<'v>(node: &Node, value: &'v Value) -> Vec<Found<'v>> {
-    let one = |(item, _): (Option<usize>, &Node)| {
-        let object = item.map_or(Some(value), |item| value["items"].get(item))?;
-        let kind = Kind::of(object)?;
+    let one = |(item, object): (Option<usize>, &'v Value)| {
+        let kind = kind_of(item, object, value)?;
         Some(Found { item, kind, object })
     };
+    values(node, value).into_iter().filter_map(one).collect()
+}
+
+/// Objects that have a template of pods, and are of no kind that is known.
+fn unknown(node: &Node, value: &Value) -> Vec<String> {
+    let all = values(node, value).into_iter();
+    let lost = all.filter(|(item, object)| {
+        let containers = object.pointer("/spec/template/spec/containers");
+        containers.is_some_and(Value::is_array) && kind_of(*item, object, value).is_none()
+    });
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    lost.map(|(_, object)| {
+        let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+        format!("{kind}/{name}")
+    })
+    .collect()
+}
+
+/// The object that a document is, or those that it lists, each with its number there.
+fn values<'v>(node: &Node, value: &'v Value) -> Vec<(Option<usize>, &'v Value)> {
+    let one = |(item, _): (Option<usize>, &Node)| {
+        let object = item.map_or(Some(value), |item| value["items"].get(item))?;
+        Some((item, object))
+    };
     objects(node).into_iter().filter_map(one).collect()
+}
+
+/// What an object is. One of a list of its kind (`PodList`) need not say so itself, as for kubectl.
+fn kind_of(item: Option<usize>, object: &Value, list: &Value) -> Option<Kind> {
+    if item.is_none() || !object["kind"].is_null() {
+        return Kind::of(object);
+    }
+    let kind = list["kind"].as_str()?.strip_suffix("List")?;
+    Kind::named(list["apiVersion"].as_str()?, kind)
 }
 
 // === impl Found ===

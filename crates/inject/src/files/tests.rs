@@ -253,6 +253,61 @@ fn what_something_else_makes_is_left_to_that() {
 }
 
 #[test]
+fn items_of_a_list_of_their_kind_need_not_say_what_they_are() {
+    let text = "\
+apiVersion: apps/v1
+kind: DeploymentList
+items:
+- metadata: {name: one}
+  spec: {template: {spec: {containers: [{name: c, image: i}]}}}
+- kind: Deployment
+  apiVersion: apps/v1
+  metadata: {name: two}
+  spec: {template: {spec: {containers: [{name: c, image: i}]}}}
+";
+    let done = injected(text);
+    let names: Vec<_> = done
+        .reports
+        .iter()
+        .map(|one| (one.kind, &*one.name))
+        .collect();
+    assert_eq!(names, [("deployment", "one"), ("deployment", "two")]);
+    assert_eq!(
+        done.text.matches("maille.io/proxy:").count(),
+        4,
+        "{}",
+        done.text
+    );
+    assert_eq!(injected(&done.text).text, done.text);
+    assert_eq!(values(&uninjected(&done.text)), values(text));
+    // A list of anything says nothing of its items.
+    let any = text
+        .replace("DeploymentList", "List")
+        .replace("apps/v1\nkind: L", "v1\nkind: L");
+    assert_eq!(injected(&any).reports.len(), 1);
+}
+
+#[test]
+fn what_seems_to_have_pods_and_is_not_known_is_said() {
+    let text = "\
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: web}
+spec: {template: {spec: {containers: [{name: c, image: i}]}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+";
+    let done = injected(text);
+    assert_eq!(
+        (&*done.text, done.unknown),
+        (text, vec!["Rollout/web".to_owned()])
+    );
+    assert!(injected(SERVICE).unknown.is_empty() && injected(DEPLOYMENT).unknown.is_empty());
+}
+
+#[test]
 fn windows_line_ends_stay() {
     let text = DEPLOYMENT.replace('\n', "\r\n");
     let done = injected(&text).text;
