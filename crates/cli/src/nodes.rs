@@ -2,7 +2,7 @@
 //! `maille node`: what the agents of nodes say of the pods that they have captured: their proxies, what those use, and whether somebody
 //! changed a capture.
 //!
-//! They are asked as `check/nodes.rs` asks them, by way of the API server. Must never take an agent's words for anything but text.
+//! They are asked by way of the API server. Must never take an agent's words for anything but text.
 
 use std::process::ExitCode;
 
@@ -34,15 +34,32 @@ pub(crate) struct Nodes {
 
 /// A node.
 #[derive(Debug, Default, Serialize, JsonSchema)]
-struct Node {
+pub(crate) struct Node {
     /// Its name.
-    node: String,
+    pub(crate) node: String,
     /// Why its agent said nothing; empty where it did.
-    error: String,
+    pub(crate) error: String,
     /// What keeps a pod of the mesh from beginning uncaptured: `required`, `asked`, `plugin`, or `unknown`.
-    guarantee: String,
+    pub(crate) guarantee: String,
+    /// Its CNI files.
+    pub(crate) chain: Chain,
     /// Those that it has captured.
-    pods: Vec<Pod>,
+    pub(crate) pods: Vec<Pod>,
+}
+
+/// A node's CNI files, as its agent found them.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+#[schemars(rename = "NodeChain")]
+pub(crate) struct Chain {
+    /// Why no pod of the mesh would be captured; empty where they are in order.
+    pub(crate) trouble: String,
+    /// The plugins that the runtime calls for a pod, in order.
+    pub(crate) plugins: Vec<String>,
+    /// Those that somebody put behind the mesh's when that was mended last.
+    pub(crate) behind: Vec<String>,
+    /// How often a file was written anew, since this agent had them in order first.
+    pub(crate) repairs: u64,
 }
 
 /// What an agent answers.
@@ -50,6 +67,7 @@ struct Node {
 #[serde(default)]
 struct Answer {
     guarantee: String,
+    chain: Chain,
     pods: Vec<Pod>,
 }
 
@@ -57,7 +75,7 @@ struct Answer {
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(rename = "NodePod")]
-struct Pod {
+pub(crate) struct Pod {
     /// Its namespace.
     namespace: String,
     /// Its name.
@@ -131,7 +149,8 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn ask(cluster: &Cluster, mesh: &str, agent: &Value) -> Node {
+/// What one agent says.
+pub(crate) async fn ask(cluster: &Cluster, mesh: &str, agent: &Value) -> Node {
     let name = text(agent, "/metadata/name");
     let mut node = Node {
         node: text(agent, "/spec/nodeName").to_owned(),
@@ -148,6 +167,7 @@ async fn ask(cluster: &Cluster, mesh: &str, agent: &Value) -> Node {
     match answer {
         Ok(answer) => {
             node.guarantee = answer.guarantee;
+            node.chain = answer.chain;
             node.pods = answer.pods;
             node.pods
                 .sort_by(|one, other| one.place().cmp(&other.place()));
@@ -164,7 +184,9 @@ impl Nodes {
     fn bad(&self) -> usize {
         let bad = |pod: &&Pod| pod.proxy.ready == Some(false) || !pod.drift.is_empty();
         let of = |node: &Node| {
-            usize::from(!node.error.is_empty()) + node.pods.iter().filter(bad).count()
+            let own = [&node.error, &node.chain.trouble];
+            let own = own.into_iter().filter(|text| !text.is_empty());
+            own.count() + node.pods.iter().filter(bad).count()
         };
         self.nodes.iter().map(of).sum()
     }
@@ -187,6 +209,11 @@ impl Nodes {
             let name = clean(&node.node);
             if !node.error.is_empty() {
                 rows.push(vec![name.clone(), format!("({})", clean(&node.error))]);
+            } else if !node.chain.trouble.is_empty() {
+                rows.push(vec![
+                    name.clone(),
+                    format!("({})", clean(&node.chain.trouble)),
+                ]);
             } else if node.pods.is_empty() {
                 rows.push(vec![name.clone(), "(no pod is captured)".to_owned()]);
             }
@@ -244,6 +271,7 @@ mod tests {
         Node {
             node: "node1".to_owned(),
             guarantee: answer.guarantee,
+            chain: answer.chain,
             pods: answer.pods,
             ..Node::default()
         }
@@ -259,8 +287,9 @@ mod tests {
             error: "the API server says 403 Forbidden".to_owned(),
             ..Node::default()
         };
+        let before = node(r#"{"chain":{"trouble":"00-a.conf comes before 00-maille.conflist"}}"#);
         let nodes = Nodes {
-            nodes: vec![node(answer), silent, node("{}")],
+            nodes: vec![node(answer), silent, node("{}"), before],
         };
         let text = nodes.table();
         for part in [
@@ -271,10 +300,11 @@ mod tests {
             "up0 is down",
             "(the API server",
             "(no pod",
+            "(00-a.conf comes before",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains('\u{1b}'), "{text}");
-        assert_eq!(nodes.bad(), 2);
+        assert_eq!(nodes.bad(), 3);
     }
 }

@@ -45,7 +45,7 @@ use counts::{Counts, Guarantee};
 use host::Host;
 use nri::Guard;
 use sandboxes::Sandboxes;
-use seen::Seen;
+use seen::{Chain, Seen};
 
 /// Where the host's directories are mounted.
 const HOST: &str = "/host";
@@ -62,6 +62,8 @@ struct Own {
     /// The plugin is in place.
     ready: watch::Sender<bool>,
     guarantee: watch::Sender<Guarantee>,
+    /// The node's CNI files.
+    chain: watch::Sender<Chain>,
     /// The pods that are captured, as they were seen last.
     pods: watch::Sender<Vec<Seen>>,
     counts: Arc<Counts>,
@@ -78,6 +80,7 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
     let own = Arc::new(Own {
         ready: watch::Sender::new(false),
         guarantee: watch::Sender::new(Guarantee::Plugin),
+        chain: watch::Sender::new(Chain::default()),
         pods: watch::Sender::new(Vec::new()),
         counts: Arc::default(),
     });
@@ -184,10 +187,12 @@ async fn serve(
 /// Keeps the plugin where the runtime looks for it, and the captures as they were made.
 async fn keep(host: Host, sandboxes: Arc<Sandboxes>, own: Arc<Own>, clock: Clock) {
     loop {
-        match host.install() {
-            Ok(done) => {
+        let placed = host.install();
+        own.chain.send_modify(|chain| chain.look(&placed));
+        match placed {
+            Ok(placed) => {
                 let is_repair = *own.ready.borrow();
-                for what in done {
+                for what in placed.written {
                     tracing::info!(what, "written to the node");
                     if is_repair {
                         own.counts.written();
@@ -228,7 +233,8 @@ async fn health(
             Reply::of(http::StatusCode::OK, metrics::CONTENT_TYPE, text)
         }
         ("/pods", _) => {
-            let text = seen::document(&own.pods.borrow(), own.guarantee.borrow().word());
+            let guarantee = own.guarantee.borrow().word();
+            let text = seen::document(&own.pods.borrow(), guarantee, &own.chain.borrow());
             Reply::of(http::StatusCode::OK, "application/json", text)
         }
         _ => Reply::not_found(),

@@ -2,7 +2,9 @@
 //! What a cluster says of itself, fetched for `maille check`: before a mesh is installed, and after. Must never change anything.
 //! Read `judge.rs` for what is made of it.
 
-use maille_inject::install::{CONFIG, CONTROL};
+use std::collections::BTreeMap;
+
+use maille_inject::install::{CONFIG, CONTROL, Nodes, Options};
 
 use super::judge::{self, Line};
 use super::proxies::{self, Detail, Versions};
@@ -39,7 +41,7 @@ const NEEDED: [(&str, &str); 11] = [
 
 /// Whether the cluster can have a mesh.
 pub(super) async fn before(cluster: &Cluster) -> Result<Checks, Expected> {
-    let mut lines = machine(cluster).await?;
+    let mut lines = machine(cluster, Nodes::Bare).await?;
     let mut missing = Vec::new();
     for (group, resource) in NEEDED {
         if !cluster.may("create", group, resource).await? {
@@ -52,9 +54,18 @@ pub(super) async fn before(cluster: &Cluster) -> Result<Checks, Expected> {
     Ok(all(lines.into_iter().map(Line::check).collect()))
 }
 
+/// Whether nodes of the installed mesh have agents. A configuration that nobody can read says nothing of them.
+fn agents(config: &BTreeMap<String, String>) -> Nodes {
+    let namespace = NAMESPACE.parse().ok();
+    let options = namespace.and_then(|name| Options::from_config(name, config).ok());
+    options.map_or(Nodes::Bare, |options| options.nodes)
+}
+
 /// What both ask: the API server, the nodes, and what else handles packets.
-async fn machine(cluster: &Cluster) -> Result<Vec<Line>, Expected> {
+async fn machine(cluster: &Cluster, agents: Nodes) -> Result<Vec<Line>, Expected> {
     let version = cluster.object("/version").await?.unwrap_or_default();
+    let admission = "/apis/admissionregistration.k8s.io/v1";
+    let admission = cluster.object(admission).await?;
     let nodes = cluster.all("/api/v1/nodes", None).await?;
     let cilium = "/api/v1/namespaces/kube-system/configmaps/cilium-config";
     let cilium = cluster.object(cilium).await?;
@@ -62,6 +73,7 @@ async fn machine(cluster: &Cluster) -> Result<Vec<Line>, Expected> {
     let calico = cluster.object(calico).await?;
     Ok(vec![
         judge::version(cluster.server(), &version),
+        judge::kept(&version, admission.as_ref(), agents),
         judge::kubelets(&nodes),
         judge::kernels(&nodes),
         judge::cilium(cilium.as_ref()),
@@ -107,7 +119,6 @@ pub(super) async fn after(
     reach: &Reach,
     each: bool,
 ) -> Result<Checks, Expected> {
-    let mut lines = machine(cluster).await?;
     let own = format!("/api/v1/namespaces/{NAMESPACE}");
     let config = cluster
         .object(&format!("{own}/configmaps/{CONFIG}"))
@@ -115,6 +126,7 @@ pub(super) async fn after(
     let Some(config) = config else {
         return Err(Expected::NoMesh);
     };
+    let mut lines = machine(cluster, agents(&data(&config))).await?;
     let deployment = format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{CONTROL}");
     let admission = "/apis/admissionregistration.k8s.io/v1";
     let inject = format!("{admission}/mutatingwebhookconfigurations/maille-inject");

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use maille_inject::install::Nodes;
 use maille_manifest::marks::{INJECT, INJECTED};
 use serde_json::Value;
 
@@ -12,6 +13,8 @@ use crate::text::clean;
 
 /// The first version whose kubelets have native sidecars by default.
 const NATIVE_SIDECARS: (u32, u32) = (1, 29);
+/// The first version that has policies of admission without a webhook, on which `maille install --cni` builds.
+const POLICIES: &str = "1.30";
 /// The first kernel whose nftables redirect in one table for both families.
 const NFTABLES: (u32, u32) = (5, 2);
 /// Names that are shown before the rest is counted.
@@ -107,6 +110,32 @@ pub(super) fn version(server: &str, version: &Value) -> Line {
     let hint =
         "use Kubernetes 1.29 or newer, or classic sidecars (annotation maille.io/sidecar: classic)";
     Line::new("cluster", name, trouble.as_slice(), hint)
+}
+
+/// Whether `resources`, those of `admissionregistration.k8s.io/v1`, hold what keeps people from changing what admission wrote.
+pub(super) fn kept(version: &Value, resources: Option<&Value>, nodes: Nodes) -> Line {
+    let all = resources.and_then(|list| list["resources"].as_array());
+    let mut all = all.into_iter().flatten();
+    let missing = !all.any(|one| one["name"] == "validatingadmissionpolicies");
+    let trouble = missing.then(|| {
+        format!(
+            "the API server has version {}, and ValidatingAdmissionPolicy (admissionregistration.k8s.io/v1) is not there: \
+             nodes' agents need Kubernetes {POLICIES} or newer",
+            text(version, "/gitVersion")
+        )
+    });
+    let hint = "use Kubernetes 1.30 or newer for `maille install --cni`; `maille install` alone works without it";
+    let line = match nodes {
+        Nodes::Agents(_) => Line::new,
+        // Who installs without agents does not need it.
+        Nodes::Bare => Line::warned,
+    };
+    line(
+        "cluster",
+        "the API server can keep what admission wrote",
+        trouble.as_slice(),
+        hint,
+    )
 }
 
 fn linux(nodes: &[Value]) -> impl Iterator<Item = &Value> {

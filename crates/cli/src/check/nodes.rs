@@ -1,29 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the agents of nodes say of themselves: whether each answers, and how sure it is that no pod of the mesh begins uncaptured.
-//!
-//! They are asked by way of the API server, at the port where they are counted. Must never ask without a bound. Read `docs/cni.md` for
-//! what keeps pods from beginning uncaptured.
+//! What the agents of nodes say of themselves: whether each answers, whether the runtime calls the mesh's plugin, and last, and how sure
+//! it is that no pod of the mesh begins uncaptured. Pure but for the question. Read `docs/cni.md` for what keeps pods from that.
 
 use futures_util::{StreamExt as _, stream};
-use maille_inject::install::NODE_PORT;
 use serde_json::Value;
 
 use super::judge::Line;
 use crate::cluster::Cluster;
-use crate::failure::Expected;
-use crate::shapes::text;
+use crate::nodes::{self, Node};
 use crate::text::clean;
 
 /// Agents that are asked at a time.
 const AT_A_TIME: usize = 16;
-/// What an agent says how sure it is by.
-const GUARANTEE: &str = "maille_node_guarantee{level=\"";
-
-/// An agent, and what it says; nothing where it does not answer.
-struct Said {
-    node: String,
-    metrics: Option<String>,
-}
+/// Repairs of CNI files from which on somebody changes them again and again.
+const MANY: u64 = 3;
 
 /// Asks the agents among the mesh's pods; without agents there is nothing to say.
 pub(super) async fn look(cluster: &Cluster, pods: &[Value], mesh: &str) -> Vec<Line> {
@@ -31,47 +21,32 @@ pub(super) async fn look(cluster: &Cluster, pods: &[Value], mesh: &str) -> Vec<L
         pod["metadata"]["namespace"] == mesh
             && pod["metadata"]["labels"]["app.kubernetes.io/component"] == "node"
     });
-    let ask = async |pod: &Value| {
-        let name = text(pod, "/metadata/name");
-        let path = format!("/api/v1/namespaces/{mesh}/pods/{name}:{NODE_PORT}/proxy/metrics");
-        let said: Result<_, Expected> = cluster.ask(&path).await;
-        let good = said.ok().filter(|(status, _)| status.is_success());
-        Said {
-            node: text(pod, "/spec/nodeName").to_owned(),
-            metrics: good.map(|(_, body)| String::from_utf8_lossy(&body).into_owned()),
-        }
-    };
-    let asked: Vec<_> = stream::iter(agents.map(ask))
-        .buffered(AT_A_TIME)
-        .collect()
-        .await;
+    let asked = agents.map(|pod| nodes::ask(cluster, mesh, pod));
+    let asked: Vec<_> = stream::iter(asked).buffered(AT_A_TIME).collect().await;
     if asked.is_empty() {
         return Vec::new();
     }
     judge(&asked)
 }
 
-fn judge(all: &[Said]) -> Vec<Line> {
-    let (mut silent, mut weak) = (Vec::new(), Vec::new());
-    for said in all {
-        let node = clean(&said.node);
-        let Some(metrics) = &said.metrics else {
-            silent.push(format!("that of {node} does not"));
-            continue;
-        };
-        match level(metrics) {
-            Some("required") => {}
-            Some("unknown") => {
-                weak.push(format!("{node}: not known until a container begins there"))
-            }
-            Some("asked") => {
-                weak.push(format!(
-                    "{node}: the runtime does not require the agent while it is away"
-                ));
-            }
-            _ => weak.push(format!("{node}: the runtime does not ask the agent")),
-        }
-    }
+fn judge(all: &[Node]) -> Vec<Line> {
+    let silent = all.iter().filter(|node| !node.error.is_empty());
+    let silent: Vec<_> = silent
+        .map(|node| {
+            format!(
+                "that of {} does not ({})",
+                clean(&node.node),
+                clean(&node.error)
+            )
+        })
+        .collect();
+    let answered = || all.iter().filter(|node| node.error.is_empty());
+    let weak: Vec<_> = answered().filter_map(weaker).collect();
+    let troubles = answered().filter(|node| !node.chain.trouble.is_empty());
+    let troubles: Vec<_> = troubles
+        .map(|node| format!("{}: {}", node.node, node.chain.trouble))
+        .collect();
+    let contested: Vec<_> = answered().filter_map(contested).collect();
     vec![
         Line::new(
             "nodes",
@@ -79,6 +54,20 @@ fn judge(all: &[Said]) -> Vec<Line> {
             &silent,
             "see `kubectl -n maille-system get pods -o wide` and `kubectl -n maille-system logs daemonset/maille-node`; asking takes the right \
              to get pods/proxy there",
+        ),
+        Line::new(
+            "nodes",
+            "every node's runtime calls the mesh's CNI plugin",
+            &troubles,
+            "the runtime takes the first file of /etc/cni/net.d by name, and that must be 00-maille.conflist: rename or remove what comes \
+             before it; the agent writes its own as soon as a network's is there (docs/cni.md)",
+        ),
+        Line::warned(
+            "nodes",
+            "nobody changes the mesh's CNI configuration",
+            &contested,
+            "have the other plugin chained into its network's own file, not into 00-maille.conflist, or take it away: the agent writes its \
+             file anew every four seconds, with its plugin last, and a pod that is made meanwhile gets the other's order",
         ),
         Line::warned(
             "nodes",
@@ -90,49 +79,67 @@ fn judge(all: &[Said]) -> Vec<Line> {
     ]
 }
 
-/// How sure an agent is.
-fn level(metrics: &str) -> Option<&str> {
-    let lines = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix(GUARANTEE));
-    let mut levels = lines.filter_map(|line| line.strip_suffix("\"} 1"));
-    levels.next()
+/// Why a node is less sure than it could be.
+fn weaker(node: &Node) -> Option<String> {
+    let why = match node.guarantee.as_str() {
+        "required" => return None,
+        "unknown" => "not known until a container begins there",
+        "asked" => "the runtime does not require the agent while it is away",
+        _ => "the runtime does not ask the agent",
+    };
+    Some(format!("{}: {why}", node.node))
+}
+
+/// Who changes a node's CNI files.
+fn contested(node: &Node) -> Option<String> {
+    let (chain, name) = (&node.chain, &node.node);
+    if !chain.behind.is_empty() {
+        let others = chain.behind.join(", ");
+        return Some(format!("{name}: somebody put {others} behind maille-cni"));
+    }
+    let times = chain.repairs;
+    (times >= MANY).then(|| format!("{name}: they were written anew {times} times"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nodes::Chain;
 
-    fn said(node: &str, level: Option<&str>) -> Said {
-        let one = |level| {
-            format!(
-                "# TYPE maille_node_guarantee gauge\n{GUARANTEE}other\"}} 0\n{GUARANTEE}{level}\"}} 1\n"
-            )
-        };
-        Said {
+    fn said(node: &str, guarantee: &str) -> Node {
+        Node {
             node: node.to_owned(),
-            metrics: level.map(one),
+            guarantee: guarantee.to_owned(),
+            ..Node::default()
         }
+    }
+
+    fn checks(all: &[Node]) -> Vec<crate::api::Check> {
+        judge(all).into_iter().map(Line::check).collect()
     }
 
     #[test]
     fn a_weaker_guarantee_is_said_and_no_failure() {
-        let checks = |all: &[Said]| -> Vec<_> { judge(all).into_iter().map(Line::check).collect() };
-        let good = checks(&[said("a", Some("required")), said("b", Some("required"))]);
+        let good = checks(&[said("a", "required"), said("b", "required")]);
         assert!(
             good.iter().all(|one| one.ok && one.hint.is_none()),
             "{good:?}"
         );
+        let silent = Node {
+            node: "e".to_owned(),
+            error: "the API server says 503".to_owned(),
+            ..Node::default()
+        };
         let mixed = checks(&[
-            said("a", Some("required")),
-            said("b", Some("asked")),
-            said("c", Some("plugin")),
-            said("d", Some("unknown")),
-            said("e", None),
+            said("a", "required"),
+            said("b", "asked"),
+            said("c", "plugin"),
+            said("d", "unknown"),
+            silent,
         ]);
         assert!(!mixed[0].ok && mixed[0].message.as_ref().unwrap().contains("of e"));
-        assert!(mixed[1].ok && mixed[1].hint.is_some());
-        let weaker = mixed[1].message.as_ref().unwrap();
+        assert!(mixed[3].ok && mixed[3].hint.is_some());
+        let weaker = mixed[3].message.as_ref().unwrap();
         for text in [
             "b: the runtime does not require",
             "c: the runtime does not ask",
@@ -140,5 +147,46 @@ mod tests {
         ] {
             assert!(weaker.contains(text), "{weaker}");
         }
+        assert!(!weaker.contains("e:"), "{weaker}");
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_called_or_not_last_is_said() {
+        let of = |chain: Chain| {
+            let node = Node {
+                chain,
+                ..said("a", "required")
+            };
+            let all = checks(&[node]);
+            [all[1].clone(), all[2].clone()]
+        };
+        let [called, alone] = of(Chain {
+            trouble: "00-a.conf comes before 00-maille.conflist".to_owned(),
+            ..Chain::default()
+        });
+        assert!(!called.ok && alone.hint.is_none());
+        assert!(called.message.unwrap().contains("a: 00-a.conf comes"));
+        assert!(called.hint.unwrap().contains("rename or remove"));
+        let [called, alone] = of(Chain {
+            behind: vec!["istio-cni".to_owned()],
+            repairs: 1,
+            ..Chain::default()
+        });
+        assert!(called.ok && alone.ok && alone.hint.is_some());
+        assert!(
+            alone
+                .message
+                .unwrap()
+                .contains("istio-cni behind maille-cni")
+        );
+        let repaired = |repairs| {
+            of(Chain {
+                repairs,
+                ..Chain::default()
+            })[1]
+                .hint
+                .is_some()
+        };
+        assert!(!repaired(1) && repaired(3));
     }
 }

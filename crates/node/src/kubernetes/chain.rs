@@ -46,6 +46,23 @@ pub(super) fn chained(text: &str, state: &Path) -> Result<String, ChainError> {
     Ok(format!("{list:#}\n"))
 }
 
+/// The plugins of a configuration, in the order in which the runtime calls them. Nothing where it is no configuration.
+pub(super) fn plugins(text: &str) -> Vec<String> {
+    let list = serde_json::from_str(text).map(list);
+    let Ok(Ok(list)) = list else {
+        return Vec::new();
+    };
+    let all = list["plugins"].as_array().into_iter().flatten();
+    let name = |plugin: &Value| plugin["type"].as_str().unwrap_or_default().to_owned();
+    all.map(name).collect()
+}
+
+/// Those that are called after ours.
+pub(super) fn behind(text: &str) -> Vec<String> {
+    let all = plugins(text).into_iter();
+    all.skip_while(|name| name != PLUGIN).skip(1).collect()
+}
+
 /// A single plugin's configuration as a list of one.
 fn list(found: Value) -> Result<Value, ChainError> {
     let Value::Object(mut found) = found else {
@@ -81,6 +98,18 @@ mod tests {
         assert_eq!(list["plugins"][2]["state"], "/s");
         assert!(list.get("disableCheck").is_none());
         assert_eq!(of(&list.to_string()).unwrap(), list, "once");
+    }
+
+    #[test]
+    fn who_is_called_in_which_order() {
+        let text = r#"{"plugins":[{"type":"ptp"},{"type":"maille-cni"},{"type":"other-cni"},{}]}"#;
+        assert_eq!(plugins(text), ["ptp", "maille-cni", "other-cni", ""]);
+        assert_eq!(behind(text), ["other-cni", ""]);
+        assert_eq!(plugins(r#"{"type":"bridge","bridge":"b"}"#), ["bridge"]);
+        assert!(behind(r#"{"plugins":[{"type":"ptp"}]}"#).is_empty());
+        assert!(plugins("{").is_empty() && plugins("[]").is_empty());
+        let chained = chained(text, Path::new("/s"));
+        assert!(chained.is_err(), "it has no version");
     }
 
     #[test]

@@ -32,6 +32,17 @@ pub(super) struct Host {
     pub(super) state: PathBuf,
 }
 
+/// What a look at both files came to.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    /// What was written.
+    pub(super) written: Vec<String>,
+    /// The plugins that the runtime calls for a pod, in order.
+    pub(super) plugins: Vec<String>,
+    /// Those that somebody had put behind ours, and that are there no longer.
+    pub(super) behind: Vec<String>,
+}
+
 /// Why the plugin is not in place.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HostError {
@@ -62,14 +73,14 @@ pub(super) enum HostError {
 // === impl Host ===
 
 impl Host {
-    /// Puts both files in place, where they are not: what was written.
-    pub(super) fn install(&self) -> Result<Vec<String>, HostError> {
-        let mut done = Vec::new();
+    /// Puts both files in place, where they are not.
+    pub(super) fn install(&self) -> Result<Placed, HostError> {
+        let mut placed = Placed::default();
         let program = self.programs.join(PLUGIN);
         let own = read(&self.plugin)?;
         if !is(&program, &own) {
             write(&program, &own, 0o755)?;
-            done.push(program.display().to_string());
+            placed.written.push(program.display().to_string());
         }
         let first = self.first()?;
         let text = fs::read_to_string(&first).map_err(at(&first))?;
@@ -77,12 +88,15 @@ impl Host {
             path: first.display().to_string(),
             source,
         })?;
+        placed.plugins = chain::plugins(&chained);
         let configuration = self.configurations.join(CONFIGURATION);
-        if !is(&configuration, chained.as_bytes()) {
+        let found = fs::read_to_string(&configuration).unwrap_or_default();
+        if found != chained {
+            placed.behind = chain::behind(&found);
             write(&configuration, chained.as_bytes(), 0o644)?;
-            done.push(configuration.display().to_string());
+            placed.written.push(configuration.display().to_string());
         }
-        Ok(done)
+        Ok(placed)
     }
 
     /// Removes both, once no pod is captured any more. The configuration goes first: without its plugin no pod would start.
@@ -193,23 +207,30 @@ mod tests {
         assert!(matches!(host.install(), Err(HostError::NoNetwork(_))));
         let network = dir.path().join("conf/10-net.conflist");
         fs::write(&network, NETWORK).unwrap();
-        assert_eq!(
-            host.install().unwrap().len(),
-            1,
-            "the plugin is there already"
-        );
-        assert!(host.install().unwrap().is_empty());
+        let placed = host.install().unwrap();
+        assert_eq!(placed.written.len(), 1, "the plugin is there already");
+        assert_eq!(placed.plugins, ["bridge", "portmap", PLUGIN]);
+        let again = host.install().unwrap();
+        assert!(again.written.is_empty() && again.behind.is_empty());
         let ours = dir.path().join("conf").join(CONFIGURATION);
         // Whoever changes, removes or empties one of them.
         fs::write(&ours, NETWORK).unwrap();
         fs::remove_file(dir.path().join("bin").join(PLUGIN)).unwrap();
-        assert_eq!(host.install().unwrap().len(), 2);
+        assert_eq!(host.install().unwrap().written.len(), 2);
         let mode = fs::metadata(dir.path().join("bin").join(PLUGIN)).unwrap();
         assert_eq!(mode.permissions().mode() & 0o777, 0o755);
         // The network itself changes.
         fs::write(&network, NETWORK.replace("bridge", "ptp")).unwrap();
-        assert_eq!(host.install().unwrap().len(), 1);
-        assert!(fs::read_to_string(&ours).unwrap().contains("ptp"));
+        assert_eq!(host.install().unwrap().written.len(), 1);
+        let text = fs::read_to_string(&ours).unwrap();
+        assert!(text.contains("ptp"));
+        // Others chain themselves behind the first file that they find.
+        let mut list: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let other = serde_json::json!({"type": "other-cni"});
+        list["plugins"].as_array_mut().unwrap().push(other);
+        fs::write(&ours, list.to_string()).unwrap();
+        assert_eq!(host.install().unwrap().behind, ["other-cni"]);
+        assert_eq!(fs::read_to_string(&ours).unwrap(), text);
         fs::create_dir(dir.path().join("sandboxes/c1")).unwrap();
         let error = host.leave(&dir.path().join("sandboxes")).unwrap_err();
         assert!(error.to_string().contains("c1"), "{error}");

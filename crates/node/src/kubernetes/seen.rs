@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What an agent says of each pod that it has captured: whether its proxy is ready, what that uses and may use, and whether somebody
-//! changed the capture. Counted for Prometheus, and as one document for `maille node`.
+//! changed the capture; and of its node's CNI files. Counted for Prometheus, and as one document for `maille node` and `maille check`.
 //!
 //! Whoever reaches the node may read it: it must never hold more than names and numbers.
 
@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use maille_chassis::metrics::{Labels, Metric, Text};
 use serde::Serialize;
+
+use super::host::{HostError, Placed};
 
 const POD: &[&str] = &["namespace", "pod"];
 
@@ -67,6 +69,21 @@ pub(super) struct Seen {
     pub(super) repaired: String,
 }
 
+/// The node's CNI files, as they were looked at last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Chain {
+    /// Why no pod of the mesh would be captured; empty where they are in order.
+    trouble: String,
+    /// The plugins that the runtime calls for a pod, in order.
+    plugins: Vec<String>,
+    /// Those that somebody put behind ours when that was mended last.
+    behind: Vec<String>,
+    /// How often a file was written anew, since this agent had them in order first.
+    repairs: u64,
+    #[serde(skip)]
+    is_in_order: bool,
+}
+
 /// A pod's proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Using {
@@ -107,13 +124,72 @@ pub(super) fn write(text: &mut Text, pods: &[Seen]) {
 }
 
 /// What `GET /pods` answers.
-pub(super) fn document(pods: &[Seen], guarantee: &str) -> String {
-    serde_json::json!({"guarantee": guarantee, "pods": pods}).to_string()
+pub(super) fn document(pods: &[Seen], guarantee: &str, chain: &Chain) -> String {
+    serde_json::json!({"guarantee": guarantee, "chain": chain, "pods": pods}).to_string()
+}
+
+// === impl Chain ===
+
+impl Chain {
+    /// They were looked at.
+    pub(super) fn look(&mut self, came_to: &Result<Placed, HostError>) {
+        match came_to {
+            Ok(placed) => {
+                self.trouble.clear();
+                self.plugins.clone_from(&placed.plugins);
+                if !placed.behind.is_empty() {
+                    self.behind.clone_from(&placed.behind);
+                }
+                self.repairs += u64::from(self.is_in_order && !placed.written.is_empty());
+                self.is_in_order = true;
+            }
+            Err(error) => self.trouble = reasons(error),
+        }
+    }
+}
+
+/// An error, and what it comes from.
+fn reasons(error: &HostError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_somebody_does_to_the_files_is_remembered() {
+        let placed = |written: &[&str], behind: &[&str]| {
+            let all = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+            Ok(Placed {
+                written: all(written),
+                plugins: all(&["ptp", "maille-cni"]),
+                behind: all(behind),
+            })
+        };
+        let mut chain = Chain::default();
+        chain.look(&Err(HostError::NoNetwork("/etc/cni/net.d".to_owned())));
+        assert!(chain.trouble.contains("/etc/cni/net.d"));
+        chain.look(&placed(&["a", "b"], &[]));
+        assert!(chain.trouble.is_empty() && chain.repairs == 0, "{chain:?}");
+        chain.look(&placed(&["b"], &["other-cni"]));
+        chain.look(&placed(&[], &[]));
+        let said = document(&[], "asked", &chain);
+        for part in [
+            r#""behind":["other-cni"]"#,
+            r#""repairs":1"#,
+            r#""trouble":"""#,
+            r#""plugins":["ptp","maille-cni"]"#,
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
 
     #[test]
     fn each_pod_is_said_by_its_name() {
@@ -145,7 +221,7 @@ mod tests {
             !text.contains("maille_node_proxy_memory_limit_bytes{"),
             "{text}"
         );
-        let document = document(&[pod], "required");
+        let document = document(&[pod], "required", &Chain::default());
         assert!(document.contains("\"name\":\"web-1\""), "{document}");
     }
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+use maille_inject::Capture;
 use serde_json::json;
 
 use super::*;
@@ -33,6 +34,26 @@ fn versions_of_what_carries_the_mesh() {
     let old = kernels(&[node("v1.29.0", "4.19.0")]);
     assert_eq!((old.ok, old.message.as_str()), (false, "n1 has 4.19.0"));
     assert!(!kernels(&[]).ok);
+}
+
+#[test]
+fn an_api_server_without_policies_is_said_before_agents_are_installed() {
+    let version = json!({"gitVersion": "v1.29.4"});
+    let resources = |name: &str| json!({"resources": [{"name": "mutatingwebhookconfigurations"}, {"name": name}]});
+    let with = resources("validatingadmissionpolicies");
+    let has = kept(&version, Some(&with), Nodes::Agents(Capture::Outboard)).check();
+    assert!(has.ok && has.hint.is_none());
+    let without = resources("validatingwebhookconfigurations");
+    for list in [Some(&without), None] {
+        let before = kept(&version, list, Nodes::Bare).check();
+        assert!(before.ok && before.hint.is_some());
+        let message = before.message.unwrap();
+        assert!(
+            message.contains("v1.29.4") && message.contains("1.30"),
+            "{message}"
+        );
+        assert!(!kept(&version, list, Nodes::Agents(Capture::Outboard)).ok);
+    }
 }
 
 #[test]
