@@ -45,6 +45,12 @@ const SUITES: &[&str] = &["maille-tests-suites"];
 
 const CLUSTER: &[&str] = &["maille-cluster"];
 
+/// Of the same ring: it waits, for longer than a token of Kubernetes lasts, and does little meanwhile. It runs beside the others.
+const BESIDE: &str = "token";
+
+/// How long that may take: ten minutes of a token and one of grace, what is before and after, on a busy machine.
+const WAITING: Duration = Duration::from_secs(1_500);
+
 /// No test takes longer, not even at full length on a busy machine.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -145,7 +151,7 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
             Cmd::new(Profile::Debug.dir().join("maille-cluster"))
                 .args(["build"])
                 .run()?;
-            outer(CLUSTER, Profile::Debug, Users::This, filter, full)
+            cluster_ring(filter, full)
         }
         Ring::Bench => {
             let quick =
@@ -229,6 +235,32 @@ fn inner(
     Ok(counts)
 }
 
+/// Runs the tests that need a cluster, and beside them the one that mostly waits.
+fn cluster_ring(filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
+    let programs = build::all(Profile::Debug)?;
+    let waiting = programs.into_iter().find(|program| {
+        CLUSTER.contains(&&*program.package) && !program.unit && program.name() == BESIDE
+    });
+    let waiting = waiting.with_context(|| format!("no test program {BESIDE}"))?;
+    let beside = || {
+        let nice = Cmd::new("nice").args([&waiting.path]);
+        let watch = Watch {
+            limit: WAITING,
+            label: "beside: ",
+            ..watch(filter, Some(1))
+        };
+        suite::run(lengths(nice, full), &waiting, watch)
+    };
+    let (mut counts, others) = thread::scope(|scope| {
+        let beside = scope.spawn(beside);
+        let others = outer(CLUSTER, Profile::Debug, Users::This, filter, full);
+        let beside = beside.join().map_err(|_| anyhow!("a thread panicked"));
+        anyhow::Ok((others?, beside??))
+    })?;
+    counts.sum(others);
+    Ok(counts)
+}
+
 /// Runs tests that make namespaces.
 fn outer(
     packages: &[&str],
@@ -238,7 +270,10 @@ fn outer(
     full: bool,
 ) -> anyhow::Result<Counts> {
     let mut programs = build::all(profile)?;
-    programs.retain(|program| packages.contains(&&*program.package));
+    programs.retain(|program| {
+        let is_beside = CLUSTER == packages && program.name() == BESIDE;
+        packages.contains(&&*program.package) && !is_beside
+    });
     // Each test brings whole machines up: side by side they would measure each other.
     let watch = Watch {
         limit: if full { 2 * LONGEST } else { LONGEST },

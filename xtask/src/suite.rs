@@ -194,7 +194,7 @@ impl Watch<'_> {
 
 impl Program {
     /// Its name without what cargo added.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         let plain = name.rsplit_once('-').map_or(&*name, |(plain, _)| plain);
         plain.to_owned()
