@@ -73,6 +73,7 @@ pub(crate) const CLUSTER: &[Need] = &[
     ("redis-cli", "redis-tools"),
     ("curl", "curl"),
     ("tc", "iproute2"),
+    ("tshark", "tshark"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];
 

@@ -17,21 +17,25 @@ use crate::failure::Expected;
 use crate::query::Query;
 use crate::reach::Reach;
 use crate::screen::Screen;
-use crate::state::{Base, State};
+use crate::state::Base;
 use crate::stream::{Lines, Pieces};
 use crate::text::clean_lines;
 
+/// Pods of a cluster.
+mod afar;
 mod inside;
 
+use afar::Afar;
 use inside::{Line, Merged};
 
 /// How long the last frames of a capture are waited for.
 const LAST: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: &Capture, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
+    let reach = Reach::find(&args.which, base).await?;
     if args.state {
-        let text = read_state(&state, &Of::said(args)).await?;
+        let source = Source::of(&reach, args).await?;
+        let text = source.state(&reach).await?;
         crate::screen::print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -45,7 +49,7 @@ pub(crate) async fn run(args: &Capture, base: &Base, screen: Screen) -> anyhow::
         }
         .into());
     }
-    let mut recording = Recording::open(&state, args, screen).await?;
+    let mut recording = Recording::open(&reach, args, screen).await?;
     let (mut out, to_file): (Box<dyn Write>, bool) = match &args.write {
         Some(path) if path.as_path() != Path::new("-") => (Box::new(create(path)?), true),
         _ => (Box::new(io::stdout()), false),
@@ -63,10 +67,10 @@ pub(crate) async fn run(args: &Capture, base: &Base, screen: Screen) -> anyhow::
             screen.yellow("warning:")
         ));
     }
-    let of = recording.of;
+    let source = recording.source;
     if let Some(path) = args.write.as_ref().filter(|_| to_file) {
         let beside = beside(path);
-        let text = read_state(&state, &of).await?;
+        let text = source.state(&reach).await?;
         let mut file = create(&beside)?;
         file.write_all(text.as_bytes())
             .with_context(|| format!("failed to write {}", beside.display()))?;
@@ -121,30 +125,70 @@ async fn copy(
     }
 }
 
-/// Which pod.
-struct Of {
+/// Whose frames.
+enum Source {
+    Machine(Own),
+    Cluster(Afar),
+}
+
+/// A pod of this machine, as it was said.
+struct Own {
     pod: String,
     namespace: Option<String>,
 }
 
 /// Frames of both sides, and what goes through between them where that is wanted.
 struct Recording {
-    of: Of,
+    source: Source,
     frames: Pieces,
     inside: Option<(Lines, Merged)>,
 }
 
-// === impl Of ===
+// === impl Source ===
 
-impl Of {
-    /// As it was said.
-    fn said(args: &Capture) -> Self {
-        Self {
-            pod: args.pod.clone(),
-            namespace: args.namespace.clone(),
-        }
+impl Source {
+    async fn of(reach: &Reach, args: &Capture) -> Result<Self, Expected> {
+        Ok(match reach {
+            Reach::Local(_) => Self::Machine(Own {
+                pod: args.pod.clone(),
+                namespace: args.namespace.clone(),
+            }),
+            Reach::Cluster(cluster) => Self::Cluster(Afar::find(cluster, args).await?),
+        })
     }
 
+    async fn frames(&self, reach: &Reach, args: &Capture) -> anyhow::Result<Pieces> {
+        let own = match self {
+            Self::Machine(own) => own,
+            Self::Cluster(afar) => return Pieces::of(reach, afar.frames(args).await?),
+        };
+        let query = own
+            .query("/v1/capture")
+            .maybe("filter", args.filter.as_deref())
+            .maybe("snaplen", args.snaplen);
+        Pieces::open(reach, query.path()).await
+    }
+
+    /// What the kernels of the pod's sides hold.
+    async fn state(&self, reach: &Reach) -> anyhow::Result<String> {
+        let mut pieces = match self {
+            Self::Machine(own) => Pieces::open(reach, own.query("/v1/state").path()).await?,
+            Self::Cluster(afar) => Pieces::of(reach, afar.state().await?)?,
+        };
+        let mut text = Vec::new();
+        while let Some(piece) = pieces.until_end().await? {
+            text.extend_from_slice(&piece);
+        }
+        if let Self::Cluster(afar) = self {
+            text.extend_from_slice(afar.guest().as_bytes());
+        }
+        Ok(clean_lines(&String::from_utf8_lossy(&text)))
+    }
+}
+
+// === impl Own ===
+
+impl Own {
     fn query(&self, path: &str) -> Query {
         Query::of(path)
             .with("pod", &self.pod)
@@ -156,17 +200,21 @@ impl Of {
 
 impl Recording {
     /// Who does not agree ends it before anything is recorded or written.
-    async fn open(state: &State, args: &Capture, screen: Screen) -> anyhow::Result<Self> {
-        let reach = Reach::Local(state.clone());
-        let mut of = Of::said(args);
+    async fn open(reach: &Reach, args: &Capture, screen: Screen) -> anyhow::Result<Self> {
+        let mut source = Source::of(reach, args).await?;
         let mut inside = None;
-        if args.plain {
-            let mut lines = Lines::open(&reach, of.query("/v1/inside").path()).await?;
+        if args.plain
+            && let Source::Machine(own) = &mut source
+        {
+            let mut lines = Lines::open(reach, own.query("/v1/inside").path()).await?;
             let first = lines.next().await?;
             // One pod, whatever becomes of what made it meanwhile.
             match first.as_deref().map(serde_json::from_str).transpose()? {
                 Some(Line::Agreed { pod: Some(pod) }) => {
-                    (of.pod, of.namespace) = (format!("po/{}", pod.name), Some(pod.namespace));
+                    *own = Own {
+                        pod: format!("po/{}", pod.name),
+                        namespace: Some(pod.namespace),
+                    };
                 }
                 Some(Line::Agreed { pod: None }) => {}
                 _ => bail!("the mesh did not say that the pod's owner agrees"),
@@ -177,14 +225,10 @@ impl Recording {
             ));
             inside = Some((lines.beside(), Merged::default()));
         }
-        let query = of
-            .query("/v1/capture")
-            .maybe("filter", args.filter.as_deref())
-            .maybe("snaplen", args.snaplen);
         Ok(Self {
-            frames: Pieces::open(&reach, query.path()).await?,
+            frames: source.frames(reach, args).await?,
             inside,
-            of,
+            source,
         })
     }
 
@@ -216,16 +260,6 @@ impl Recording {
     fn lost(&self) -> u64 {
         self.inside.as_ref().map_or(0, |(_, merged)| merged.lost)
     }
-}
-
-async fn read_state(state: &State, of: &Of) -> anyhow::Result<String> {
-    let query = of.query("/v1/state");
-    let mut pieces = Pieces::open(&Reach::Local(state.clone()), query.path()).await?;
-    let mut text = Vec::new();
-    while let Some(piece) = pieces.until_end().await? {
-        text.extend_from_slice(&piece);
-    }
-    Ok(clean_lines(&String::from_utf8_lossy(&text)))
 }
 
 /// Frames may hold secrets: only for their owner.

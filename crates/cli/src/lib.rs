@@ -15,6 +15,7 @@ mod demo;
 mod diagnose;
 mod down;
 mod edges;
+mod entered;
 mod exec;
 mod explain;
 mod failure;

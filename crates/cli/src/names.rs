@@ -77,6 +77,15 @@ impl Kind {
         Err(Expected::Unknown { what, hint })
     }
 
+    /// Where a cluster's API server has those of a namespace.
+    pub(crate) fn path(self, namespace: &str) -> String {
+        let base = match self.group {
+            "" => "/api/v1".to_owned(),
+            group => format!("/apis/{group}/v1"),
+        };
+        format!("{base}/namespaces/{namespace}/{}", self.plural)
+    }
+
     /// `deployment.apps/web`, `pod/web`: as kubectl reports.
     pub(crate) fn report(self, name: &str) -> String {
         let kind = self.name.to_lowercase();

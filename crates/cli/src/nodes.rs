@@ -149,6 +149,17 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The agent of one node.
+pub(crate) async fn agent(cluster: &Cluster, mesh: &str, node: &str) -> Result<Value, Expected> {
+    let path = format!("/api/v1/namespaces/{mesh}/pods");
+    let mut agents = cluster.all(&path, Some(AGENTS)).await?.into_iter();
+    let own = agents.find(|agent| text(agent, "/spec/nodeName") == node);
+    own.ok_or_else(|| Expected::Unknown {
+        what: format!("no agent of {} is there", clean(node)),
+        hint: "see `kubectl -n maille-system get pods -o wide`".to_owned(),
+    })
+}
+
 /// What one agent says.
 pub(crate) async fn ask(cluster: &Cluster, mesh: &str, agent: &Value) -> Node {
     let name = text(agent, "/metadata/name");

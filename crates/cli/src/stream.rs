@@ -45,6 +45,16 @@ impl Drop for Pieces {
 }
 
 impl Pieces {
+    /// Of an answer that has begun.
+    pub(crate) fn of(reach: &Reach, body: Stream) -> anyhow::Result<Self> {
+        Ok(Self {
+            reach: reach.clone(),
+            stop: Some(StopSignals::watch()?),
+            connection: None,
+            body,
+        })
+    }
+
     /// Asks for `path`.
     pub(crate) async fn open(reach: &Reach, path: &str) -> anyhow::Result<Self> {
         let stop = StopSignals::watch()?;

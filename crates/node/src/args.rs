@@ -15,6 +15,25 @@ pub enum Role {
     Run(Box<Args>),
     /// The agent of a node of a cluster.
     Kubernetes(Box<Kubernetes>),
+    /// Who shows what passes a captured pod of a cluster.
+    Frames(Frames),
+}
+
+/// Which pod's frames, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frames {
+    /// The agent's directory.
+    pub directory: PathBuf,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub pod: String,
+    /// Only these, in tcpdump's words.
+    pub filter: String,
+    /// Bytes of each that are kept.
+    pub snaplen: Option<usize>,
+    /// What the kernels hold, in place of frames.
+    pub state: bool,
 }
 
 /// The agent of a node: where everything is.
@@ -86,7 +105,8 @@ pub enum ArgsError {
 const USAGE: &str = "maille-node run --state DIR --name NAME [--bin-dir DIR] [--observe] [--marker HEX]... \
     [--no-mesh] [--leaf-lifetime TIME] [--trust-domain NAME] [--storage DIR]; or maille-node --kubernetes --control ADDRESS:PORT \
     --control-identity ID [--trust FILE] [--token FILE] [--state DIR] [--cni-bin DIR] [--cni-conf DIR] \
-    [--cgroups DIR] [--nri SOCKET] [--health ADDRESS:PORT] [--leave]";
+    [--cgroups DIR] [--nri SOCKET] [--health ADDRESS:PORT] [--leave]; or maille-node --frames NAMESPACE/POD [--directory DIR] \
+    [--filter TEXT] [--snaplen N] [--state]";
 
 /// Reads the command line after the program's name.
 pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Role, ArgsError> {
@@ -94,8 +114,36 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Role, ArgsError> 
     match args.next() {
         Some(verb) if verb == "run" => Ok(Role::Run(Box::new(machine(args)?))),
         Some(verb) if verb == "--kubernetes" => Ok(Role::Kubernetes(Box::new(kubernetes(args)?))),
+        Some(verb) if verb == "--frames" => Ok(Role::Frames(frames(args)?)),
         other => Err(ArgsError::Unknown(other.unwrap_or_default())),
     }
+}
+
+fn frames(mut args: impl Iterator<Item = String>) -> Result<Frames, ArgsError> {
+    let flag = "--frames";
+    let pod = args.next().ok_or_else(|| ArgsError::NoValue(flag.into()))?;
+    let Some((namespace, name)) = pod.split_once('/') else {
+        return Err(ArgsError::Wrong { flag, value: pod });
+    };
+    let mut frames = Frames {
+        directory: PathBuf::from(STATE),
+        namespace: namespace.to_owned(),
+        pod: name.to_owned(),
+        filter: String::new(),
+        snaplen: None,
+        state: false,
+    };
+    while let Some(flag) = args.next() {
+        let mut value = || args.next().ok_or_else(|| ArgsError::NoValue(flag.clone()));
+        match flag.as_str() {
+            "--directory" => frames.directory = value()?.into(),
+            "--filter" => frames.filter = value()?,
+            "--snaplen" => frames.snaplen = Some(read("--snaplen", value()?)?),
+            "--state" => frames.state = true,
+            _ => return Err(ArgsError::Unknown(flag)),
+        }
+    }
+    Ok(frames)
 }
 
 fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, ArgsError> {
@@ -199,7 +247,30 @@ mod tests {
     fn of(line: &str) -> Result<Args, ArgsError> {
         match parse(line.split(' ').map(str::to_owned))? {
             Role::Run(args) => Ok(*args),
-            Role::Kubernetes(agent) => panic!("{agent:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_whose_frames_are_wanted() {
+        let of = |line: &str| parse(line.split(' ').map(str::to_owned));
+        let line = "--frames shop/web-1 --filter tcp --snaplen 96";
+        let Role::Frames(frames) = of(line).unwrap() else {
+            panic!("it shows frames");
+        };
+        let wanted = (
+            frames.namespace.as_str(),
+            frames.pod.as_str(),
+            frames.snaplen,
+        );
+        assert_eq!(wanted, ("shop", "web-1", Some(96)));
+        for wrong in [
+            "--frames",
+            "--frames web-1",
+            "--frames a/b --snaplen x",
+            "--frames a/b c",
+        ] {
+            assert!(of(wrong).is_err(), "{wrong}");
         }
     }
 

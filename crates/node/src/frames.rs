@@ -42,7 +42,7 @@ pub(crate) mod filter;
 /// How they are written.
 pub(crate) mod pcapng;
 /// What the kernels hold.
-mod state;
+pub(crate) mod state;
 
 use filter::Filter;
 use pcapng::{Interface, Writer};
@@ -63,7 +63,7 @@ const RING: RingSize = RingSize {
     blocks: 32,
 };
 /// Bytes of a frame that are kept where nobody says how many.
-const SNAPLEN: usize = 262_144;
+pub(crate) const SNAPLEN: usize = 262_144;
 
 type Body = BoxBody<Bytes, Infallible>;
 
@@ -149,8 +149,8 @@ async fn respond<B>(request: &Request<B>, processes: &Arc<Processes>) -> Respons
     };
     let snaplen = value(query, "snaplen").and_then(|text| text.parse().ok());
     let snaplen = snaplen.unwrap_or(SNAPLEN).clamp(64, SNAPLEN);
-    match record(&sides, filter, snaplen) {
-        Ok(body) => answer("application/x-pcapng", body),
+    match record(&sides, &filter, snaplen) {
+        Ok(pieces) => answer("application/x-pcapng", streamed(pieces)),
         Err(error) => refuse(
             StatusCode::CONFLICT,
             &format!("its frames cannot be seen: {error}"),
@@ -159,15 +159,26 @@ async fn respond<B>(request: &Request<B>, processes: &Arc<Processes>) -> Respons
     }
 }
 
-/// One side of a pod: a namespace, and the interfaces of it that are of interest, with what they are.
+/// One side of a pod: a namespace, and the interfaces of it that are recorded, with what they are.
 #[derive(Debug)]
-struct Side {
-    namespace: NetNs,
-    interfaces: Vec<(&'static str, &'static str)>,
-    what: &'static str,
+pub(crate) struct Side {
+    pub(crate) namespace: NetNs,
+    pub(crate) interfaces: Vec<(String, &'static str)>,
+    pub(crate) what: &'static str,
 }
 
-/// A captured pod is seen from its mesh namespace, where both its links end; another one from its own.
+/// A mesh namespace, where both links of a captured pod end.
+pub(crate) fn mesh_side(namespace: NetNs) -> Side {
+    let wire = "wire: between this pod's proxy and everybody else";
+    let pod = "pod: between this pod's application and its proxy";
+    Side {
+        namespace,
+        interfaces: vec![(WIRE.to_owned(), wire), (POD.to_owned(), pod)],
+        what: "mesh namespace",
+    }
+}
+
+/// A captured pod is seen from its mesh namespace; another one from its own.
 fn sides(uid: &str, processes: &Processes) -> Result<Vec<Side>, String> {
     let container = processes.containers(uid).into_values().next();
     let proxy = processes.pid(&Role::Proxy(uid.to_owned()));
@@ -176,19 +187,19 @@ fn sides(uid: &str, processes: &Processes) -> Result<Vec<Side>, String> {
     };
     let mut sides = Vec::new();
     if let Some(pid) = proxy {
-        sides.push(Side {
-            namespace: open(pid)?,
-            interfaces: vec![
-                (WIRE, "wire: between this pod's proxy and everybody else"),
-                (POD, "pod: between this pod's application and its proxy"),
-            ],
-            what: "mesh namespace",
-        });
+        sides.push(mesh_side(open(pid)?));
     }
     if let Some(pid) = container {
+        let own = "pod: this pod's own interface";
+        let interfaces = vec![("eth0".to_owned(), own)];
         sides.push(Side {
             namespace: open(pid)?,
-            interfaces: vec![("eth0", "pod: this pod's own interface")],
+            // What passes there passes the mesh namespace too.
+            interfaces: if proxy.is_some() {
+                Vec::new()
+            } else {
+                interfaces
+            },
             what: "pod",
         });
     }
@@ -198,35 +209,57 @@ fn sides(uid: &str, processes: &Processes) -> Result<Vec<Side>, String> {
     Ok(sides)
 }
 
-/// Begins to record; the recording ends with its reader.
-fn record(sides: &[Side], filter: Filter, snaplen: usize) -> io::Result<Body> {
-    let side = &sides[0];
-    let links = maille_sys::link::inside(&side.namespace, async |net| net.links().await);
-    let links = links.map_err(io::Error::other)?;
-    let mut interfaces = Vec::new();
-    for (name, what) in &side.interfaces {
-        let link = links.iter().find(|link| link.name == *name);
-        let link = link.ok_or_else(|| io::Error::other(format!("there is no {name}")))?;
-        interfaces.push(Interface {
-            number: link.index,
-            name: (*name).to_owned(),
-            description: (*what).to_owned(),
-        });
+/// Begins to record every side; the recording ends when nobody reads any more.
+pub(crate) fn record(
+    sides: &[Side],
+    filter: &Filter,
+    snaplen: usize,
+) -> io::Result<mpsc::Receiver<Bytes>> {
+    let mut found = Vec::new();
+    for (at, side) in sides.iter().enumerate() {
+        let links = maille_sys::link::inside(&side.namespace, async |net| net.links().await);
+        let links = links.map_err(io::Error::other)?;
+        for (name, what) in &side.interfaces {
+            let link = links.iter().find(|link| link.name == *name);
+            let link = link.ok_or_else(|| io::Error::other(format!("there is no {name}")))?;
+            let interface = Interface {
+                number: Some(link.index),
+                name: name.clone(),
+                description: (*what).to_owned(),
+            };
+            found.push((at, interface));
+        }
     }
-    let ring = Ring::open(&side.namespace, RING)?;
     let (give, pieces) = mpsc::channel(PIECES);
-    let writer = Writer::new(interfaces, snaplen);
-    std::thread::Builder::new()
-        .name("frames".into())
-        .spawn(move || run(ring, &filter, writer, &give))?;
-    let pieces = ReceiverStream::new(pieces);
-    let frames = pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
-    Ok(BodyExt::boxed(StreamBody::new(Pin::from(Box::new(frames)))))
+    for (at, side) in sides.iter().enumerate() {
+        let own = |(of, interface): &(usize, Interface)| Interface {
+            number: interface.number.filter(|_| *of == at),
+            ..interface.clone()
+        };
+        let interfaces: Vec<_> = found.iter().map(own).collect();
+        if interfaces
+            .iter()
+            .all(|interface| interface.number.is_none())
+        {
+            continue;
+        }
+        let ring = Ring::open(&side.namespace, RING)?;
+        let (writer, filter) = (Writer::new(interfaces, snaplen), filter.clone());
+        // The file begins with what all of them know.
+        if give.capacity() == PIECES {
+            drop(give.try_send(writer.head().into()));
+        }
+        let give = give.clone();
+        std::thread::Builder::new()
+            .name("frames".into())
+            .spawn(move || run(ring, &filter, writer, &give))?;
+    }
+    Ok(pieces)
 }
 
 /// Until nobody reads any more.
 fn run(mut ring: Ring, filter: &Filter, mut writer: Writer, give: &mpsc::Sender<Bytes>) {
-    let mut piece = writer.head();
+    let mut piece = Vec::new();
     loop {
         let read = ring.read(MOMENT, |frame| {
             if filter.takes(frame.bytes) {
@@ -277,6 +310,12 @@ fn value(query: &str, name: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+/// Pieces as they come.
+fn streamed(pieces: mpsc::Receiver<Bytes>) -> Body {
+    let frames = ReceiverStream::new(pieces).map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+    BodyExt::boxed(StreamBody::new(Pin::from(Box::new(frames))))
 }
 
 fn full(text: String) -> Body {

@@ -40,6 +40,7 @@ mod nri;
 mod own;
 mod sandboxes;
 mod seen;
+mod shown;
 
 use counts::{Counts, Guarantee};
 use host::Host;
@@ -67,6 +68,11 @@ struct Own {
     /// The pods that are captured, as they were seen last.
     pods: watch::Sender<Vec<Seen>>,
     counts: Arc<Counts>,
+}
+
+/// Shows frames of a captured pod until nobody reads them any more.
+pub async fn frames(args: crate::args::Frames) -> anyhow::Result<()> {
+    shown::run(args).await
 }
 
 /// Runs until it is told to stop.

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         let done = match args {
             Role::Run(args) => runtime.block_on(maille_node::run::run(*args)),
             Role::Kubernetes(agent) => runtime.block_on(maille_node::kubernetes::run(*agent)),
+            Role::Frames(frames) => runtime.block_on(maille_node::kubernetes::frames(frames)),
         };
         runtime.shutdown_background();
         done

@@ -66,6 +66,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it sends: it is up, and so is what it is connected to.
     pub ready: bool,
+    /// The number of what it is connected to, in the namespace where that is: of a veth its other end.
+    pub peer: Option<u32>,
 }
 
 /// A veth pair to be made.

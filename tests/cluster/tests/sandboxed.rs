@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
@@ -256,6 +257,7 @@ fn pods_in_gvisor_and_beside_it_speak_tls_with_nothing_of_the_mesh_in_them() {
     }
     let answers = everybody_reaches_everybody(&up, &pods);
     eprintln!("{answers} answers");
+    frames_are_shown(&up, "sandbox-one");
     for witness in witnesses {
         let seen = witness.end().unwrap();
         eprintln!("TLS {}, plain {}", seen["bytes_tls"], seen["bytes_plain"]);
@@ -287,10 +289,67 @@ fn virtual_machines_gvisor_and_the_node_s_kernel_are_one_mesh() {
     }
     let answers = everybody_reaches_everybody(&up, &pods);
     eprintln!("{answers} answers");
+    frames_are_shown(&up, "machine-pci");
     for witness in witnesses {
         let seen = witness.end().unwrap();
         eprintln!("TLS {}, plain {}", seen["bytes_tls"], seen["bytes_plain"]);
     }
+}
+
+/// Interfaces of a file on which frames pass a filter, as tshark has them.
+fn interfaces(file: &Path, filter: &str) -> BTreeSet<String> {
+    let mut tshark = Command::new("tshark");
+    tshark.arg("-r").arg(file).args(["-Y", filter]);
+    tshark.args(["-T", "fields", "-e", "frame.interface_name"]);
+    let output = tshark.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let names = String::from_utf8(output.stdout).unwrap();
+    names.lines().map(str::to_owned).collect()
+}
+
+/// `maille capture` of a pod in a sandbox while it is asked: its node's end of the wire and both sides of its proxy in one file, and
+/// the application's words on one side alone.
+fn frames_are_shown(up: &Meshed, name: &str) {
+    let file = up.path(&format!("{name}.pcapng"));
+    let line = format!(
+        "capture {name} -n {NAMESPACE} --seconds 6 -w {}",
+        file.display()
+    );
+    let said = std::thread::scope(|scope| {
+        let recording = scope.spawn(|| up.maille(&line));
+        while !recording.is_finished() {
+            ask(up, "shared-two", &[name.to_owned()]).unwrap();
+        }
+        recording.join().unwrap()
+    });
+    said.unwrap();
+    let all = interfaces(&file, "tcp");
+    assert_eq!(all.len(), 3, "{all:?}");
+    let own = BTreeSet::from(["dn0".to_owned()]);
+    // The kubelet's probes are no mesh's.
+    let asked = "http.request && !(http.user_agent contains \"kube-probe\")";
+    assert_eq!(interfaces(&file, asked), own);
+    let wire: BTreeSet<_> = all.difference(&own).cloned().collect();
+    assert!(wire.contains("up0"), "{wire:?}");
+    assert_eq!(interfaces(&file, "tcp.port == 15008"), wire);
+    let state = std::fs::read_to_string(file.with_extension("pcapng.txt")).unwrap();
+    for part in [
+        "# mesh namespace",
+        "# node",
+        "# guest\nnot seen from here",
+        "LISTEN",
+        "neighbour",
+        "table",
+    ] {
+        assert!(state.contains(part), "{part}: {state}");
+    }
+    let refused = up.maille(&format!("capture sidecar-or-nobody -n {NAMESPACE} --state"));
+    let refused = refused.unwrap_err().to_string();
+    assert!(
+        refused.contains("there is no pod/sidecar-or-nobody"),
+        "{refused}"
+    );
 }
 
 /// What the mesh costs a pod in gVisor, beside the same pod outside: printed for `SPECIFICATION.md`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use super::kubernetes::Where;
-use super::{Output, Which, duration};
+use super::{Output, duration};
 
 /// How a list is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -290,6 +290,9 @@ Interfaces in the file: up0 is the wire, between the pod's proxy and everybody e
 application and its proxy, where everything is as the application says it. A pod outside the mesh has eth0 only.
 Nothing is needed in the pod. With -w FILE the state of both sides is written to FILE.txt.
 
+Of a cluster those pods are shown that their nodes capture, whatever they run in, with one interface more: the wire at its
+node's end. It takes the right to create pods/exec in the mesh's namespace.
+
 With --plain there is also in0: what the proxy's mesh connections carry, before it is encrypted and after it was decrypted,
 as TCP segments with HTTP/2 at port 15009 (tshark -d tcp.port==15009,http2). Nothing is left out of it. It takes two to
 agree: who asks, with the flag, and the pod's owner, with the annotation maille.io/capture-inside: allowed; without it
@@ -327,7 +330,7 @@ pub struct Capture {
     #[arg(short = 'n', long)]
     pub namespace: Option<String>,
     #[command(flatten)]
-    pub which: Which,
+    pub which: Where,
 }
 
 /// Reads `100ms`, `1.5s` or a number of milliseconds.

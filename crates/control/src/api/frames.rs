@@ -98,7 +98,7 @@ async fn pass(
         ApiError::of(
             StatusCode::NOT_IMPLEMENTED,
             "frames are told by the node of one machine, and this is a cluster".to_owned(),
-            "on the pod's node, tcpdump in the pod's network namespace shows them",
+            "`maille capture` asks the agent of the pod's node itself; where there is none, tcpdump in the pod's network namespace shows them",
         )
     })?;
     let asked = timeout(PATIENCE, ask(node, &path)).await;

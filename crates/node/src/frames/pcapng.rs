@@ -15,15 +15,15 @@ const ETHERNET: u16 = 1;
 /// An interface as the file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Interface {
-    /// Its number in its namespace.
-    pub(crate) number: u32,
+    /// Its number in the namespace that is recorded; none where it is another one's.
+    pub(crate) number: Option<u32>,
     /// Its name.
     pub(crate) name: String,
     /// What it is.
     pub(crate) description: String,
 }
 
-/// Writes one section.
+/// Writes one section. Of several that write one file, each knows all interfaces, and the numbers of its own.
 #[derive(Debug)]
 pub(crate) struct Writer {
     interfaces: Vec<Interface>,
@@ -83,7 +83,7 @@ impl Writer {
         wire_len: usize,
     ) {
         let mut known = self.interfaces.iter();
-        let Some(place) = known.position(|interface| interface.number == number) else {
+        let Some(place) = known.position(|interface| interface.number == Some(number)) else {
             return;
         };
         self.last = self.last.max(at);
@@ -108,8 +108,11 @@ impl Writer {
             return;
         }
         self.dropped = dropped;
+        let mut own = self.interfaces.iter();
+        let place = own.position(|interface| interface.number.is_some());
+        let place = u32::try_from(place.unwrap_or(0)).unwrap_or(0);
         block(out, STATISTICS, |body| {
-            body.extend_from_slice(&0_u32.to_le_bytes());
+            body.extend_from_slice(&place.to_le_bytes());
             body.extend_from_slice(&stamp(self.last));
             // isb_ifdrop
             option(body, 5, &dropped.to_le_bytes());
@@ -170,7 +173,7 @@ mod tests {
     #[test]
     fn a_section_with_its_interfaces_frames_and_losses() {
         let interface = |number, name: &str| Interface {
-            number,
+            number: Some(number),
             name: name.to_owned(),
             description: "x".to_owned(),
         };
@@ -197,5 +200,23 @@ mod tests {
         assert_eq!(frame[16..20], 7_u32.to_le_bytes());
         assert_eq!(frame[20..28], *b"12345\0\0\0");
         assert!(blocks[2].1.windows(3).any(|name| name == b"dn0"));
+    }
+
+    #[test]
+    fn a_writer_of_another_namespace_has_numbers_of_its_own_interfaces_alone() {
+        let interface = |number| Interface {
+            number,
+            name: "x".to_owned(),
+            description: "x".to_owned(),
+        };
+        let mut writer = Writer::new(vec![interface(None), interface(Some(7))], 64);
+        let mut out = Vec::new();
+        writer.frame(&mut out, (7, false, Duration::ZERO), b"1234", 4);
+        writer.dropped(&mut out, 1);
+        let blocks = blocks(&out);
+        assert_eq!((blocks[0].0, blocks[1].0), (PACKET, STATISTICS));
+        for (_, body) in &blocks {
+            assert_eq!(body[..4], 1_u32.to_le_bytes());
+        }
     }
 }

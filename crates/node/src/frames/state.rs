@@ -31,7 +31,7 @@ const STATES: [&str; 13] = [
     "NEW_SYN_RECV",
 ];
 
-pub(super) fn read(sides: &[Side]) -> String {
+pub(crate) fn read(sides: &[Side]) -> String {
     let mut text = String::new();
     for side in sides {
         // Writing to a String cannot fail, here and below.

@@ -37,7 +37,7 @@ use crate::host::{Child, listeners_of};
 use crate::processes::Processes;
 
 /// What a sandbox is, in its directory.
-const RECORD: &str = "sandbox.json";
+pub(super) const RECORD: &str = "sandbox.json";
 /// Its rules as they were when it was captured, there too.
 const RULES: &str = "rules.nft";
 /// The number of its own network namespace, there too: by that it is known to be the one that the runtime means.

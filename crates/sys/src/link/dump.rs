@@ -166,12 +166,14 @@ fn link_of(message: &LinkMessage) -> Link {
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
         ready: false,
+        peer: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) => link.mac = Mac::try_from(bytes.as_slice()).ok(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(peer) => link.peer = Some(*peer),
             LinkAttribute::OperState(state) => link.ready = *state == State::Up,
             _ => {}
         }
