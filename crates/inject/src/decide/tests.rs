@@ -4,6 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::names::PROXY_UID;
 
+mod captures;
 mod sandboxes;
 
 fn settings() -> Settings {
@@ -531,93 +532,4 @@ fn what_nodes_are_told_by_is_there_in_the_end() {
     let mut other = done;
     other["metadata"]["annotations"]["maille.io/capture"] = json!("inboard");
     assert!(matches!(afterwards(&other), Decision::Refused(_)));
-}
-
-#[test]
-fn a_sidecar_whose_rules_the_node_writes_has_no_right() {
-    let settings = Settings {
-        nodes: Nodes::Agents(Capture::Outboard),
-        ..settings()
-    };
-    let restricted = NamespaceFacts {
-        security: PodSecurity::Restricted,
-        capture: Some(Ok(Capture::InboardCni)),
-        ..shop()
-    };
-    let ask = |template: &Value, asked| decide(template, Kind::Pod, asked, &restricted, &settings);
-    let mut done = pod();
-    match ask(&done, Asked::Webhook) {
-        Decision::Inject { addition, .. } => addition.apply(&mut done),
-        other => panic!("{other:?}"),
-    }
-    let containers = done["spec"]["initContainers"].as_array().unwrap();
-    assert_eq!(containers.len(), 1, "{done:#}");
-    let rights = &containers[0]["securityContext"];
-    assert_eq!(containers[0]["name"], PROXY);
-    assert_eq!(rights["capabilities"], json!({"drop": ["ALL"]}));
-    assert_eq!(rights["runAsNonRoot"], true);
-    let annotations = &done["metadata"]["annotations"];
-    for (key, value) in [
-        (marks::CAPTURE, "inboard-cni"),
-        (marks::CAPTURE_BY, "namespace"),
-        (marks::REQUIRED_PLUGINS, marks::REQUIRES_AGENT),
-    ] {
-        assert_eq!(annotations[key], value);
-    }
-    for asked in [Asked::Webhook, Asked::Afterwards] {
-        let again = ask(&done, asked);
-        let there = matches!(again, Decision::Untouched(Untouched::Injected { .. }));
-        assert!(there, "{asked:?}: {again:?}");
-    }
-    // Pushed back it goes to the front, where there is no other container of ours.
-    let mut pushed = done.clone();
-    let items = pushed["spec"]["initContainers"].as_array_mut().unwrap();
-    items.insert(0, json!({"name": "foreign"}));
-    assert_eq!(ask(&pushed, Asked::Webhook), Decision::Reorder);
-    let moved =
-        json!([{"op": "move", "from": "/spec/initContainers/1", "path": "/spec/initContainers/0"}]);
-    assert_eq!(Value::from(reorder(&pushed)), moved);
-    // Whatever tells the node is there in the end, and where nodes have no agents nobody would capture it.
-    for key in [marks::CAPTURE, marks::REQUIRED_PLUGINS] {
-        let mut undone = done.clone();
-        let annotations = undone["metadata"]["annotations"].as_object_mut().unwrap();
-        annotations.shift_remove(key);
-        let after = ask(&undone, Asked::Afterwards);
-        assert!(matches!(after, Decision::Refused(_)), "{key}: {after:?}");
-    }
-    assert!(refused(&done).contains("agent on every node"));
-    let mut both = done.clone();
-    let items = both["spec"]["initContainers"].as_array_mut().unwrap();
-    items.insert(0, json!({"name": INIT}));
-    assert!(matches!(ask(&both, Asked::Webhook), Decision::Refused(_)));
-    let proxys = merged(
-        pod(),
-        json!({"spec": {"securityContext": {"runAsUser": 2102}}}),
-    );
-    assert!(matches!(ask(&proxys, Asked::Webhook), Decision::Refused(_)));
-    assert!(crate::removal::remove(&mut done));
-    assert_eq!(done, pod(), "uninject leaves what was there");
-}
-
-#[test]
-fn an_outboard_proxy_is_counted_to_a_pod_that_has_room_for_it() {
-    let settings = Settings {
-        nodes: Nodes::Agents(Capture::Outboard),
-        ..settings()
-    };
-    for (spec, room) in [
-        (json!({}), false),
-        (json!({"overhead": {}}), false),
-        (json!({"overhead": {"memory": "64Mi"}}), true),
-        (json!({"resources": {"limits": {"memory": "1Gi"}}}), true),
-        (json!({"resources": {"requests": {"cpu": "1"}}}), true),
-    ] {
-        let mut done = merged(pod(), json!({ "spec": spec }));
-        match decide(&done, Kind::Pod, Asked::Webhook, &shop(), &settings) {
-            Decision::Inject { addition, .. } => addition.apply(&mut done),
-            other => panic!("{other:?}"),
-        }
-        let said = &done["metadata"]["annotations"][marks::ROOM];
-        assert_eq!(*said == marks::ROOM_POD, room, "{spec}");
-    }
 }
