@@ -206,6 +206,7 @@ impl World {
                 wrote = true;
             }
             if !wrote && !self.cores[core].has_effects() {
+                self.cores[core].end_turn(false);
                 return Ok(());
             }
         }

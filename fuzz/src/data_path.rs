@@ -156,6 +156,7 @@ impl World {
                 wrote |= self.write(id);
             }
             if !wrote && !self.core.has_effects() {
+                self.core.end_turn(false);
                 return;
             }
         }

@@ -9,10 +9,10 @@ mod budget;
 mod roster;
 mod seat;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use foldhash::HashMap;
 use maille_model::{ServiceId, Terms};
 
 use crate::route::{Hop, Plan};

@@ -4,12 +4,13 @@
 //! The order in which control's words arrive must never matter: a snapshot is a function of the last word on each name.
 //! Read `route.rs` next.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::hash_map;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use foldhash::HashMap;
 use maille_model::{
     AddressOwner, Endpoints, Membership, Mesh, Own, Service, ServiceId, Workload, WorkloadUid,
 };

@@ -28,8 +28,10 @@ pub use error::SessionError;
 
 /// Bytes of incomplete records that are kept at most. rustls itself takes handshake messages of up to 64 KiB.
 const PENDING: usize = 256 * 1024;
+/// What stands before each record: its type, a version, its length (RFC 8446, 5.1).
+const HEADER: usize = 5;
 /// What a record adds to its plain text at most, and how much plain text one record carries (RFC 8446, 5.2).
-const RECORD_OVERHEAD: usize = 5 + 1 + 16;
+const RECORD_OVERHEAD: usize = HEADER + 1 + 16;
 const RECORD_PLAIN: usize = 16 * 1024;
 
 /// Where a session stands.
@@ -209,21 +211,51 @@ impl Session {
     ) -> Result<(), SessionError> {
         self.look(input)?;
         plain.append(&mut self.held);
+        let ahead = self.complete(input);
+        let rest = &mut input[ahead..];
+        if !self.pending.is_empty() {
+            self.drive_pending(plain, out)?;
+        }
         if self.pending.is_empty() {
-            let taken = self.drive(input, plain, out)?;
-            self.pending.extend_from_slice(&input[taken..]);
+            let taken = self.drive(rest, plain, out)?;
+            self.pending.extend_from_slice(&rest[taken..]);
         } else {
-            let mut pending = std::mem::take(&mut self.pending);
-            pending.extend_from_slice(input);
-            let taken = self.drive(&mut pending, plain, out)?;
-            pending.drain(..taken);
-            if pending.is_empty() {
-                pending = Vec::new();
-            }
-            self.pending = pending;
+            self.pending.extend_from_slice(rest);
+            self.drive_pending(plain, out)?;
         }
         if self.pending.len() > PENDING {
             return Err(SessionError::TooLong);
+        }
+        Ok(())
+    }
+
+    /// Appends to the record that waits what it lacks, and no more, so that all others are decrypted where they lie. How many bytes that took.
+    fn complete(&mut self, input: &[u8]) -> usize {
+        if self.pending.is_empty() {
+            return 0;
+        }
+        let mut taken = 0;
+        // Its header first, which says how long it is.
+        for _ in 0..2 {
+            let lacks = record(&self.pending).saturating_sub(self.pending.len());
+            let more = lacks.min(input.len() - taken);
+            self.pending.extend_from_slice(&input[taken..taken + more]);
+            taken += more;
+        }
+        taken
+    }
+
+    fn drive_pending(
+        &mut self,
+        plain: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), SessionError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        let taken = self.drive(&mut pending, plain, out)?;
+        pending.drain(..taken);
+        // An idle connection owns no buffer.
+        if !pending.is_empty() {
+            self.pending = pending;
         }
         Ok(())
     }
@@ -440,6 +472,15 @@ fn step<Data>(
         Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed | _) => Ok(Step::Blocked),
     };
     (used, step)
+}
+
+/// How long the record is that `bytes` begin with, as far as they say so: its header at least.
+fn record(bytes: &[u8]) -> usize {
+    let length = match bytes {
+        [_, _, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
+        _ => 0,
+    };
+    HEADER + usize::from(length)
 }
 
 fn encrypted(result: Result<usize, EncryptError>) -> Result<usize, Option<InsufficientSizeError>> {

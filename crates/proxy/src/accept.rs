@@ -6,17 +6,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::time::Duration;
 
 use maille_engine::route::Direction;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use crate::original_dst::{NoDestination, OriginalDst};
-
-/// How long a listener without descriptors rests when no connection ends meanwhile.
-const REST: Duration = Duration::from_millis(100);
 
 /// Which door a connection came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +34,16 @@ pub struct Accepted {
 }
 
 /// Accepts until the future is dropped; on Linux a listener that is not polled leaves new connections in its queue.
-/// Each goes to `take`; `ended` tells that a connection ended somewhere, so that there may be room again.
+/// Each goes to `take`. Either of `room` tells that there may be room again: a connection ended somewhere, or a second has passed.
 pub(crate) async fn run(
     listener: TcpListener,
     door: Door,
     original: OriginalDst,
-    ended: Rc<Notify>,
+    room: [Rc<Notify>; 2],
     take: impl Fn(TcpStream, Accepted),
 ) {
     loop {
-        let ended = ended.notified();
+        let [ended, second] = room.each_ref().map(|room| room.notified());
         match listener.accept().await {
             Ok((stream, client)) => {
                 let destination = match original.recover(&stream) {
@@ -73,8 +68,10 @@ pub(crate) async fn run(
             // No descriptors or no memory, mostly: a condition of the process, not of one connection.
             Err(error) => {
                 maille_chassis::limited!(warn, %error, "no connections are accepted for a moment");
-                // Either outcome means: try again.
-                let _ = timeout(REST, ended).await;
+                tokio::select! {
+                    () = ended => {}
+                    () = second => {}
+                }
             }
         }
     }

@@ -9,7 +9,8 @@
 //!   finish_turn()                          deadlines, requests that waited
 //!   next_effect()                   <---   connect, close, reset, read on
 //!   next_dirty_plain(), output()    <---   local connections first: what they take gives windows back
-//!   seal(), next_dirty_mesh()       <---   then each mesh connection is sealed and written, once
+//!   seal(), next_dirty_link()       <---   then each mesh connection is sealed and written, once
+//!   end_turn()                             what has ended is counted (report.rs)
 //! ```
 //!
 //! Must never block, read a clock, or let what one peer sends grow without bound. Read `forward/conns.rs`, then `forward/exchange.rs`.
@@ -65,7 +66,7 @@ use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
 pub use recover::Doubt;
 use recover::Work;
-use report::Recent;
+use report::{Ended, Recent};
 use tapped::Tapping;
 use timers::{Timer, Timers};
 
@@ -109,6 +110,7 @@ pub struct Core {
     balance: Balance,
     recorder: Recorder,
     recent: Recent,
+    ended: Ended,
     tapping: Tapping,
     timers: Timers,
     deadlines: Deadlines,

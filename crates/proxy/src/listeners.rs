@@ -7,7 +7,6 @@ use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use maille_chassis::clock::Clock;
 use maille_chassis::drain::{Phase, Watch};
@@ -22,9 +21,6 @@ use crate::original_dst::OriginalDst;
 use crate::tap::{Taps, Told};
 use crate::telemetry::Batch;
 use crate::worker::Worker;
-
-/// How often counts go to the control thread, and sockets that nobody reads are looked at.
-const COUNTS: Duration = Duration::from_secs(1);
 
 /// A listening socket and how its connections tell where they wanted to go.
 #[derive(Debug)]
@@ -59,6 +55,7 @@ pub struct Links {
 impl Listener {
     /// A listener for what the own application dials.
     pub fn outbound(socket: TcpListener, original: OriginalDst) -> Self {
+        maille_sys::socket::set_near(&socket);
         Self {
             socket,
             door: Door::Plain(Direction::Outbound),
@@ -89,20 +86,20 @@ impl Listener {
 pub fn run(settings: Settings, listeners: Vec<Listener>, links: Links) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
-        .enable_time()
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(serve(settings, listeners, links))
 }
 
 async fn serve(settings: Settings, listeners: Vec<Listener>, links: Links) -> io::Result<()> {
     let clock = Clock::start();
-    let worker = Worker::new(Core::new(settings, clock.now().into_std()), clock);
+    let worker = Worker::new(Core::new(settings, clock.now().into_std()), clock)?;
     let mut doors = Vec::new();
     for listener in listeners {
         let socket = tokio::net::TcpListener::from_std(listener.socket)?;
-        let (ended, own) = (Rc::clone(&worker.ended), worker.clone());
+        let own = worker.clone();
+        let room = [Rc::clone(&worker.ended), Rc::clone(&worker.second)];
         let take = move |stream, accepted| own.accept(stream, accepted);
-        let run = accept::run(socket, listener.door, listener.original, ended, take);
+        let run = accept::run(socket, listener.door, listener.original, room, take);
         doors.push(tokio::task::spawn_local(run));
     }
     let mut drain = links.drain.clone();
@@ -112,12 +109,16 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, links: Links) -> io
         let worker = worker.clone();
         async move { worker.flush().await }
     });
+    let alarm = tokio::task::spawn_local({
+        let worker = worker.clone();
+        async move { worker.ring().await }
+    });
     let work = async {
         tokio::join!(
             snapshots(&worker, links.snapshots.clone()),
             credentials(&worker, links.credentials.clone()),
             questions(&worker, &links.questions),
-            counts(&worker, &links, clock),
+            counts(&worker, &links),
             taps(&worker, links.taps.clone()),
             told(&worker, &links.told),
         );
@@ -145,6 +146,7 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, links: Links) -> io
         }
     }
     flusher.abort();
+    alarm.abort();
     worker.tell(|core| core.counts(&links.counts));
     Ok(())
 }
@@ -153,7 +155,7 @@ async fn serve(settings: Settings, listeners: Vec<Listener>, links: Links) -> io
 async fn snapshots(worker: &Worker, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
     loop {
         let snapshot = Arc::clone(&snapshots.borrow_and_update());
-        worker.tell(|core| core.learn(snapshot));
+        worker.learn(snapshot);
         if snapshots.changed().await.is_err() {
             return;
         }
@@ -198,9 +200,10 @@ async fn told(worker: &Worker, to: &mpsc::Sender<Told>) {
     }
 }
 
-async fn counts(worker: &Worker, links: &Links, clock: Clock) {
+/// Once a second.
+async fn counts(worker: &Worker, links: &Links) {
     loop {
-        clock.wait(COUNTS).await;
+        worker.second.notified().await;
         worker.tell(|core| {
             core.counts(&links.counts);
             core.tell_untold(&links.told);

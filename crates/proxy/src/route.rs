@@ -129,26 +129,14 @@ pub(crate) fn refused(refusal: Refusal) -> Failure {
 pub(crate) fn spec(hop: &Hop, facts: &Facts, own: &[IpAddr], dress: Dress) -> Option<ConnectSpec> {
     match hop {
         Hop::Mesh { .. } => None,
-        Hop::Plain { to, .. } => Some(ConnectSpec {
-            to: *to,
-            source: None,
-            mark: None,
-        }),
+        Hop::Plain { to, .. } => Some(ConnectSpec::far(*to)),
         Hop::Local { to } if to.port() == METRICS_PORT && dress.metrics.is_some() => {
-            dress.metrics.map(|to| ConnectSpec {
-                to,
-                source: None,
-                mark: None,
-            })
+            dress.metrics.map(ConnectSpec::near)
         }
         // What goes to a port of the proxy's own would come back to it.
-        Hop::Local { to } if dress.front.is_some_and(|front| front.port == to.port()) => {
-            dress.front.map(|front| ConnectSpec {
-                to: front.application,
-                source: None,
-                mark: None,
-            })
-        }
+        Hop::Local { to } if dress.front.is_some_and(|front| front.port == to.port()) => dress
+            .front
+            .map(|front| ConnectSpec::near(front.application)),
         Hop::Local { to } => {
             // An application that dialled a service it is behind itself cannot be spoken to from its own address; from the
             // service's it can, and nobody else has that.
@@ -161,9 +149,9 @@ pub(crate) fn spec(hop: &Hop, facts: &Facts, own: &[IpAddr], dress: Dress) -> Op
                 && !own.contains(&source)
                 && !source.is_loopback();
             Some(ConnectSpec {
-                to: *to,
                 source: bind.then_some(source),
                 mark: dress.mark,
+                ..ConnectSpec::near(*to)
             })
         }
     }

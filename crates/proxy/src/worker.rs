@@ -13,13 +13,16 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use maille_chassis::clock::Clock;
+use maille_engine::snapshot::Snapshot;
+use maille_sys::alarm::Alarm;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::accept::Accepted;
 use crate::connect::tcp;
@@ -37,6 +40,8 @@ const MESH_READ: usize = 256 * 1024;
 const PANICS_A_TURN: u32 = 100;
 /// Reads of one connection in one poll, before the others get their turn: one that brings something, and one that finds nothing more.
 const READS_A_POLL: usize = 2;
+/// How often [`Worker::second`] is told.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What a read tells about the next.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,7 +57,6 @@ enum More {
 /// Everything of one thread. Cheap to clone; not `Send`.
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
-    clock: Clock,
     state: Rc<RefCell<State>>,
     /// Told whenever a connection ended: a listener that ran out of descriptors tries again.
     pub(crate) ended: Rc<Notify>,
@@ -62,12 +66,19 @@ pub(crate) struct Worker {
     pub(crate) asked: Rc<Notify>,
     /// Taps are to be told something.
     pub(crate) told: Rc<Notify>,
+    /// Told once a second.
+    pub(crate) second: Rc<Notify>,
 }
 
 #[derive(Debug)]
 struct State {
     core: Core,
     clock: Clock,
+    /// When the turn began.
+    now: Instant,
+    /// When [`Worker::second`] is told next.
+    next_second: Instant,
+    alarm: Alarm,
     sockets: Vec<Option<Socket>>,
     local: Box<[u8]>,
     mesh: Box<[u8]>,
@@ -99,13 +110,16 @@ enum Phase {
 // === impl Worker ===
 
 impl Worker {
-    /// Takes over `core`. Must be called inside the worker's runtime; [`Self::flush`] must be polled beside.
-    pub(crate) fn new(core: Core, clock: Clock) -> Self {
-        Self {
-            clock,
+    /// Takes over `core`. Must be called inside the worker's runtime; [`Self::flush`] and [`Self::ring`] must be polled beside, as tasks of their own.
+    pub(crate) fn new(core: Core, clock: Clock) -> io::Result<Self> {
+        let now = clock.now().into_std();
+        Ok(Self {
             state: Rc::new(RefCell::new(State {
                 core,
                 clock,
+                now,
+                next_second: now + SECOND,
+                alarm: Alarm::new()?,
                 sockets: Vec::new(),
                 local: vec![0; LOCAL_READ].into_boxed_slice(),
                 mesh: vec![0; MESH_READ].into_boxed_slice(),
@@ -117,7 +131,8 @@ impl Worker {
             broken: Rc::new(Notify::new()),
             asked: Rc::new(Notify::new()),
             told: Rc::new(Notify::new()),
-        }
+            second: Rc::new(Notify::new()),
+        })
     }
 
     /// Gives an accepted connection to the core. A connection above the bound is closed.
@@ -135,7 +150,15 @@ impl Worker {
         self.start(id);
     }
 
-    /// Calls the core outside of any connection: a new snapshot, new credentials, the drain.
+    /// Gives the core a new snapshot. What has ended is counted by the one before.
+    pub(crate) fn learn(&self, snapshot: Arc<Snapshot>) {
+        let mut state = self.state.borrow_mut();
+        state.touch();
+        self.guarded(&mut state, |state| state.core.end_turn(true));
+        state.core.learn(snapshot);
+    }
+
+    /// Calls the core outside of any connection: new credentials, the drain.
     pub(crate) fn tell<T>(&self, tell: impl FnOnce(&mut Core) -> T) -> T {
         let mut state = self.state.borrow_mut();
         state.touch();
@@ -170,36 +193,44 @@ impl Worker {
         }
     }
 
-    /// Ends every turn, for ever: writes what is dirty, applies effects, keeps the core's deadlines.
+    /// Ends every turn, for ever: writes what is dirty, applies effects, has the alarm set.
     pub(crate) async fn flush(&self) {
-        let mut alarm = pin!(sleep_until(self.clock.now()));
-        let mut armed = None;
         poll_fn(|cx| {
             let mut state = self.state.borrow_mut();
             match &mut state.flusher {
                 Some(waker) if waker.will_wake(cx.waker()) => {}
                 slot => *slot = Some(cx.waker().clone()),
             }
-            loop {
-                // A turn that panicked goes on without whom it was for, but not for ever.
-                let mut panics = 0;
-                while state.open && !state.doubtful {
-                    if self.guarded(&mut state, |state| self.turn(state)).is_none() {
-                        panics += 1;
-                    }
-                    if panics > PANICS_A_TURN {
-                        state.doubtful = true;
-                        self.broken.notify_one();
-                    }
+            // A turn that panicked goes on without whom it was for, but not for ever.
+            let mut panics = 0;
+            while state.open && !state.doubtful {
+                if self.guarded(&mut state, |state| self.turn(state)).is_none() {
+                    panics += 1;
                 }
-                if state.doubtful {
-                    return Poll::Pending;
+                if panics > PANICS_A_TURN {
+                    state.doubtful = true;
                 }
-                if !poll_alarm(alarm.as_mut(), &mut armed, state.core.deadline(), cx) {
-                    return Poll::<()>::Pending;
-                }
+            }
+            if let Err(error) = state.keep_alarm() {
+                tracing::error!(%error, "the kernel does not set a timer");
+                state.doubtful = true;
+            }
+            if state.doubtful {
+                self.broken.notify_one();
+            }
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// Opens a turn whenever a deadline has come, for ever. A task of its own: a turn that somebody else opened asks nothing of the alarm.
+    pub(crate) async fn ring(&self) {
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            while state.alarm.poll(cx).is_ready() {
                 state.touch();
             }
+            Poll::<()>::Pending
         })
         .await;
     }
@@ -240,7 +271,13 @@ impl Worker {
                 break;
             }
         }
+        let second = state.now >= state.next_second;
+        state.core.end_turn(second);
         state.open = false;
+        if second {
+            state.next_second = state.now + SECOND;
+            self.second.notify_waiters();
+        }
         if state.core.has_questions() {
             self.asked.notify_one();
         }
@@ -274,8 +311,8 @@ impl Worker {
                 Effect::Reset(id) => {
                     if let Some(socket) = state.socket(id) {
                         // Where it fails the socket is closed in the ordinary way.
-                        let _ = socket2::SockRef::from(&socket.stream)
-                            .set_linger(Some(std::time::Duration::ZERO));
+                        let _ =
+                            socket2::SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
                     }
                     self.remove(state, id);
                 }
@@ -315,11 +352,19 @@ impl State {
     fn touch(&mut self) {
         if !self.open {
             self.open = true;
-            self.core.begin_turn(self.clock.now().into_std());
+            self.now = self.clock.now().into_std();
+            self.core.begin_turn(self.now);
             if let Some(waker) = &self.flusher {
                 waker.wake_by_ref();
             }
         }
+    }
+
+    /// Sets the alarm to the next deadline.
+    fn keep_alarm(&mut self) -> io::Result<()> {
+        let deadline = self.core.deadline();
+        let deadline = deadline.map_or(self.next_second, |at| at.min(self.next_second));
+        self.alarm.keep(deadline, self.now)
     }
 
     fn place(&mut self, id: ConnId, stream: TcpStream, phase: Phase) {
@@ -508,27 +553,6 @@ impl State {
             }
         }
     }
-}
-
-/// Keeps `alarm` on the core's next deadline. Whether one has passed. Waking too early is harmless, so a later deadline does not move it.
-fn poll_alarm(
-    mut alarm: Pin<&mut Sleep>,
-    armed: &mut Option<Instant>,
-    deadline: Option<std::time::Instant>,
-    cx: &mut Context<'_>,
-) -> bool {
-    let Some(deadline) = deadline.map(Instant::from_std) else {
-        return false;
-    };
-    if armed.is_none_or(|at| deadline < at) {
-        alarm.as_mut().reset(deadline);
-        *armed = Some(deadline);
-    }
-    if alarm.poll(cx).is_ready() {
-        *armed = None;
-        return true;
-    }
-    false
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@
     reason = "system calls without a safe wrapper; one function each"
 )]
 
+/// One timer beside many sockets.
+pub mod alarm;
 /// Capabilities, by name and number.
 pub mod caps;
 /// Control groups: how much processes may use.

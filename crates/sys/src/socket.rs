@@ -25,6 +25,8 @@ pub struct ConnectSpec {
     pub source: Option<IpAddr>,
     /// SO_MARK.
     pub mark: Option<u32>,
+    /// The other end is on this machine ([`set_near`]).
+    pub near: bool,
 }
 
 /// A dual-stack listener that takes connections to any address (IP_TRANSPARENT and IPV6_TRANSPARENT), non-blocking.
@@ -107,6 +109,9 @@ pub fn connect(spec: &ConnectSpec) -> io::Result<Socket> {
     if let Some(mark) = spec.mark {
         socket.set_mark(mark)?;
     }
+    if spec.near {
+        set_near(&socket);
+    }
     if let Some(source) = spec.source {
         transparent(&socket, domain)?;
         // The port is chosen at connect time, per destination: 28,000 connections to each one instead of in all.
@@ -144,10 +149,12 @@ pub fn set_linger_zero(socket: &impl AsFd) -> io::Result<()> {
     SockRef::from(socket).set_linger(Some(Duration::ZERO))
 }
 
-/// Chooses a congestion control by name (`reno` for hops that never leave the machine). A kernel without it keeps its own.
-pub fn set_congestion_control(socket: &impl AsFd, name: &str) {
-    // Absent, or not allowed to this user: a matter of speed only.
-    let _ = SockRef::from(socket).set_tcp_congestion(name.as_bytes());
+/// Has the socket, and what it accepts when it listens, send by the congestion control that is in every kernel and allowed to everybody
+/// (net/ipv4/tcp_cong.c): for hops that never leave the machine, where nothing is to be found out about a path, and pacing (bbr) costs
+/// a timer for each burst.
+pub fn set_near(socket: &impl AsFd) {
+    // Another kernel may have none to choose from: a matter of speed only.
+    let _ = SockRef::from(socket).set_tcp_congestion(b"reno");
 }
 
 /// Reads from a unix socket, with the descriptor that may come with it; of several all but one are closed.
@@ -277,6 +284,7 @@ mod tests {
             to: server.local_addr().unwrap(),
             source: Some("127.7.7.7".parse().unwrap()),
             mark: Some(2),
+            near: false,
         };
         let client = connect(&spec).unwrap();
         let (mut accepted, peer) = server.accept().unwrap();
@@ -309,13 +317,20 @@ mod tests {
     }
 
     #[test]
-    fn a_congestion_control_that_is_absent_is_no_error() {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let before = socket.tcp_congestion().unwrap();
-        set_congestion_control(&socket, "no-such-thing");
-        assert_eq!(socket.tcp_congestion().unwrap(), before);
-        set_congestion_control(&socket, "reno");
-        assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
+    fn near_sockets_and_what_they_accept_are_not_paced() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        set_near(&server);
+        let spec = ConnectSpec {
+            to: server.local_addr().unwrap(),
+            source: None,
+            mark: None,
+            near: true,
+        };
+        let client = connect(&spec).unwrap();
+        let (accepted, _) = server.accept().unwrap();
+        for socket in [SockRef::from(&client), SockRef::from(&accepted)] {
+            assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
+        }
     }
 
     #[test]
@@ -325,6 +340,7 @@ mod tests {
             to: server.local_addr().unwrap(),
             source: None,
             mark: None,
+            near: false,
         };
         let client = connect(&spec).unwrap();
         let (accepted, _) = server.accept().unwrap();

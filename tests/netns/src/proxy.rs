@@ -126,11 +126,13 @@ async fn relay(way: Way, mut client: TcpStream, peer: SocketAddr, to: SocketAddr
             to,
             source: None,
             mark: None,
+            near: false,
         },
         Way::Inbound | Way::Mesh | Way::Metrics => ConnectSpec {
             to,
             source: Some(peer.ip()),
             mark: Some(TO_POD),
+            near: true,
         },
     };
     let spec = ConnectSpec {

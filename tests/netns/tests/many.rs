@@ -93,11 +93,13 @@ fn share(captured: &Captured, way: Way, all: &Arc<Meeting>) -> thread::JoinHandl
                     to,
                     source: None,
                     mark: None,
+                    near: false,
                 },
                 Way::Inbound | Way::Mesh | Way::Metrics => ConnectSpec {
                     to,
                     source: Some(peer.ip().to_canonical()),
                     mark: Some(TO_POD),
+                    near: true,
                 },
             };
             let server = connect(&spec).unwrap();

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::budget::{Budget, MOST, MOST_OF_MESH, MOST_WINDOWS, MOST_WINDOWS_OF_MESH};
 use super::closed::{By, Closed};
 use super::frame::{self, Header, Kind};
+use super::heads::Addresses;
 use super::latest::Latest;
 use super::settings::{INITIAL_WINDOW, Peer, Role, Settings};
 use super::streams::{Stream, Streams};
@@ -74,6 +75,8 @@ pub struct Connection {
     /// The most that a stream is given back to have on its way.
     pub(super) grant: u32,
     pub(super) latest: Latest,
+    /// What heads of the peer said of their way.
+    pub(super) addresses: Addresses,
     /// Streams that wait for the connection's window, the longest waiting first.
     pub(super) blocked: VecDeque<u32>,
     /// Streams above the peer's GOAWAY.
@@ -140,6 +143,7 @@ impl Connection {
             returned: 0,
             grant: settings.stream_window,
             latest: Latest::default(),
+            addresses: Addresses::default(),
             blocked: VecDeque::new(),
             unprocessed: VecDeque::new(),
             goaway_sent: false,

@@ -4,6 +4,7 @@
 //! Two sets of rules, one for each [`Dialect`]: `heads/rfc9113.rs` for applications, `heads/mesh.rs` for other proxies. Must never
 //! hand on a head that some other parser could read in another way. Read those two next.
 
+mod addresses;
 mod mesh;
 mod rfc9113;
 
@@ -13,6 +14,7 @@ use super::{Code, Dialect};
 use crate::hpack::List;
 use crate::http1::Version;
 
+pub(super) use addresses::Addresses;
 pub use rfc9113::{check_message, content_length};
 
 /// The application's fields: token names and values without CR, LF, NUL, in their order.
@@ -169,7 +171,7 @@ impl<'a> Fields<'a> {
 impl<'a> RequestFields<'a> {
     /// Reads a request's head. The error is the code to reset its stream with.
     pub fn read(dialect: Dialect, list: &'a List) -> Result<Self, Code> {
-        Ok(RequestShape::check(dialect, list)?.of(list))
+        Ok(RequestShape::check(dialect, list, &mut Addresses::default())?.of(list))
     }
 }
 
@@ -195,9 +197,14 @@ impl<'a> Target<'a> {
 // === impl RequestShape ===
 
 impl RequestShape {
-    pub(super) fn check(dialect: Dialect, list: &List) -> Result<Self, Code> {
+    /// `known` is what earlier heads of the connection said.
+    pub(super) fn check(
+        dialect: Dialect,
+        list: &List,
+        known: &mut Addresses,
+    ) -> Result<Self, Code> {
         match dialect {
-            Dialect::Mesh => mesh::request(list),
+            Dialect::Mesh => mesh::request(list, known),
             Dialect::Rfc9113 => rfc9113::request(list),
         }
     }

@@ -87,7 +87,7 @@ impl Connection {
         if outcome == Outcome::TooLarge {
             return self.too_large(stream, end, out);
         }
-        match RequestShape::check(self.settings.dialect, list) {
+        match RequestShape::check(self.settings.dialect, list, &mut self.addresses) {
             Err(code) => self.refuse(stream, code, out),
             Ok(shape) => {
                 let mut open =

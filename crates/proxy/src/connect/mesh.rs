@@ -3,9 +3,9 @@
 //!
 //! Must never hand out a connection that was made for another workload, identity or certificate. Next: `connect/pool.rs`.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use foldhash::HashMap;
 use maille_model::{Identity, WorkloadUid};
 
 /// Whom a mesh connection was made to.
@@ -30,7 +30,7 @@ pub(crate) struct MeshPool<T> {
 impl<T> Default for MeshPool<T> {
     fn default() -> Self {
         Self {
-            by_address: HashMap::new(),
+            by_address: HashMap::default(),
         }
     }
 }

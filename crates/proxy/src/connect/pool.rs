@@ -4,9 +4,10 @@
 //! Only connections whose last message ended cleanly in both directions come here. Bounded and aged; the last one in is the
 //! first one out. Must never hand out a connection bound to another client's address. Next: `forward.rs`.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
+
+use foldhash::HashMap;
 
 use crate::table::ConnId;
 

@@ -19,6 +19,28 @@ pub struct ConnectSpec {
     pub source: Option<IpAddr>,
     /// `SO_MARK`, by which the routing of the mesh namespace tells the way to the application from the way out.
     pub mark: Option<u32>,
+    /// The other end is in the own pod: nothing on the way has to be found out.
+    pub near: bool,
+}
+
+impl ConnectSpec {
+    /// To somebody elsewhere.
+    pub(crate) fn far(to: SocketAddr) -> Self {
+        Self {
+            to,
+            source: None,
+            mark: None,
+            near: false,
+        }
+    }
+
+    /// To somebody in the own pod.
+    pub(crate) fn near(to: SocketAddr) -> Self {
+        Self {
+            near: true,
+            ..Self::far(to)
+        }
+    }
 }
 
 /// Begins to connect. The stream becomes writable when it is decided.
@@ -27,10 +49,9 @@ pub(crate) fn begin(spec: &ConnectSpec) -> io::Result<TcpStream> {
         to: maille_sys::socket::across(spec.to)?,
         source: spec.source,
         mark: spec.mark,
+        near: spec.near,
     })?;
-    let stream = TcpStream::from_std(socket.into())?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    TcpStream::from_std(socket.into())
 }
 
 /// What a failed connect means.

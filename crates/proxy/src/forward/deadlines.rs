@@ -50,6 +50,10 @@ impl Core {
             return;
         };
         let terms = exchange.terms();
+        let none = terms.request_timeout.is_none() && terms.response_timeout.is_none();
+        if none && exchange.deadline.is_none() {
+            return;
+        }
         let whole = terms.request_timeout.map(|time| exchange.began + time);
         let head = terms.response_timeout.filter(|_| exchange.status == 0);
         let head = head.map(|time| self.now + time);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How exchanges end: done, refused, or broken on one side; and what becomes of the connections they used.
 //!
-//! Every exchange passes [`Core::finish`] exactly once, which is where it is reported. Must never leave a side waiting. Next: `timers.rs`.
+//! Every exchange passes [`Core::finish`] exactly once; it is reported when its last bytes are on their way. Must never leave a side waiting. Next: `timers.rs`.
 
 use std::time::Duration;
 
@@ -181,7 +181,6 @@ impl Core {
             return;
         };
         self.clear_deadline(id, &exchange);
-        self.report(&mut exchange);
         if let Some(picked) = &mut exchange.picked {
             self.balance.done(picked, self.now);
         }
@@ -210,6 +209,7 @@ impl Core {
                 self.conns.store(trailers);
             }
         }
+        self.report_later(exchange);
     }
 
     fn finish_server(&mut self, conn: ConnId, exchange: &Exchange, whole: bool) {

@@ -135,6 +135,7 @@ pub(super) struct Exchange {
     pub(super) fresh: bool,
     pub(super) began: Instant,
     pub(super) answered_at: Option<Instant>,
+    pub(super) ended_at: Option<Instant>,
     pub(super) status: u16,
     /// The request says that it is a gRPC call.
     pub(super) grpc: bool,
@@ -206,6 +207,7 @@ impl Exchange {
             fresh: false,
             began: now,
             answered_at: None,
+            ended_at: None,
             status: 0,
             grpc: false,
             grpc_status: None,

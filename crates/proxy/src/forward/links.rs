@@ -260,11 +260,7 @@ impl Core {
             peer: None,
             generation,
         };
-        let spec = ConnectSpec {
-            to: *to,
-            source: None,
-            mark: None,
-        };
+        let spec = ConnectSpec::far(*to);
         let with = With::Proxy(Box::new(proxy));
         let link = self.link_dial(spec, with, Settings::mesh())?;
         self.links.pool.put(key, link);

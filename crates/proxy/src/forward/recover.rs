@@ -28,6 +28,8 @@ pub(super) enum Work {
     Exchange(Id<Exchange>),
     /// A link.
     Link(LinkId),
+    /// An exchange that has ended, and is being counted: nothing hangs on it any more.
+    Report,
 }
 
 /// After a panic nobody knows what still holds.
@@ -63,6 +65,7 @@ impl Core {
             Work::Conn(conn) => self.give_up_conn(conn),
             Work::Exchange(exchange) => self.give_up_exchange(exchange),
             Work::Link(link) => self.give_up_link(link),
+            Work::Report => {}
         }
         // Each round gives up what leads nowhere; it ends because there is less every time.
         while self.give_up_the_lost() {}

@@ -3,6 +3,7 @@
 //!
 //! Must never report an exchange twice. Next: `../outcome.rs`.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,18 +13,29 @@ use tokio::sync::mpsc;
 
 use super::Core;
 use super::exchange::{Carries, Exchange};
+use super::recover::Work;
 use crate::failure::Failure;
-use crate::outcome::{self, Outcome};
+use crate::outcome::{self, Access, Outcome};
 use crate::route::Facts;
 use crate::table::{ConnId, Id};
 use crate::telemetry::{self, Batch, EdgeId, Gauges, Response};
 
 /// Edges that are found without building their key.
 const RECENT: usize = 64;
+/// Exchanges that have ended and wait to be reported.
+const ENDED: usize = 32;
 
 /// Where exchanges count that had the same facts as one of the last second: an edge's key is made of many strings.
 #[derive(Debug)]
 pub(super) struct Recent([Option<Entry>; RECENT]);
+
+/// Exchanges that have ended and are not reported yet.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    waiting: VecDeque<Exchange>,
+    /// Somebody is told of one of them.
+    pressing: bool,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -73,6 +85,7 @@ impl Recent {
 impl Core {
     /// Hands over what was counted. Call it once a second.
     pub fn counts(&mut self, to: &mpsc::Sender<Batch>) {
+        self.report_ended();
         for id in self.exchanges.ids().collect::<Vec<_>>() {
             self.count_bytes(id);
         }
@@ -118,8 +131,38 @@ impl Core {
         self.tap_begun(id);
     }
 
-    /// An exchange has ended.
-    pub(super) fn report(&mut self, exchange: &mut Exchange) {
+    /// The last thing of a turn: everything was written that can be. Counts that nobody waits for are left until there are more of them: what
+    /// counts them is fetched into a cold processor once, and not for each. `all`: none are left.
+    pub fn end_turn(&mut self, all: bool) {
+        if all || self.ended.pressing {
+            self.work = Work::Report;
+            self.report_ended();
+            self.work = Work::Nobody;
+        }
+    }
+
+    /// An exchange has ended. It is reported at the end of the turn where somebody is told of it, else before counts are handed over.
+    pub(super) fn report_later(&mut self, mut exchange: Exchange) {
+        exchange.ended_at = Some(self.now);
+        let told = exchange.failure.is_some()
+            || exchange.tapped.is_some()
+            || self.settings.access != Access::Off;
+        self.ended.pressing |= told;
+        self.ended.waiting.push_back(exchange);
+        if self.ended.waiting.len() >= ENDED {
+            self.report_ended();
+        }
+    }
+
+    /// Reports what has ended, by the snapshot of this moment.
+    pub(super) fn report_ended(&mut self) {
+        while let Some(mut exchange) = self.ended.waiting.pop_front() {
+            self.report(&mut exchange);
+        }
+        self.ended.pressing = false;
+    }
+
+    fn report(&mut self, exchange: &mut Exchange) {
         if exchange.facts.is_own_question(&self.settings.dress) {
             return;
         }
@@ -189,7 +232,9 @@ impl Exchange {
     }
 }
 
+/// The exchange so far, or as it ended.
 pub(super) fn outcome_of(exchange: &Exchange, now: std::time::Instant) -> Outcome<'_> {
+    let now = exchange.ended_at.unwrap_or(now);
     Outcome {
         carries: match exchange.carries {
             Carries::Http | Carries::Http2 => telemetry::Carries::Http,

@@ -17,7 +17,7 @@ use super::deadlines::Deadlines;
 use super::exchange::{Carries, Exchange};
 use super::links::Links;
 use super::recover::Work;
-use super::report::Recent;
+use super::report::{Ended, Recent};
 use super::tapped::Tapping;
 use super::timers::{Timer, Timers};
 use super::{Core, Settings};
@@ -52,6 +52,7 @@ impl Core {
             balance: Balance::new(settings.seed),
             recorder: Recorder::new(),
             recent: Recent::default(),
+            ended: Ended::default(),
             tapping: Tapping::default(),
             timers: Timers::default(),
             deadlines: Deadlines::default(),
@@ -75,6 +76,8 @@ impl Core {
 
     /// Control said something.
     pub fn learn(&mut self, snapshot: Arc<Snapshot>) {
+        // What has ended is called what it was called then.
+        self.report_ended();
         let before = std::mem::replace(&mut self.snapshot, snapshot);
         self.withdraw(&before);
         self.take_leave();

@@ -37,9 +37,10 @@ impl World {
     async fn new(origin: SocketAddr) -> Self {
         let clock = Clock::start();
         let core = Core::new(Settings::default(), clock.now().into_std());
-        let worker = Worker::new(core, clock);
-        let flusher = worker.clone();
+        let worker = Worker::new(core, clock).unwrap();
+        let (flusher, alarm) = (worker.clone(), worker.clone());
         tokio::task::spawn_local(async move { flusher.flush().await });
+        tokio::task::spawn_local(async move { alarm.ring().await });
         let full = Arc::new(snapshot(Some(origin)));
         worker.tell(|core| core.learn(Arc::clone(&full)));
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,6 +6,7 @@
 
 use std::str::FromStr;
 
+use super::addresses::{Addresses, Last};
 use super::rfc9113::{self, Message, is_target};
 use super::{Code, HopShape, RequestShape, ResponseShape, Shape, TargetShape, status};
 use crate::hpack::List;
@@ -41,7 +42,7 @@ struct Places {
     count: usize,
 }
 
-pub(super) fn request(list: &List) -> Result<RequestShape, Code> {
+pub(super) fn request(list: &List, known: &mut Addresses) -> Result<RequestShape, Code> {
     let places = Places::find(list)?;
     if places.status.is_some() || places.reason.is_some() || places.flag.is_some() {
         return Err(Code::PROTOCOL_ERROR);
@@ -66,9 +67,10 @@ pub(super) fn request(list: &List) -> Result<RequestShape, Code> {
         method,
         carries,
         hop: Some(HopShape {
-            authority: parse(list, places.authority)?.ok_or(Code::PROTOCOL_ERROR)?,
-            dialled: parse(list, places.dialled)?,
-            source: parse(list, places.source)?,
+            authority: read(&mut known.authority, list, places.authority)?
+                .ok_or(Code::PROTOCOL_ERROR)?,
+            dialled: read(&mut known.dialled, list, places.dialled)?,
+            source: read(&mut known.source, list, places.source)?,
             protocol: places.protocol,
             server_name: places.server_name,
         }),
@@ -202,14 +204,14 @@ fn is_newer(name: &[u8]) -> bool {
     name.starts_with(b":m-") && is_token(&name[1..])
 }
 
-fn parse<T: FromStr>(list: &List, place: Option<usize>) -> Result<Option<T>, Code> {
+fn read<T: FromStr + Copy>(
+    known: &mut Last<T>,
+    list: &List,
+    place: Option<usize>,
+) -> Result<Option<T>, Code> {
     let Some(place) = place else {
         return Ok(None);
     };
-    // A zone means nothing on another machine.
-    let text = std::str::from_utf8(list.get(place).1).ok();
-    let value = text
-        .filter(|text| !text.contains('%'))
-        .and_then(|text| text.parse().ok());
+    let value = known.read(list.get(place).1);
     value.map(Some).ok_or(Code::PROTOCOL_ERROR)
 }

@@ -299,6 +299,7 @@ impl Sim {
                 wrote = true;
             }
             if !wrote && !self.cores[core].has_effects() {
+                self.cores[core].end_turn(false);
                 return;
             }
         }
@@ -435,7 +436,10 @@ impl Sim {
 
     /// What was counted, on both sides.
     pub(super) fn counted(&mut self) -> Vec<(Arc<EdgeKey>, Increment)> {
-        let batches = self.cores.iter_mut().map(|core| core.recorder.take());
+        let batches = self.cores.iter_mut().map(|core| {
+            core.end_turn(true);
+            core.recorder.take()
+        });
         batches.flat_map(|batch| batch.edges).collect()
     }
 
