@@ -49,6 +49,8 @@ pub(crate) enum Axis {
 /// What Maille must reach on an axis: a multiple of what a peer needs in the same round, or a value where there is none.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
+    /// Which of Maille's pairs.
+    pub(crate) of: Peer,
     pub(crate) metric: Metric,
     pub(crate) to: Option<Peer>,
     pub(crate) must: f64,
@@ -56,11 +58,20 @@ pub(crate) struct Budget {
 }
 
 const L7: &[Peer] = &[Peer::Maille, Peer::Haproxy, Peer::Nginx, Peer::Envoy];
+const L7_TAKEN: &[Peer] = &[
+    Peer::Maille,
+    Peer::Outboard,
+    Peer::Inboard,
+    Peer::Haproxy,
+    Peer::Nginx,
+    Peer::Envoy,
+];
 const L7_H2: &[Peer] = &[Peer::Maille, Peer::Haproxy, Peer::Envoy];
 const L4: &[Peer] = &[Peer::Maille, Peer::Haproxy, Peer::Nginx];
 
 const fn budget(metric: Metric, to: Peer, must: f64, aim: f64) -> Budget {
     Budget {
+        of: Peer::Maille,
         metric,
         to: Some(to),
         must,
@@ -70,6 +81,7 @@ const fn budget(metric: Metric, to: Peer, must: f64, aim: f64) -> Budget {
 
 const fn limit(metric: Metric, must: f64, aim: f64) -> Budget {
     Budget {
+        of: Peer::Maille,
         metric,
         to: None,
         must,
@@ -133,6 +145,7 @@ impl Axis {
     /// Who takes part.
     pub(crate) const fn peers(self) -> &'static [Peer] {
         match self.carries() {
+            Carries::Http1 if !self.is_fresh() && !matches!(self, Self::After) => L7_TAKEN,
             Carries::Http1 => L7,
             Carries::Http2 => L7_H2,
             Carries::Tcp => L4,
@@ -158,7 +171,15 @@ impl Axis {
             Self::Http {
                 connections: 64, ..
             } => {
-                vec![budget(CpuUs, Peer::Haproxy, 0.85, 0.70)]
+                let taken = |of| Budget {
+                    of,
+                    ..budget(CpuUs, Peer::Haproxy, 0.95, 0.75)
+                };
+                vec![
+                    budget(CpuUs, Peer::Haproxy, 0.85, 0.70),
+                    taken(Peer::Outboard),
+                    taken(Peer::Inboard),
+                ]
             }
             Self::Http2 => vec![budget(CpuUs, Peer::Haproxy, 1.0, 0.75)],
             Self::Tcp { connections: 64 } => vec![budget(CpuUs, Peer::Nginx, 0.70, 0.50)],
@@ -187,6 +208,7 @@ impl Axis {
         capacity: f64,
     ) -> anyhow::Result<Values> {
         let plain = Heads::Plain;
+        let lab = pair.lab(lab);
         match self {
             Self::Http { connections, heads } => {
                 load::wrk(lab, pair, connections, heads, false, seconds)
@@ -214,7 +236,7 @@ impl Axis {
 
     /// Requests a second that a pair bears.
     pub(crate) fn capacity(lab: &Lab, pair: &Pair, seconds: u32) -> anyhow::Result<f64> {
-        let values = load::wrk(lab, pair, FULL, Heads::Plain, false, seconds)?;
+        let values = load::wrk(pair.lab(lab), pair, FULL, Heads::Plain, false, seconds)?;
         let found = values
             .iter()
             .find(|(metric, _)| *metric == Metric::PerSecond);

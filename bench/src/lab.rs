@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The bench's own world: two namespaces, a veth between them, and processes that die with it.
+//! The bench's own worlds: two namespaces, a veth between them, perhaps one in front of each, and processes that die with it.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use maille_chassis::clock::Clock;
+use maille_node::capture::{self, Listeners, Options};
 use maille_sys::netns::NetNs;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -22,6 +24,8 @@ use crate::pause::pause;
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 1);
 /// The server's end of the veth.
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 251, 0, 2);
+/// Both ends' name.
+const WIRE: &str = "wire";
 /// The file of a GiB that the backend serves.
 pub(crate) const BULK: &str = "bulk";
 
@@ -52,6 +56,9 @@ pub(crate) struct Lab {
     descriptors: u64,
 }
 
+/// Worlds that were built before, whose namespaces have names of their own.
+static BUILT: AtomicU32 = AtomicU32::new(0);
+
 /// A process of the bench; dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -68,7 +75,11 @@ impl Lab {
         let lab = Self {
             descriptors,
             scratch: tempfile::tempdir()?,
-            prefix: format!("maille-bench-{}", std::process::id()),
+            prefix: format!(
+                "maille-bench-{}-{}",
+                std::process::id(),
+                BUILT.fetch_add(1, Ordering::Relaxed)
+            ),
         };
         let (client, server) = (lab.namespace(Side::Client), lab.namespace(Side::Server));
         ip(&["netns", "add", &client])?;
@@ -109,9 +120,29 @@ impl Lab {
         side: Side,
         work: impl FnOnce() -> T + Send,
     ) -> anyhow::Result<T> {
-        let path = Path::new("/run/netns").join(self.namespace(side));
-        let namespace = NetNs::pinned(&path).with_context(|| path.display().to_string())?;
-        Ok(namespace.run(work)?)
+        Ok(self.pinned(side)?.run(work)?)
+    }
+
+    fn pinned(&self, side: Side) -> anyhow::Result<NetNs> {
+        let path = pin(&self.namespace(side));
+        NetNs::pinned(&path).with_context(|| path.display().to_string())
+    }
+
+    /// Puts a namespace in front of one, as outboard capture does. What listens there is the proxy's, which is [started](Self::command_in_front) there.
+    pub(crate) fn capture(&self, side: Side) -> anyhow::Result<Listeners> {
+        let captured = capture::insert(&self.pinned(side)?, WIRE, &Options::default())?;
+        captured.mesh.pin(&pin(&self.in_front(side)))?;
+        Ok(captured.listeners)
+    }
+
+    /// Everything that is not on the wire's own network goes to its other end.
+    pub(crate) fn route(&self, side: Side) -> anyhow::Result<()> {
+        let other = match side {
+            Side::Client => SERVER,
+            Side::Server => CLIENT,
+        };
+        let (namespace, other) = (self.namespace(side), other.to_string());
+        ip(&["-n", &namespace, "route", "add", "default", "via", &other])
     }
 
     /// Makes packets between the two small: more of them are needed.
@@ -161,12 +192,12 @@ impl Lab {
 
     /// A command on a core, in a namespace.
     pub(crate) fn command(&self, side: Side, core: Core, program: &Path) -> Command {
-        let mut command = Command::new("taskset");
-        command.arg("-c").arg((core as u8).to_string());
-        command
-            .args(["ip", "netns", "exec", &self.namespace(side)])
-            .arg(program);
-        command
+        pinned(&self.namespace(side), core, program)
+    }
+
+    /// The same in the namespace that is in front of a captured one.
+    pub(crate) fn command_in_front(&self, side: Side, core: Core, program: &Path) -> Command {
+        pinned(&self.in_front(side), core, program)
     }
 
     /// Starts a process whose output goes to `NAME.log` in the scratch folder.
@@ -188,13 +219,21 @@ impl Lab {
             Side::Server => format!("{}-s", self.prefix),
         }
     }
+
+    fn in_front(&self, side: Side) -> String {
+        format!("{}-mesh", self.namespace(side))
+    }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         for side in [Side::Client, Side::Server] {
-            if let Err(error) = ip(&["netns", "delete", &self.namespace(side)]) {
-                eprintln!("maille-bench: left behind: {error:#}");
+            for name in [self.namespace(side), self.in_front(side)] {
+                if pin(&name).exists()
+                    && let Err(error) = ip(&["netns", "delete", &name])
+                {
+                    eprintln!("maille-bench: left behind: {error:#}");
+                }
             }
         }
     }
@@ -279,6 +318,20 @@ impl Drop for Process {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// Where `ip netns` keeps a namespace.
+fn pin(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+fn pinned(namespace: &str, core: Core, program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg((core as u8).to_string());
+    command
+        .args(["ip", "netns", "exec", namespace])
+        .arg(program);
+    command
 }
 
 fn field(path: &Path, name: &str) -> anyhow::Result<u64> {

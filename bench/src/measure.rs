@@ -136,6 +136,7 @@ fn slowest(lab: &Lab, pairs: &Pairs, axes: &[Axis]) -> anyhow::Result<f64> {
 /// take a second each are ten.
 pub(crate) fn warm_up(lab: &Lab, pair: &Pair) -> anyhow::Result<()> {
     const WARM: f64 = 1000.0;
+    let lab = pair.lab(lab);
     let (mut quick, mut slow) = (0, 0);
     loop {
         let outcome = match pair.carries {

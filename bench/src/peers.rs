@@ -6,6 +6,7 @@
 mod backend;
 mod envoy;
 mod haproxy;
+mod intercepted;
 mod maille;
 mod nginx;
 mod pki;
@@ -22,6 +23,7 @@ use serde::Serialize;
 
 use crate::lab::{Lab, Process};
 
+pub(crate) use intercepted::World;
 pub(crate) use maille::{Coming, Looked, soaked, watched};
 
 /// Who is measured.
@@ -30,6 +32,10 @@ pub(crate) use maille::{Coming, Looked, soaked, watched};
 pub(crate) enum Peer {
     /// Two `maille-proxy`, with identity, metrics and control, at explicit ports.
     Maille,
+    /// The same two, which take what is dialled in front of the pods (TPROXY), as outboard ones do.
+    Outboard,
+    /// The same two, to which what is dialled is redirected inside the pods, as it is to inboard ones.
+    Inboard,
     /// Two haproxy, HTTP/2 between them where they carry HTTP.
     Haproxy,
     /// Two nginx, HTTP/1.1 between them where they carry HTTP.
@@ -50,6 +56,11 @@ pub(crate) enum Carries {
     Tcp,
 }
 
+impl Peer {
+    /// Those that are dialled at a port of their own.
+    pub(crate) const EXPLICIT: &[Self] = &[Self::Maille, Self::Haproxy, Self::Nginx, Self::Envoy];
+}
+
 /// A running pair.
 #[derive(Debug)]
 pub(crate) struct Pair {
@@ -61,6 +72,8 @@ pub(crate) struct Pair {
     pub(crate) started: Clock,
     /// The two proxies: their CPU time is what counts.
     pub(crate) proxies: Vec<RefCell<Process>>,
+    /// Where it is, if not in everybody's world.
+    pub(crate) world: Option<World>,
 }
 
 /// A program that starts another one, and looks at it.
@@ -90,6 +103,8 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Maille => "maille",
+            Self::Outboard => "outboard",
+            Self::Inboard => "inboard",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Envoy => "envoy",
@@ -102,6 +117,11 @@ impl Pair {
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let each = self.proxies.iter().map(|one| one.borrow_mut().cpu_nanos());
         Ok(Duration::from_nanos(each.sum::<anyhow::Result<u64>>()?))
+    }
+
+    /// Its own world, or everybody's.
+    pub(crate) fn lab<'a>(&'a self, everybodys: &'a Lab) -> &'a Lab {
+        self.world.as_ref().map_or(everybodys, |world| &world.lab)
     }
 
     /// What `measure` says of its proxies, added up.
@@ -131,6 +151,7 @@ pub(crate) fn pair(
 ) -> anyhow::Result<Pair> {
     match peer {
         Peer::Maille => maille::pair(lab, bin_dir, carries, &Looked::default()),
+        Peer::Outboard | Peer::Inboard => intercepted::pair(bin_dir, (peer, carries)),
         Peer::Haproxy => haproxy::pair(lab, carries),
         Peer::Nginx => nginx::pair(lab, carries),
         Peer::Envoy => envoy::pair(lab, carries),

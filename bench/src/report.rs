@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use clap::ValueEnum as _;
 use serde::Serialize;
 
 use crate::axes::{Axis, Budget};
@@ -49,6 +50,7 @@ struct Interval {
 #[derive(Debug, Serialize)]
 struct Verdict {
     axis: String,
+    of: Peer,
     metric: Metric,
     to: Option<Peer>,
     value: Interval,
@@ -99,7 +101,7 @@ fn rows(samples: &[Sample], axis: Axis) -> Vec<Row> {
             (!values.is_empty()).then(|| (*peer, median(values)))
         };
         let reference = axis.reference();
-        let ratios = ratios(samples, axis, metric, reference);
+        let ratios = ratios(samples, (axis, metric), (Peer::Maille, reference));
         Row {
             axis: axis.to_string(),
             metric,
@@ -112,14 +114,15 @@ fn rows(samples: &[Sample], axis: Axis) -> Vec<Row> {
 
 fn judge(samples: &[Sample], axis: Axis, budget: Budget) -> Option<Verdict> {
     let Budget {
+        of,
         metric,
         to,
         must,
         aim,
     } = budget;
     let each = match to {
-        Some(peer) => ratios(samples, axis, metric, peer),
-        None => values(samples, axis, Peer::Maille, metric),
+        Some(peer) => ratios(samples, (axis, metric), (of, peer)),
+        None => values(samples, axis, of, metric),
     };
     if each.is_empty() {
         return None;
@@ -127,6 +130,7 @@ fn judge(samples: &[Sample], axis: Axis, budget: Budget) -> Option<Verdict> {
     let value = Interval::of(&each);
     Some(Verdict {
         axis: axis.to_string(),
+        of,
         metric,
         to,
         value,
@@ -145,8 +149,8 @@ fn values(samples: &[Sample], axis: Axis, peer: Peer, metric: Metric) -> Vec<f64
         .collect()
 }
 
-/// Maille's value to the peer's, for each round.
-fn ratios(samples: &[Sample], axis: Axis, metric: Metric, to: Peer) -> Vec<f64> {
+/// One peer's value to the other's, for each round.
+fn ratios(samples: &[Sample], (axis, metric): (Axis, Metric), (one, to): (Peer, Peer)) -> Vec<f64> {
     let of = |peer, round| {
         let same =
             |sample: &&Sample| sample.axis == axis && sample.peer == peer && sample.round == round;
@@ -155,7 +159,7 @@ fn ratios(samples: &[Sample], axis: Axis, metric: Metric, to: Peer) -> Vec<f64> 
     let rounds = samples.iter().map(|sample| sample.round).max();
     let rounds = 0..=rounds.unwrap_or(0);
     rounds
-        .filter_map(|round| Some(of(Peer::Maille, round)? / of(to, round)?))
+        .filter_map(|round| Some(of(one, round)? / of(to, round)?))
         .filter(|ratio| ratio.is_finite())
         .collect()
 }
@@ -199,13 +203,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n| axis | what | maille | haproxy | nginx | envoy | maille to |"
+            "\n| axis | what | maille | outboard | inboard | haproxy | nginx | envoy | maille to |"
         )?;
-        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
         for row in &self.rows {
             write!(f, "| {} | {} |", row.axis, row.metric.name())?;
-            for peer in [Peer::Maille, Peer::Haproxy, Peer::Nginx, Peer::Envoy] {
-                let found = row.medians.iter().find(|(of, _)| *of == peer);
+            for peer in Peer::value_variants() {
+                let found = row.medians.iter().find(|(of, _)| of == peer);
                 match found {
                     Some((_, value)) if *value >= 1000.0 => write!(f, " {value:.0} |")?,
                     Some((_, value)) => write!(f, " {value:.2} |")?,
@@ -217,8 +221,11 @@ impl fmt::Display for Report {
                 None => writeln!(f, " - |")?,
             }
         }
-        writeln!(f, "\n| axis | what | to | must | aim | measured | kept |")?;
-        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        writeln!(
+            f,
+            "\n| axis | whose | what | to | must | aim | measured | kept |"
+        )?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|")?;
         for one in &self.verdicts {
             let to = one
                 .to
@@ -228,11 +235,11 @@ impl fmt::Display for Report {
                 (true, false) => "yes",
                 (false, _) => "no",
             };
-            let (axis, what) = (&one.axis, one.metric.name());
+            let (axis, of, what) = (&one.axis, one.of, one.metric.name());
             let (must, aim, value) = (one.must, one.aim, one.value);
             writeln!(
                 f,
-                "| {axis} | {what} | {to} | {must:.2} | {aim:.2} | {value} | {kept} |"
+                "| {axis} | {of} | {what} | {to} | {must:.2} | {aim:.2} | {value} | {kept} |"
             )?;
         }
         self.plot(f)
@@ -290,7 +297,11 @@ mod tests {
             samples.push(sample(round, Peer::Haproxy, other));
             samples.push(sample(round, Peer::Maille, own));
         }
-        let found = ratios(&samples, Axis::Http2, Metric::CpuUs, Peer::Haproxy);
+        let found = ratios(
+            &samples,
+            (Axis::Http2, Metric::CpuUs),
+            (Peer::Maille, Peer::Haproxy),
+        );
         assert_eq!(found, [0.5, 0.5, 1.5]);
         let report = Report::of(samples);
         assert_eq!(report.worst(), Some(0.5));

@@ -50,6 +50,7 @@ pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
             start(Side::Server, "server", &server)?,
             start(Side::Client, "client", &client)?,
         ],
+        world: None,
     })
 }
 

@@ -59,5 +59,6 @@ pub(super) fn pair(lab: &Lab, carries: Carries) -> anyhow::Result<Pair> {
             start(Side::Server, "server", server)?,
             start(Side::Client, "client", client)?,
         ],
+        world: None,
     })
 }

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use maille_chassis::clock::Clock;
 
@@ -22,13 +23,13 @@ pub(crate) struct Looked {
 
 /// The pair of one of the things that are carried has addresses of its own: an address is one pod's.
 #[derive(Clone, Copy, Debug)]
-struct Addresses {
+pub(super) struct Addresses {
     client: Ipv4Addr,
     server: Ipv4Addr,
-    service: Ipv4Addr,
+    pub(super) service: Ipv4Addr,
 }
 
-fn addresses(carries: Carries) -> Addresses {
+pub(super) fn addresses(carries: Carries) -> Addresses {
     let n = carries as u8;
     Addresses {
         client: Ipv4Addr::new(10, 251, 0, 1 + 2 * n),
@@ -198,19 +199,15 @@ pub(super) fn pair(
     looked: &Looked,
 ) -> anyhow::Result<Pair> {
     let started = Clock::start();
-    let (name, at) = (carries.name(), addresses(carries));
-    let state = lab.scratch().join("state");
+    let at = addresses(carries);
     let port = 4140 + carries as u16;
     let entry = format!("127.0.0.1:{port}");
     let app = format!("{}:{}", at.server, backend_port(carries));
     let nobody = |n: u16| format!("127.0.0.1:{}", port + n);
-    let proxy = |side: Side, which: &str, address: Ipv4Addr, to: &str, inbound_to: &str| {
-        let workload = format!("{which}-{name}");
+    let proxy = |side: Side, address: Ipv4Addr, to: &str, inbound_to: &str| {
         let mut command = command(lab, side, &bin_dir.join("maille-proxy"), looked);
+        let name = describe(&mut command, lab, (side, carries));
         command
-            .env("MAILLE_WORKLOAD", &workload)
-            .env("MAILLE_AGENT", state.join("control.sock"))
-            .env("MAILLE_ADMIN", state.join(format!("{workload}.sock")))
             .env("MAILLE_SOURCE", "own")
             .env("MAILLE_OUTBOUND", &entry)
             .env("MAILLE_OUTBOUND_TO", to)
@@ -220,8 +217,7 @@ pub(super) fn pair(
         if looked.logged {
             command.env("MAILLE_ACCESS_LOG", "json");
         }
-        lab.start(&format!("maille-{workload}"), &mut command)
-            .map(RefCell::new)
+        lab.start(&name, &mut command).map(RefCell::new)
     };
     let service = format!("{}:80", at.service);
     Ok(Pair {
@@ -229,14 +225,34 @@ pub(super) fn pair(
         peer: Peer::Maille,
         carries,
         proxies: vec![
-            proxy(Side::Client, "client", at.client, &service, "127.0.0.1:9")?,
-            proxy(Side::Server, "server", at.server, &app, &app)?,
+            proxy(Side::Client, at.client, &service, "127.0.0.1:9")?,
+            proxy(Side::Server, at.server, &app, &app)?,
         ],
         entry,
+        world: None,
     })
 }
 
-fn command(lab: &Lab, side: Side, program: &Path, looked: &Looked) -> std::process::Command {
+/// Says whose proxy it is, and whom it asks. What the process is called.
+pub(super) fn describe(
+    command: &mut Command,
+    lab: &Lab,
+    (side, carries): (Side, Carries),
+) -> String {
+    let state = lab.scratch().join("state");
+    let which = match side {
+        Side::Client => "client",
+        Side::Server => "server",
+    };
+    let workload = format!("{which}-{}", carries.name());
+    command
+        .env("MAILLE_WORKLOAD", &workload)
+        .env("MAILLE_AGENT", state.join("control.sock"))
+        .env("MAILLE_ADMIN", state.join(format!("{workload}.sock")));
+    format!("maille-{workload}")
+}
+
+fn command(lab: &Lab, side: Side, program: &Path, looked: &Looked) -> Command {
     match &looked.under {
         None => lab.command(side, Core::Pair, program),
         Some(under) => {
