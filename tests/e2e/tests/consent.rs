@@ -167,7 +167,7 @@ fn what_an_ordinary_user_cannot_have_is_named() {
         let (code, said) = dry_run(as_ordinary_user(), text, &["--allow-host-path"]);
         assert!(code == Some(2) && said.contains(error), "{said}");
         assert!(
-            said.contains("app.yaml:") && said.contains("nothing was started"),
+            said.contains("app.yaml:") && said.contains("nothing was compared"),
             "{said}"
         );
     }
