@@ -176,15 +176,17 @@ fn servers_agree(call: &Call, plain: &[ServerSeen], through: &[ServerSeen]) -> b
                 && (1..=3).contains(&through.len())
                 && through.iter().all(|seen| *seen == plain[0])
         }
-        // A server's library may stop reading what follows its answer; through the mesh it may have had more of it.
-        _ if call.reply.early => {
+        _ if plain.len() == 1 && plain == through => true,
+        // Seen of an answer that came before the end of its request: without the mesh the server read a part of it. Through the mesh it may
+        // have had all that was said, to the byte, and nothing else.
+        _ => {
             let ([one], [other]) = (plain, through) else {
                 return false;
             };
             let same = one.line == other.line && one.fields == other.fields;
-            one == other || same && other.rest.content.starts_with(&one.rest.content)
+            let part = other.rest.content.starts_with(&one.rest.content);
+            call.reply.early && same && part && other.rest.is_all_of(&call.content)
         }
-        _ => plain.len() == 1 && plain == through,
     }
 }
 

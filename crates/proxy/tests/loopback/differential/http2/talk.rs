@@ -38,6 +38,16 @@ pub(super) struct Rest {
     pub(super) reset: Option<u32>,
 }
 
+impl Rest {
+    /// Whether it is what was to be sent, from the first byte to the last field.
+    pub(super) fn is_all_of(&self, content: &Content) -> bool {
+        let trailers = content.trailers.as_ref();
+        self.reset.is_none()
+            && self.content == content.pieces.concat()
+            && self.trailers == trailers.map(|fields| sorted(&map(fields)))
+    }
+}
+
 /// What a client was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ClientSeen {
