@@ -58,7 +58,7 @@ pub(crate) const SUITES: &[Need] = &[
 /// What the ring `component` needs beyond that: manifests of well-known applications are in Go modules.
 pub(crate) const COMPONENT: &[Need] = &[("go", "golang-go")];
 
-/// What a cluster needs beyond that: runc links the C library for seccomp, and images of others are of the distribution's programs.
+/// What a cluster needs beyond that: runc links the C library for seccomp, and images have programs of the distribution.
 pub(crate) const CLUSTER: &[Need] = &[
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -69,10 +69,14 @@ pub(crate) const CLUSTER: &[Need] = &[
     ("gcc", "gcc"),
     (SECCOMP, "libseccomp-dev"),
     ("busybox", "busybox-static"),
+    ("tc", "iproute2"),
+];
+
+/// What all of its tests need beyond that: demo applications of others, frames that are read, virtual machines.
+pub(crate) const SANDBOXES: &[Need] = &[
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("curl", "curl"),
-    ("tc", "iproute2"),
     ("tshark", "tshark"),
     ("qemu-system-x86_64", "qemu-system-x86"),
 ];

@@ -48,6 +48,9 @@ const CLUSTER: &[&str] = &["maille-cluster"];
 /// Of the same ring: it waits, for longer than a token of Kubernetes lasts, and does little meanwhile. It runs beside the others.
 const BESIDE: &str = "token";
 
+/// Of the same ring: what CI runs. Installed, injected, captured by a node, on two of them with a witness between.
+const BRIEF: &[&str] = &["mesh", "outboard"];
+
 /// How long that may take: ten minutes of a token and one of grace, what is before and after, on a busy machine.
 const WAITING: Duration = Duration::from_secs(1_500);
 
@@ -67,6 +70,17 @@ pub(crate) enum Ring {
     Counts,
     Cluster,
     Bench,
+}
+
+/// How much of a ring runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What CI has time for: of the ring `cluster` only [`BRIEF`].
+    Brief,
+    /// All of it, for a few seconds each.
+    Usual,
+    /// All of it, for as long and as often as the record wants.
+    Full,
 }
 
 /// As whom the tests of a ring run.
@@ -111,7 +125,8 @@ impl Ring {
 }
 
 /// Runs one ring. A failed test is a count; an error is a ring that could not run.
-pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
+pub(crate) fn run(ring: Ring, filter: Option<&str>, extent: Extent) -> anyhow::Result<Counts> {
+    let full = extent == Extent::Full;
     match ring {
         Ring::Tidy => tidy_ring(full),
         Ring::Pure => inner(|program| PURE.contains(&&*program.package), filter, full),
@@ -151,7 +166,7 @@ pub(crate) fn run(ring: Ring, filter: Option<&str>, full: bool) -> anyhow::Resul
             Cmd::new(Profile::Debug.dir().join("maille-cluster"))
                 .args(["build"])
                 .run()?;
-            cluster_ring(filter, full)
+            cluster_ring(filter, extent)
         }
         Ring::Bench => {
             let quick =
@@ -236,11 +251,17 @@ fn inner(
 }
 
 /// Runs the tests that need a cluster, and beside them the one that mostly waits.
-fn cluster_ring(filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
-    let programs = build::all(Profile::Debug)?;
-    let waiting = programs.into_iter().find(|program| {
-        CLUSTER.contains(&&*program.package) && !program.unit && program.name() == BESIDE
-    });
+fn cluster_ring(filter: Option<&str>, extent: Extent) -> anyhow::Result<Counts> {
+    let full = extent == Extent::Full;
+    let mut programs = build::all(Profile::Debug)?;
+    programs.retain(|program| CLUSTER.contains(&&*program.package));
+    if extent == Extent::Brief {
+        programs.retain(|program| !program.unit && BRIEF.contains(&&*program.name()));
+        return one_by_one(&programs, filter, full);
+    }
+    let is_beside = |program: &Program| !program.unit && program.name() == BESIDE;
+    let (waiting, others): (Vec<_>, Vec<_>) = programs.into_iter().partition(is_beside);
+    let waiting = waiting.first();
     let waiting = waiting.with_context(|| format!("no test program {BESIDE}"))?;
     let beside = || {
         let nice = Cmd::new("nice").args([&waiting.path]);
@@ -249,16 +270,38 @@ fn cluster_ring(filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
             label: "beside: ",
             ..watch(filter, Some(1))
         };
-        suite::run(lengths(nice, full), &waiting, watch)
+        suite::run(lengths(nice, full), waiting, watch)
     };
     let (mut counts, others) = thread::scope(|scope| {
         let beside = scope.spawn(beside);
-        let others = outer(CLUSTER, Profile::Debug, Users::This, filter, full);
+        let others = one_by_one(&others, filter, full);
         let beside = beside.join().map_err(|_| anyhow!("a thread panicked"));
         anyhow::Ok((others?, beside??))
     })?;
     counts.sum(others);
     Ok(counts)
+}
+
+/// Runs tests that bring whole machines up: side by side they would measure each other.
+fn one_by_one(programs: &[Program], filter: Option<&str>, full: bool) -> anyhow::Result<Counts> {
+    let mut counts = Counts::default();
+    for program in programs {
+        let command = lengths(Cmd::new(&program.path), full);
+        counts.sum(suite::run(command, program, long(filter, full))?);
+    }
+    Ok(counts)
+}
+
+/// As [`watch`], of tests one after the other that may last as long as the record wants.
+const fn long(filter: Option<&str>, full: bool) -> Watch<'_> {
+    Watch {
+        limit: if full {
+            LONGEST.saturating_mul(2)
+        } else {
+            LONGEST
+        },
+        ..watch(filter, Some(1))
+    }
 }
 
 /// Runs tests that make namespaces.
@@ -270,28 +313,13 @@ fn outer(
     full: bool,
 ) -> anyhow::Result<Counts> {
     let mut programs = build::all(profile)?;
-    programs.retain(|program| {
-        let is_beside = CLUSTER == packages && program.name() == BESIDE;
-        packages.contains(&&*program.package) && !is_beside
-    });
-    // Each test brings whole machines up: side by side they would measure each other.
-    let watch = Watch {
-        limit: if full { 2 * LONGEST } else { LONGEST },
-        ..watch(filter, Some(1))
-    };
-    let this = || {
-        let mut counts = Counts::default();
-        for program in &programs {
-            let command = lengths(Cmd::new(&program.path), full);
-            counts.sum(suite::run(command, program, watch)?);
-        }
-        anyhow::Ok(counts)
-    };
+    programs.retain(|program| packages.contains(&&*program.package));
+    let this = || one_by_one(&programs, filter, full);
     if users == Users::This || !geteuid().is_root() {
         return this();
     }
     let stage = Stage::new(&profile.dir(), &programs)?;
-    let ordinary = || as_ordinary(packages, &stage, full, watch);
+    let ordinary = || as_ordinary(packages, &stage, full, long(filter, full));
     // Two machines at once are no more than a busy one, which short tests must bear. At full length each is alone.
     let (mut counts, others) = if full {
         (this()?, ordinary()?)

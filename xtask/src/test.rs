@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow, bail};
+use nix::unistd::geteuid;
 
 use crate::counts::Counts;
 use crate::machine;
-use crate::rings::{Ring, run as run_ring};
+use crate::rings::{Extent, Ring, run as run_ring};
 use crate::shell::{print, say};
 
 /// What was asked for.
@@ -18,20 +19,24 @@ use crate::shell::{print, say};
 struct Plan {
     rings: Vec<Ring>,
     filter: Option<String>,
-    /// The full lengths and rates of the soaking tests.
-    full: bool,
+    extent: Extent,
 }
 
 /// Runs the rings, then prints minutes and counts.
 pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     let plan = plan(args)?;
     let mut needs = [machine::RUN, machine::TEST].concat();
+    let sandboxes = match plan.extent {
+        Extent::Brief => &[],
+        Extent::Usual | Extent::Full => machine::SANDBOXES,
+    };
     for (ring, also) in [
         (Ring::Fuzz, machine::FUZZ),
         (Ring::Component, machine::COMPONENT),
         (Ring::Suites, machine::SUITES),
         (Ring::Counts, machine::COUNTS),
         (Ring::Cluster, machine::CLUSTER),
+        (Ring::Cluster, sandboxes),
         (Ring::Bench, machine::BENCH),
     ] {
         if plan.rings.contains(&ring) {
@@ -44,7 +49,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     for ring in &plan.rings {
         say(&format!("\n== ring {}", ring.name()));
         let begin = SystemTime::now();
-        let mut counts = run_ring(*ring, plan.filter.as_deref(), plan.full)?;
+        let mut counts = run_ring(*ring, plan.filter.as_deref(), plan.extent)?;
         if counts == Counts::default() && plan.filter.is_none() {
             counts.add(Err(anyhow!("it ran no test at all")));
         }
@@ -81,12 +86,12 @@ fn plan(args: &[String]) -> anyhow::Result<Plan> {
     let mut plan = Plan {
         rings: Vec::new(),
         filter: None,
-        full: false,
+        extent: Extent::Usual,
     };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--all" => plan.full = true,
+            "--all" => plan.extent = Extent::Full,
             "--filter" => plan.filter = Some(args.next().context("--filter needs a NAME")?.clone()),
             name => match Ring::ALL.iter().find(|ring| ring.name() == name) {
                 Some(ring) => plan.rings.push(*ring),
@@ -98,10 +103,23 @@ fn plan(args: &[String]) -> anyhow::Result<Plan> {
         }
     }
     if plan.rings.is_empty() {
-        let ci = |ring: &&Ring| plan.full || !matches!(ring, Ring::Cluster | Ring::Bench);
-        plan.rings = Ring::ALL.iter().filter(ci).copied().collect();
+        plan.rings = Ring::ALL.to_vec();
+        if plan.extent != Extent::Full {
+            plan.extent = Extent::Brief;
+            plan.rings = brief(geteuid().is_root());
+        }
     }
     Ok(plan)
+}
+
+/// What CI runs. A cluster is made by root alone.
+fn brief(is_root: bool) -> Vec<Ring> {
+    let some = |ring: &&Ring| match ring {
+        Ring::Bench => false,
+        Ring::Cluster => is_root,
+        _ => true,
+    };
+    Ring::ALL.iter().filter(some).copied().collect()
 }
 
 #[cfg(test)]
@@ -115,16 +133,20 @@ mod tests {
 
     #[test]
     fn nothing_said_means_what_ci_runs() {
-        let plan = planned("").unwrap();
-        assert_eq!(plan.rings.len(), Ring::ALL.len() - 2);
-        assert!(!plan.full);
-        assert_eq!(planned("--all").unwrap().rings, Ring::ALL);
+        assert_eq!(planned("").unwrap().extent, Extent::Brief);
+        assert_eq!(brief(true).len(), Ring::ALL.len() - 1);
+        assert!(!brief(false).contains(&Ring::Cluster));
+        let plan = planned("--all").unwrap();
+        assert_eq!(
+            (&plan.rings[..], plan.extent),
+            (&Ring::ALL[..], Extent::Full)
+        );
         assert_eq!(
             planned("pure e2e --filter mesh").unwrap(),
             Plan {
                 rings: vec![Ring::Pure, Ring::E2e],
                 filter: Some("mesh".to_owned()),
-                full: false,
+                extent: Extent::Usual,
             }
         );
         assert!(planned("purr").is_err());

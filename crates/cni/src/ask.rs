@@ -14,8 +14,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use crate::link;
 use crate::protocol::{Answer, Ask, LONGEST, Question, SANDBOXES, SOCKET, VERSION, WIRE};
 
-/// How long the agent may take: far less than the kubelet waits for a sandbox.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the agent may take where a hundred pods begin at once; less than the kubelet waits for a sandbox.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Asks the agent whose directory is `state`; `namespace` goes with the question.
 pub fn ask(state: &Path, ask: Ask, namespace: Option<&impl AsFd>) -> io::Result<Answer> {

@@ -171,7 +171,7 @@ async fn serve(
         processes,
         directory,
         own.counts.clone(),
-        tasks.clone(),
+        (tasks.clone(), clock),
     );
     let sandboxes = Arc::new(sandboxes);
     let resumed = sandboxes.resume(&apart).await;

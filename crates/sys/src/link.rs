@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rtnetlink::Handle;
+use tokio::runtime::Runtime;
 
 use crate::netns::NetNs;
 
@@ -15,9 +16,11 @@ mod change;
 mod changes;
 mod dump;
 mod facts;
+mod inside;
 
 pub use changes::Changes;
 pub use facts::{Difference, Facts, NoFact};
+pub use inside::Inside;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -126,7 +129,7 @@ pub struct Net {
     handle: Handle,
 }
 
-/// Runs `work` with the network of `namespace`. Blocks the caller; make the changes of one step in one call.
+/// Runs `work` with the network of `namespace`. Blocks the caller; make the changes of one step in one call, those of many with [`Inside`].
 pub fn inside<T, F>(namespace: &NetNs, work: F) -> Result<T, LinkError>
 where
     T: Send,
@@ -134,22 +137,23 @@ where
 {
     namespace
         .run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(LinkError::Open)?;
-            runtime.block_on(async {
-                let (connection, handle, _) =
-                    rtnetlink::new_connection().map_err(LinkError::Open)?;
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "lives and dies with this short runtime"
-                )]
-                tokio::spawn(connection);
-                work(Net { handle }).await
-            })
+            let (runtime, net) = open()?;
+            runtime.block_on(work(net))
         })
         .map_err(LinkError::Open)?
+}
+
+/// Opens the network of the namespace that the caller is in.
+fn open() -> Result<(Runtime, Net), LinkError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(LinkError::Open)?;
+    let within = runtime.enter();
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Open)?;
+    drop(within);
+    runtime.spawn(connection);
+    Ok((runtime, Net { handle }))
 }
 
 fn refused(action: &str, source: rtnetlink::Error) -> LinkError {

@@ -110,14 +110,7 @@ impl NetNs {
 
     /// Sets a sysctl of the namespace, `net/ipv4/ip_forward` say, and gives what it is then.
     pub fn sysctl(&self, name: &str, value: &str) -> io::Result<String> {
-        // /proc/sys/net shows the namespace of the task that opens it, which is why this runs inside.
-        let path = format!("/proc/sys/{name}");
-        let set = self.run(|| {
-            std::fs::write(&path, value)?;
-            std::fs::read_to_string(&path)
-        })?;
-        set.map(|text| text.trim().to_owned())
-            .map_err(|error| io::Error::new(error.kind(), format!("{name}={value}: {error}")))
+        self.run(|| sysctl_here(name, value))?
     }
 
     /// What a sysctl of the namespace is.
@@ -140,6 +133,14 @@ impl AsFd for NetNs {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// [`NetNs::sysctl`] in the namespace that the caller is in: `/proc/sys/net` shows that of the task that opens it.
+pub fn sysctl_here(name: &str, value: &str) -> io::Result<String> {
+    let path = format!("/proc/sys/{name}");
+    let set = std::fs::write(&path, value).and_then(|()| std::fs::read_to_string(&path));
+    set.map(|text| text.trim().to_owned())
+        .map_err(|error| io::Error::new(error.kind(), format!("{name}={value}: {error}")))
 }
 
 fn on_thread<T, F>(work: F) -> io::Result<T>

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use maille_cluster::agents::{self, Begin};
 use maille_cluster::machine::Machine;
 use maille_cluster::meshed::Meshed;
@@ -137,18 +137,20 @@ fn many_pods_of_a_node_are_captured_at_once_and_leave_nothing() {
     assert_eq!(agents::captured(&node).unwrap().len(), many());
     let (count, share, kernel) = used(&node);
     assert_eq!(count, many(), "each has a proxy in a group of its own");
-    let listed = up.maille("node node1 -o json").unwrap();
-    let listed: Value = serde_json::from_str(&listed).unwrap();
-    let pods = listed["nodes"][0]["pods"].as_array().unwrap();
-    assert_eq!(pods.len(), many());
-    for pod in pods {
-        let limited = pod["proxy"]["memory_limit"].as_u64().unwrap();
-        let uses = pod["proxy"]["memory"].as_u64().unwrap();
-        assert!(
-            0 < uses && uses < limited && pod["proxy"]["ready"] == true,
-            "{pod:#}"
-        );
-    }
+    // A pod is ready as soon as its sockets listen; its proxy a moment later, and its agent looks every few seconds.
+    up.until("proxies that are ready, within their limits", || {
+        let listed: Value = serde_json::from_str(&up.maille("node node1 -o json")?)?;
+        let pods = listed["nodes"][0]["pods"].as_array().context("no pods")?;
+        ensure!(pods.len() == many(), "{} pods", pods.len());
+        for pod in pods {
+            let limited = pod["proxy"]["memory_limit"].as_u64().unwrap_or_default();
+            let uses = pod["proxy"]["memory"].as_u64().unwrap_or_default();
+            ensure!(0 < uses && uses < limited, "{pod:#}");
+            ensure!(pod["proxy"]["ready"] == true, "{pod:#}");
+        }
+        Ok(())
+    })
+    .unwrap();
     let ended_with = end(&up, "with");
     eprintln!(
         "{} pods: ready after {:.1} s captured, {:.1} s not; gone after {:.1} s and {:.1} s; the agent takes {:.0} ms for ADD and {:.0} ms for \

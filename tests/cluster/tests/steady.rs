@@ -16,15 +16,27 @@ const RATE: [u64; 2] = [500, 200];
 /// Of the one that loses something.
 const LITTLE: u64 = 100;
 /// How often a test of full length disturbs, and a short one.
-const TIMES: [usize; 2] = [3, 1];
+const TIMES: [usize; 2] = [5, 1];
 
 struct Stage {
     up: Meshed,
     loads: Vec<Load>,
     seconds: u64,
     times: usize,
+    /// The node of the loads.
+    kept: String,
     /// The node that may go.
     other: String,
+}
+
+/// Whether this is for the record: how long it lasts in seconds, how often it disturbs, and at how many requests a second.
+fn length() -> (u64, usize, u64) {
+    let said = std::env::var_os("MAILLE_TEST_SECONDS");
+    let seconds = said.and_then(|text| text.to_str()?.parse().ok());
+    match seconds.unwrap_or(6) {
+        full @ 60.. => (full, TIMES[0], RATE[0]),
+        short => (short, TIMES[1], RATE[1]),
+    }
 }
 
 impl Stage {
@@ -32,15 +44,7 @@ impl Stage {
     fn start(replicas: usize, without: Protection) -> Self {
         let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
         let up = Meshed::start(program, Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
-        let full = std::env::var_os("MAILLE_TEST_SECONDS");
-        let seconds = full
-            .and_then(|text| text.to_str()?.parse().ok())
-            .unwrap_or(6);
-        let [rate, times] = if seconds >= 60 {
-            [RATE[0], TIMES[0] as u64]
-        } else {
-            [RATE[1], TIMES[1] as u64]
-        };
+        let (seconds, times, rate) = length();
         let (kept, other) = up.kept_and_other().unwrap();
         // Control is where it may go, too.
         up.kubectl(&format!("cordon {kept}")).unwrap();
@@ -60,7 +64,8 @@ impl Stage {
             up,
             loads,
             seconds,
-            times: usize::try_from(times).unwrap(),
+            times,
+            kept,
             other,
         }
     }
@@ -93,6 +98,35 @@ impl Stage {
         self.settled(replicas);
     }
 
+    /// The node that may go has control, and some of each application.
+    fn everybody_is_there(&self) {
+        let on_it = |namespace, selector| {
+            let pods = self.up.pods(namespace, selector).unwrap();
+            let there = |pod: &&_| text(pod, "/spec/nodeName") == self.other;
+            pods.iter().filter(there).count()
+        };
+        let control = "app.kubernetes.io/component=control";
+        assert_eq!(on_it("maille-system", control), 1);
+        for load in &self.loads {
+            let there = on_it(load.twin.namespace(), APP);
+            assert!(there >= 1, "{:?}: {there}", load.twin);
+        }
+    }
+
+    /// The node that went is back, and control and some of each application go there.
+    fn go_back(&self) {
+        let control = "-n maille-system rollout restart deployment/maille-control";
+        let kubectl = |line: &str| self.up.kubectl(line).unwrap();
+        kubectl(&format!("uncordon {}", self.other));
+        kubectl(&format!("cordon {}", self.kept));
+        kubectl(control);
+        self.up.control_is_there().unwrap();
+        kubectl(&format!("uncordon {}", self.kept));
+        self.everywhere("rollout restart deployment/app");
+        self.everywhere("rollout status deployment/app --timeout 120s");
+        self.settled(4);
+    }
+
     /// Ends the loads: in the mesh nothing was lost; without what protects something was.
     fn finish(mut self) {
         self.share();
@@ -121,9 +155,10 @@ fn pods_that_are_added_lose_nothing() {
 
 #[test]
 fn pods_that_are_removed_lose_nothing() {
-    let stage = Stage::start(4, Protection::Drain);
-    for fewer in 1..=stage.times {
-        stage.scale(4 - fewer);
+    let (_, times, _) = length();
+    let stage = Stage::start(times + 1, Protection::Drain);
+    for left in (1..=times).rev() {
+        stage.scale(left);
     }
     stage.finish();
 }
@@ -162,26 +197,17 @@ fn a_deleted_pod_loses_nothing() {
 #[test]
 fn a_drained_node_loses_nothing() {
     let stage = Stage::start(4, Protection::Drain);
-    let on_it = |namespace, selector| {
-        let pods = stage.up.pods(namespace, selector).unwrap();
-        let there = |pod: &&_| text(pod, "/spec/nodeName") == stage.other;
-        pods.iter().filter(there).count()
-    };
-    assert_eq!(
-        on_it("maille-system", "app.kubernetes.io/component=control"),
-        1
-    );
-    for load in &stage.loads {
-        let there = on_it(load.twin.namespace(), APP);
-        assert!((1..4).contains(&there), "{:?}: {there}", load.twin);
-    }
-    stage.share();
     let drain = "drain OTHER --ignore-daemonsets --force --delete-emptydir-data --timeout 120s";
-    stage
-        .up
-        .kubectl(&drain.replace("OTHER", &stage.other))
-        .unwrap();
-    stage.settled(4);
-    stage.up.control_is_there().unwrap();
+    for time in 1..=stage.times {
+        stage.everybody_is_there();
+        stage.share();
+        let drain = drain.replace("OTHER", &stage.other);
+        stage.up.kubectl(&drain).unwrap();
+        stage.settled(4);
+        stage.up.control_is_there().unwrap();
+        if time < stage.times {
+            stage.go_back();
+        }
+    }
     stage.finish();
 }

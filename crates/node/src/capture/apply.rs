@@ -6,9 +6,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use maille_sys::link::{self, LinkError, Net, Veth};
+use maille_sys::link::{Inside, LinkError, Net, Veth};
 use maille_sys::nft::{self, NftError};
-use maille_sys::{NetNs, socket};
+use maille_sys::{NetNs, netns, socket};
 
 use super::plan::{Listener, Need, Place, Plan, Step};
 use super::{Captured, Listeners, POD};
@@ -113,17 +113,41 @@ pub fn apply(plan: &Plan, kernel: &mut impl Kernel) -> Result<(), ApplyError> {
 /// The machine's kernel.
 #[derive(Debug)]
 pub struct Linux {
-    pod: NetNs,
-    mesh: NetNs,
+    pod: Side,
+    mesh: Side,
     listeners: [Option<OwnedFd>; 4],
+}
+
+/// One of the two namespaces, entered once it is needed, and then for all steps.
+#[derive(Debug)]
+struct Side {
+    namespace: NetNs,
+    inside: Option<Inside>,
+}
+
+impl Side {
+    const fn of(namespace: NetNs) -> Self {
+        Self {
+            namespace,
+            inside: None,
+        }
+    }
+
+    fn inside(&mut self) -> Result<&Inside, LinkError> {
+        let inside = match self.inside.take() {
+            Some(inside) => inside,
+            None => Inside::enter(&self.namespace)?,
+        };
+        Ok(self.inside.insert(inside))
+    }
 }
 
 impl Linux {
     /// For one pod; `mesh` is new and empty.
     pub const fn new(pod: NetNs, mesh: NetNs) -> Self {
         Self {
-            pod,
-            mesh,
+            pod: Side::of(pod),
+            mesh: Side::of(mesh),
             listeners: [None, None, None, None],
         }
     }
@@ -138,27 +162,43 @@ impl Linux {
             metrics: metrics.ok_or(ApplyError::NoListener(Listener::Metrics))?,
         };
         Ok(Captured {
-            mesh: self.mesh,
+            mesh: self.mesh.namespace,
             listeners,
         })
     }
 
-    const fn namespace(&self, place: Place) -> &NetNs {
+    const fn side(&mut self, place: Place) -> &mut Side {
         match place {
-            Place::Pod => &self.pod,
-            Place::Mesh => &self.mesh,
+            Place::Pod => &mut self.pod,
+            Place::Mesh => &mut self.mesh,
         }
     }
 
-    fn net<F>(&self, place: Place, work: F) -> Result<(), StepError>
+    fn net<F>(&mut self, place: Place, work: F) -> Result<(), StepError>
     where
-        F: AsyncFnOnce(Net) -> Result<(), LinkError> + Send,
+        F: AsyncFnOnce(Net) -> Result<(), LinkError> + Send + 'static,
     {
-        Ok(link::inside(self.namespace(place), work)?)
+        Ok(self.side(place).inside()?.net(work)?)
     }
 
-    fn sysctl(&self, place: Place, name: &str, value: &str, need: Need) -> Result<(), StepError> {
-        let is = match self.namespace(place).sysctl(name, value) {
+    fn run<T, F>(&mut self, place: Place, work: F) -> Result<T, StepError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        Ok(self.side(place).inside()?.run(work)?)
+    }
+
+    fn sysctl(
+        &mut self,
+        place: Place,
+        name: &str,
+        value: &'static str,
+        need: Need,
+    ) -> Result<(), StepError> {
+        let of = name.to_owned();
+        let set = self.run(place, move || netns::sysctl_here(&of, value))?;
+        let is = match set {
             Err(_) if need == Need::May => return Ok(()),
             done => done?,
         };
@@ -181,9 +221,8 @@ impl Linux {
     ) -> Result<(), StepError> {
         let at = SocketAddr::new(IpAddr::from(Ipv6Addr::UNSPECIFIED), port);
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
-        let made = self
-            .mesh
-            .run(|| socket::listen_transparent(at, backlog, mark))??;
+        let listen = move || socket::listen_transparent(at, backlog, mark);
+        let made = self.run(Place::Mesh, listen)??;
         self.listeners[listener as usize] = Some(made.into());
         Ok(())
     }
@@ -192,25 +231,27 @@ impl Linux {
 impl Kernel for Linux {
     fn run(&mut self, step: &Step) -> Result<(), StepError> {
         let mesh = Place::Mesh;
-        match step {
+        match step.clone() {
             Step::Sysctl {
                 place,
                 name,
                 value,
                 need,
-            } => self.sysctl(*place, name, value, *need),
+            } => self.sysctl(place, &name, value, need),
             Step::Listen {
                 listener,
                 port,
                 mark,
                 backlog,
-            } => self.listen(*listener, *port, *mark, *backlog),
-            Step::Up(place, name) => self.net(*place, async |net| net.up(name).await),
-            Step::Ready(place, name) => self.net(*place, async |net| net.ready(name, READY).await),
-            Step::Down(place, name) => self.net(*place, async |net| net.down(name).await),
+            } => self.listen(listener, port, mark, backlog),
+            Step::Up(place, name) => self.net(place, async move |net| net.up(&name).await),
+            Step::Ready(place, name) => {
+                self.net(place, async move |net| net.ready(&name, READY).await)
+            }
+            Step::Down(place, name) => self.net(place, async move |net| net.down(&name).await),
             Step::Move { from, to } => {
-                let target = self.namespace(to.0).clone();
-                self.net(from.0, async |net| {
+                let target = self.side(to.0).namespace.clone();
+                self.net(from.0, async move |net| {
                     net.move_link(&from.1, &to.1, &target).await
                 })
             }
@@ -219,37 +260,40 @@ impl Kernel for Linux {
                 mac,
                 mtu,
             } => {
-                let pair = Veth {
-                    name: POD,
-                    peer: interface,
-                    peer_mac: Some(*mac),
-                    mtu: *mtu,
-                };
-                self.net(mesh, async |net| net.add_pair(&pair, &self.pod).await)
+                let pod = self.pod.namespace.clone();
+                self.net(mesh, async move |net| {
+                    let pair = Veth {
+                        name: POD,
+                        peer: &interface,
+                        peer_mac: Some(mac),
+                        mtu,
+                    };
+                    net.add_pair(&pair, &pod).await
+                })
             }
-            Step::Remove(place, name) => self.net(*place, async |net| net.delete(name).await),
-            Step::Rules(text) => Ok(nft::apply(&self.mesh, text)?),
-            Step::Address(place, name, address) => {
-                self.net(*place, async |net| net.add_address(name, *address).await)
-            }
-            Step::Neighbour(place, name, ip, mac) => {
-                self.net(*place, async |net| net.add_neighbour(name, *ip, *mac).await)
-            }
+            Step::Remove(place, name) => self.net(place, async move |net| net.delete(&name).await),
+            Step::Rules(text) => Ok(self.run(mesh, move || nft::apply_here(&text))??),
+            Step::Address(place, name, address) => self.net(place, async move |net| {
+                net.add_address(&name, address).await
+            }),
+            Step::Neighbour(place, name, ip, mac) => self.net(place, async move |net| {
+                net.add_neighbour(&name, ip, mac).await
+            }),
             Step::Route(place, name, route) => {
-                self.net(*place, async |net| net.add_route(name, route).await)
+                self.net(place, async move |net| net.add_route(&name, &route).await)
             }
             Step::LocalDefault(table) => {
-                self.net(mesh, async |net| net.add_local_default(*table).await)
+                self.net(mesh, async move |net| net.add_local_default(table).await)
             }
-            Step::LocalLink(link, table) => {
-                self.net(mesh, async |net| net.add_local_link(link, *table).await)
-            }
-            Step::UnreachableDefault(table) => {
-                self.net(mesh, async |net| net.add_unreachable_default(*table).await)
-            }
-            Step::Rule(rule) => self.net(mesh, async |net| net.add_mark_rule(rule).await),
+            Step::LocalLink(link, table) => self.net(mesh, async move |net| {
+                net.add_local_link(&link, table).await
+            }),
+            Step::UnreachableDefault(table) => self.net(mesh, async move |net| {
+                net.add_unreachable_default(table).await
+            }),
+            Step::Rule(rule) => self.net(mesh, async move |net| net.add_mark_rule(&rule).await),
             Step::LocalRule(preference) => {
-                self.net(mesh, async |net| net.move_local_rule(*preference).await)
+                self.net(mesh, async move |net| net.move_local_rule(preference).await)
             }
         }
     }

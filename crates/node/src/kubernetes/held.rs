@@ -101,6 +101,12 @@ impl Held {
         }
     }
 
+    /// Its rules were listed, as they were made, when they had been changed `seen` times.
+    pub(super) fn with_rules_seen(self, seen: Option<u32>) -> Self {
+        *self.seen.lock() = seen;
+        self
+    }
+
     /// How it is captured.
     pub(super) const fn mode(&self) -> Mode {
         match self.way {
@@ -113,29 +119,32 @@ impl Held {
     pub(super) async fn looked(&self, all: &Processes) -> Result<Option<String>, SandboxError> {
         // Asked before anything is read: what is changed after is found next time.
         let now = self.generation.now().ok();
-        let touched = match &self.way {
-            Way::Outboard { mesh, .. } => mesh.is_touched(),
-            Way::Inside(_) => false,
+        let is_known = now.is_some() && *self.seen.lock() == now;
+        let (rules, network) = match &self.way {
+            Way::Outboard { mesh, .. } => (!is_known, mesh.is_touched()),
+            Way::Inside(_) => (!is_known, false),
         };
-        if now.is_some() && *self.seen.lock() == now && !touched {
-            return match &self.way {
-                Way::Outboard { captured, .. } => {
-                    let mesh = captured.mesh.clone();
-                    blocking(move || Ok(switched(&mesh))).await
-                }
-                Way::Inside(_) => Ok(None),
-            };
-        }
         // Where this look fails, the next one finds nothing touched and must not believe it.
         *self.seen.lock() = None;
-        let what = self.differs(all).await?;
+        let what = self.found(all, rules, network).await?;
         *self.seen.lock() = now.filter(|_| what.is_none());
         Ok(what)
     }
 
     /// How it differs from what it was, if it does.
     pub(super) async fn differs(&self, all: &Processes) -> Result<Option<String>, SandboxError> {
+        self.found(all, true, true).await
+    }
+
+    /// The same of its rules and of its network, where these are to be looked at.
+    async fn found(
+        &self,
+        all: &Processes,
+        rules: bool,
+        network: bool,
+    ) -> Result<Option<String>, SandboxError> {
         match &self.way {
+            Way::Inside(_) if !rules => Ok(None),
             Way::Inside(inside) => {
                 let inside = inside.clone();
                 blocking(move || Ok(inside.differs())).await
@@ -144,10 +153,16 @@ impl Held {
                 let Some(before) = all.rules().of(&self.sandbox.uid) else {
                     return Ok(None);
                 };
-                let (network, mesh) = (mesh.clone(), captured.mesh.clone());
-                blocking(move || match drift(&mesh, &before) {
-                    None => Ok(network.differs(&mesh)?),
-                    what => Ok(what),
+                let (of, mesh) = (mesh.clone(), captured.mesh.clone());
+                blocking(move || {
+                    let what = match rules {
+                        true => drift(&mesh, &before),
+                        false => switched(&mesh),
+                    };
+                    match what {
+                        None if network => Ok(of.differs(&mesh)?),
+                        what => Ok(what),
+                    }
                 })
                 .await
             }

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use maille_sys::NetNs;
 use maille_sys::link::{self, Changes, Facts, Net};
@@ -22,6 +23,8 @@ const FILE: &str = "network";
 pub(super) struct Network {
     facts: Mutex<Facts>,
     changes: Changes,
+    /// Something changed, and it was not seen since that all is as it was.
+    touched: AtomicBool,
     file: PathBuf,
 }
 
@@ -35,6 +38,7 @@ impl Network {
         let network = Self {
             facts: Mutex::new(facts),
             changes,
+            touched: AtomicBool::new(true),
             file: dir.join(FILE),
         };
         network.keep()?;
@@ -54,13 +58,17 @@ impl Network {
         Ok(Self {
             facts: Mutex::new(text.parse().map_err(io::Error::other)?),
             changes: Changes::of(mesh)?,
+            touched: AtomicBool::new(true),
             file,
         })
     }
 
-    /// Whether anything was changed since the last call, or cannot be told.
+    /// Whether anything was changed since it was seen to be as it was, or cannot be told.
     pub(super) fn is_touched(&self) -> bool {
-        self.changes.any().unwrap_or(true) || !self.facts.lock().is_whole()
+        if self.changes.any().unwrap_or(true) {
+            self.touched.store(true, Ordering::Relaxed);
+        }
+        self.touched.load(Ordering::Relaxed) || !self.facts.lock().is_whole()
     }
 
     /// What differs, if anything does. Blocks.
@@ -70,11 +78,14 @@ impl Network {
         }
         let now = facts(mesh)?;
         let before = self.facts.lock().clone();
-        if before.is_whole() {
-            return Ok(said(&before, &now));
-        }
-        let what = said(&before, &now.made());
+        let what = match before.is_whole() {
+            true => said(&before, &now),
+            false => said(&before, &now.made()),
+        };
         if what.is_none() {
+            self.touched.store(false, Ordering::Relaxed);
+        }
+        if what.is_none() && !before.is_whole() {
             *self.facts.lock() = now;
             self.keep()?;
         }
@@ -158,11 +169,13 @@ mod tests {
         assert_eq!(network.differs(&mesh).unwrap(), None);
         assert!(!network.is_touched());
         link::inside(&mesh, async |net: Net| net.down(WIRE).await).unwrap();
-        assert!(network.is_touched());
-        assert_eq!(
-            network.differs(&mesh).unwrap().as_deref(),
-            Some("up0 is down")
-        );
+        for _ in 0..2 {
+            assert!(network.is_touched(), "until it is as it was");
+            assert_eq!(
+                network.differs(&mesh).unwrap().as_deref(),
+                Some("up0 is down")
+            );
+        }
         network.mend(&mesh).unwrap();
         assert_eq!(network.differs(&mesh).unwrap(), None);
         link::inside(&mesh, async |net: Net| net.add_local_default(100).await).unwrap();

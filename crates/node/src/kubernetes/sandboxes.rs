@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
 use maille_cni::protocol::{INSIDE, PIN, Sandbox};
 use maille_manifest::marks::CAPTURE_BY;
@@ -22,7 +23,7 @@ use maille_sys::link::{self, Link, Net};
 use maille_sys::nft::Generation;
 use maille_wire::v1::Happening;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as Slot;
+use tokio::sync::{Mutex as Slot, Semaphore};
 
 use super::counts::Counts;
 use super::failure::{SandboxError, blocking};
@@ -44,6 +45,8 @@ const RULES: &str = "rules.nft";
 const NETWORK: &str = "pod";
 /// The directory in it that its proxy can write to. Short: the path of a socket may have 107 bytes.
 const PROXY: &str = "p";
+/// Pods that are captured at the same time. More would not be done sooner, and each of them later: the kernel changes one network at a time.
+const AT_ONCE: usize = 8;
 
 /// All of them, by the runtime's id.
 #[derive(Debug)]
@@ -53,7 +56,9 @@ pub(super) struct Sandboxes {
     directory: PathBuf,
     counts: Arc<Counts>,
     tasks: Tasks,
+    clock: Clock,
     slots: Mutex<BTreeMap<String, Arc<Slot<Option<Held>>>>>,
+    turns: Semaphore,
 }
 
 // === impl Sandboxes ===
@@ -65,7 +70,7 @@ impl Sandboxes {
         processes: Arc<Processes>,
         directory: PathBuf,
         counts: Arc<Counts>,
-        tasks: Tasks,
+        (tasks, clock): (Tasks, Clock),
     ) -> Self {
         Self {
             agent,
@@ -73,7 +78,9 @@ impl Sandboxes {
             directory,
             counts,
             tasks,
+            clock,
             slots: Mutex::default(),
+            turns: Semaphore::new(AT_ONCE),
         }
     }
 
@@ -89,6 +96,10 @@ impl Sandboxes {
             return Ok(());
         }
         let pod = NetNs::from_fd(namespace)?;
+        let asked = self.clock.elapsed();
+        // Nobody closes it; in the order in which they came.
+        let turn = self.turns.acquire().await;
+        let begins = self.clock.elapsed();
         let (begun, others) = match Mode::of(&sandbox.annotations)? {
             Mode::Outboard => {
                 let (net, own) = (pod.clone(), sandbox.interface.clone());
@@ -98,8 +109,10 @@ impl Sandboxes {
             // Rules inside hold for every interface.
             Mode::InboardCni => (self.inside(sandbox, pod).await?, Vec::new()),
         };
+        drop(turn);
         let (pod, mode) = (&begun.sandbox, begun.mode());
-        tracing::info!(pod.uid = pod.uid, pod = %format_args!("{}/{}", pod.namespace, pod.name), capture = mode.word(), "pod captured");
+        let (waited, took) = (begins - asked, self.clock.elapsed() - begins);
+        tracing::info!(pod.uid = pod.uid, pod = %format_args!("{}/{}", pod.namespace, pod.name), capture = mode.word(), ?waited, ?took, "pod captured");
         self.agent
             .tell(&pod.uid, Happening::Captured, chosen(pod, mode, &others));
         *held = Some(begun);
@@ -392,11 +405,15 @@ impl Sandboxes {
             std::fs::create_dir(dir.join(PROXY))?;
             captured.mesh.pin(&dir.join(PIN))?;
             let mesh = captured.mesh.clone();
-            let rules = blocking(move || {
-                maille_sys::nft::stateless(&mesh).map_err(|error| io::Error::other(error).into())
+            let read = blocking(move || {
+                let seen = Generation::of(&mesh)?.now().ok();
+                let rules = maille_sys::nft::stateless(&mesh).map_err(io::Error::other)?;
+                Ok((seen, rules))
             });
-            std::fs::write(dir.join(RULES), rules.await?)?;
-            self.proxied((sandbox, network), captured, None).await
+            let (seen, rules) = read.await?;
+            std::fs::write(dir.join(RULES), rules)?;
+            let held = self.proxied((sandbox, network), captured, None).await?;
+            Ok(held.with_rules_seen(seen))
         };
         let begun = begun.await;
         if begun.is_err() {
