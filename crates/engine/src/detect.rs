@@ -20,6 +20,13 @@ const RECORD_HEADER: usize = 5;
 /// The longest method looked for: IANA's longest is UPDATEREDIRECTREF with 17 bytes.
 const METHOD: usize = 18;
 
+/// A first line that has not ended by here is a request's: the commands of others that begin like one are shorter (a key of memcached has at
+/// most 250 bytes).
+const LINE: usize = 512;
+
+/// What the first line of a request ends with, behind its target, in whatever version.
+const VERSION: &[u8] = b" HTTP/";
+
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Detected {
@@ -99,8 +106,37 @@ fn by_client_hello(first: &[u8]) -> Detected {
     }
 }
 
-/// A method, a space, and how a request target begins (RFC 9112, sections 3 and 3.2). `GET key` is some other protocol.
+/// Whether this is how a server of HTTP/2 begins that does not wait for the client's preface: a frame SETTINGS (RFC 9113, section 3.4). Those of
+/// gRPC do not.
+pub fn is_http2_server(first: &[u8]) -> bool {
+    matches!(first, [0, 0, length, 4, 0, 0, 0, 0, 0, ..] if length % 6 == 0)
+}
+
+/// Whether it begins as a request does, but its line has not ended: what it is when nothing more comes.
+pub fn is_half_request(first: &[u8]) -> bool {
+    by_request_start(first) == Detected::Http1
+}
+
+/// A request line: its start and, unless it is long, its version (RFC 9112, section 3). `get /key` and `OPTIONS * RTSP/1.0` are some other protocol.
 fn by_request_line(first: &[u8]) -> Detected {
+    let detected = by_request_start(first);
+    if detected != Detected::Http1 {
+        return detected;
+    }
+    let line = &first[..first.len().min(LINE)];
+    match line.iter().position(|byte| *byte == b'\n') {
+        Some(end) if !has_version(&line[..end]) => Detected::Opaque(Protocol::Undeclared),
+        None if line.len() < LINE => Detected::NeedMore,
+        Some(_) | None => Detected::Http1,
+    }
+}
+
+fn has_version(line: &[u8]) -> bool {
+    line.windows(VERSION.len()).any(|at| at == VERSION)
+}
+
+/// A method, a space, and how a request target begins (RFC 9112, sections 3 and 3.2). `GET key` is some other protocol.
+fn by_request_start(first: &[u8]) -> Detected {
     const NO: Detected = Detected::Opaque(Protocol::Undeclared);
     let length = first
         .iter()
@@ -114,7 +150,8 @@ fn by_request_line(first: &[u8]) -> Detected {
     match rest {
         [] => Detected::NeedMore,
         [b' ', ..] if method.is_empty() => NO,
-        // Authority form: anything may follow.
+        // Authority form, which does not begin like a path: Go's net/rpc asks for one.
+        [b' ', b'/', ..] if method == b"CONNECT" => NO,
         [b' ', target, ..] if method == b"CONNECT" && target.is_ascii_graphic() => Detected::Http1,
         [b' ', b'/', ..] => Detected::Http1,
         [b' ', b'*', b' ', ..] => Detected::Http1,

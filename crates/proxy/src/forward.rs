@@ -430,6 +430,7 @@ impl Core {
             Timer::Close(conn) => self.conns.abort(conn),
             Timer::Handshake(link) => self.handshake_late(link),
             Timer::Wait(exchange) => self.waited(exchange),
+            Timer::Unasked(exchange) => self.spoken(exchange),
             Timer::Rest(exchange) => self.rest_late(exchange),
             Timer::Sweep => self.sweep(),
             Timer::Farewell => self.farewell(),

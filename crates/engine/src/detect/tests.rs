@@ -23,14 +23,17 @@ fn hello() -> Vec<u8> {
 fn first_words_of_http_1() {
     for bytes in [
         &b"GET / HTTP/1.1\r\nHost: x\r\n"[..],
-        b"GET /",
+        b"GET / HTTP/1.0\n",
+        b"GET / HTTP/3 \r\n",
         b"OPTIONS * HTTP/1.1\r\n",
         b"CONNECT example.com:443 HTTP/1.1\r\n",
         b"GET http://example.com/ HTTP/1.1\r\n",
         b"GET HTTP://example.com/ HTTP/1.1\r\n",
-        b"UPDATEREDIRECTREF /x",
+        b"UPDATEREDIRECTREF /x HTTP/1.1\r\n",
         b"M-SEARCH * HTTP/1.1\r\n",
-        b"x /",
+        b"x / HTTP/1.1\r\n",
+        // Longer than any command of others.
+        format!("GET /{}", "x".repeat(507)).as_bytes(),
         // Nearly HTTP/2: the parser says what is wrong with it.
         b"PRI * HTTP/2.1\r\n",
     ] {
@@ -59,6 +62,15 @@ fn first_words_of_others() {
         b"get key\r\n",
         b"GET key\r\n",
         b"SET a b\r\n",
+        // Keys that are paths or URLs, as nginx's memcached_pass has them.
+        b"get /page?x\r\n",
+        b"set http://web/page 0 60 2\r\nHTTP/1.1\r\n",
+        b"OPTIONS * RTSP/1.0\r\n",
+        b"GET /\r\n",
+        // Go's net/rpc.
+        b"CONNECT /_goRPC_ HTTP/1.0\n\n",
+        b"CONNECT /",
+        b"CONNECT {\"verbose\":false}\r\n",
         b" / HTTP/1.1",
         b"\r\nGET / HTTP/1.1",
         b"GET\r\n",
@@ -85,6 +97,9 @@ fn half_words() {
         b"GET ",
         b"GET h",
         b"GET htt",
+        b"GET /",
+        b"x / HTTP/1.1\r",
+        format!("GET /{}", "x".repeat(506)).as_bytes(),
         b"GET *",
         b"CONNECT ",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r",
@@ -103,6 +118,36 @@ fn half_words() {
 }
 
 #[test]
+fn first_words_of_servers() {
+    for bytes in [
+        &b"\0\0\0\x04\0\0\0\0\0"[..],
+        b"\0\0\x06\x04\0\0\0\0\0\0\x03",
+    ] {
+        assert!(is_http2_server(bytes), "{}", bytes.escape_ascii());
+    }
+    let acknowledged = b"\0\0\0\x04\x01\0\0\0\0";
+    for bytes in [
+        &b""[..],
+        b"\0\0\0\x04",
+        b"\0\0\x05\x04\0\0\0\0\0",
+        b"220 ready\r\n",
+        acknowledged,
+    ] {
+        assert!(!is_http2_server(bytes), "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn half_a_line_of_a_request() {
+    for bytes in [&b"GET /"[..], b"GET http://x/ HT", b"CONNECT x"] {
+        assert!(is_half_request(bytes), "{}", bytes.escape_ascii());
+    }
+    for bytes in [&b""[..], b"GET", b"GET k", b"CONNECT /", b"ruok"] {
+        assert!(!is_half_request(bytes), "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
 fn a_declaration_needs_no_bytes() {
     for bytes in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1"] {
         let opaque = Detected::Opaque(Protocol::Tcp);
@@ -113,7 +158,8 @@ fn a_declaration_needs_no_bytes() {
         assert_eq!(detect(b"", protocol), Detected::NeedMore);
         assert_eq!(detect(b"PR", protocol), Detected::NeedMore);
         assert_eq!(detect(PREFACE, protocol), Detected::Http2);
-        assert_eq!(detect(b"GET / HTTP/1.1", protocol), Detected::Http1);
+        let request = detect(b"GET / HTTP/1.1\r\n", protocol);
+        assert_eq!(request, Detected::Http1);
         for bytes in [&b"\x16\x03\x01"[..], b"INVALID CONNECTION PREFACE", b"\0"] {
             let bad = match protocol {
                 Protocol::Http1 => Detected::Http1,
@@ -153,13 +199,17 @@ fn beginnings() -> impl Strategy<Value = Vec<u8>> {
         Just(&b""[..]),
         Just(PREFACE),
         Just(&b"GET "[..]),
+        Just(&b"get /"[..]),
         Just(&b"CONNECT "[..]),
         Just(&b"OPTIONS * "[..]),
         Just(&b"GET http"[..]),
         Just(&[0x16, 3, 3, 1, 0, 1][..]),
         Just(&[0x16, 3, 3, 0, 3, 1, 0, 0][..]),
     ];
-    let rest = proptest::collection::vec(prop_oneof![any::<u8>(), b' '..=b'~'], 0..40);
+    let bytes = |length| proptest::collection::vec(prop_oneof![any::<u8>(), b' '..=b'~'], length);
+    let long = bytes(LINE - 40..LINE + 40);
+    let line = bytes(0..40).prop_map(|target| [&target[..], b" HTTP/1.1\r\n"].concat());
+    let rest = prop_oneof![bytes(0..40), long, line];
     (start, 0usize..24, rest)
         .prop_map(|(start, cut, rest)| [&start[..cut.min(start.len())], &rest].concat())
 }
@@ -172,7 +222,7 @@ proptest! {
             let part = undeclared(&bytes[..length]);
             prop_assert!(part == Detected::NeedMore || part == whole, "{length} bytes of {:?}: {part:?}, all: {whole:?}", bytes);
         }
-        if bytes.len() >= PREFACE.len() && bytes[0] != 0x16 {
+        if bytes.len() >= LINE && bytes[0] != 0x16 {
             prop_assert_ne!(whole, Detected::NeedMore);
         }
     }

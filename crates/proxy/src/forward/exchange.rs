@@ -107,6 +107,8 @@ pub(super) struct Exchange {
     pub(super) raw: bool,
     /// Opened before anybody said a byte: it may turn out to have been something else.
     pub(super) silent: bool,
+    /// What the server said meanwhile, as one of HTTP/2 does: none of it counts until the client speaks.
+    pub(super) unasked: Vec<u8>,
     /// Bytes of a peer for a port of ours that is declared HTTP: the first of them ends it.
     pub(super) misplaced: bool,
     /// The upstream has taken the connection, so that it can no longer fail to.
@@ -190,6 +192,7 @@ impl Exchange {
             tapped: None,
             raw: carries == Carries::Tcp,
             silent: false,
+            unasked: Vec::new(),
             misplaced: false,
             established: false,
             answered: false,

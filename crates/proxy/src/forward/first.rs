@@ -9,7 +9,9 @@
 use std::time::Duration;
 
 use maille_engine::client_hello::{self, Hello};
-use maille_engine::detect::{Detected, detect, given_up, is_half_hello, is_http};
+use maille_engine::detect::{
+    Detected, detect, given_up, is_half_hello, is_half_request, is_http, is_http2_server,
+};
 use maille_model::Protocol;
 
 use super::Core;
@@ -26,6 +28,8 @@ use crate::table::{ConnId, Id};
 const HALF_WORD: Duration = Duration::from_millis(100);
 /// The same for a ClientHello: no server speaks before it is whole.
 const HALF_HELLO: Duration = Duration::from_secs(10);
+/// How many bytes of a server of HTTP/2 are kept until the client says its preface.
+const UNASKED: usize = 4_096;
 
 impl Core {
     /// A plain connection was accepted, or control said something: what is declared decides, or the first bytes will.
@@ -180,8 +184,12 @@ impl Core {
     /// What was said so far is all that comes for now.
     fn detect_settle(&mut self, conn: ConnId) {
         if let Some(client) = self.conns.get(conn) {
-            if client.declared.is_some_and(is_http) {
-                // Nothing, or half a preface: HTTP/1 knows what to say to it.
+            let opened = client.exchange.and_then(|(id, _)| self.exchanges.get(id));
+            let half_request = opened.is_none_or(|exchange| exchange.silent)
+                && client.declared == Some(Protocol::Undeclared)
+                && is_half_request(&client.inbuf);
+            if half_request || client.declared.is_some_and(is_http) {
+                // Nothing, or half a preface or line: HTTP/1 knows what to say to it.
                 return self.detected(conn, Detected::Http1);
             }
             let protocol = given_up(&client.inbuf, client.declared.unwrap_or_default());
@@ -233,6 +241,7 @@ impl Core {
         }
         if opened.is_some() {
             self.report_if_opened(id);
+            self.forward_unasked(id);
             self.forward_request(id, &first, false);
         } else if let Some(exchange) = self.exchanges.get_mut(id) {
             exchange.request.bytes = first.len() as u64;
@@ -256,7 +265,36 @@ impl Core {
         let down = exchange.down;
         match down {
             Side::Plain(conn) if self.role(conn) == Some(Role::Detect) => self.detect_settle(conn),
-            Side::Plain(_) | Side::Stream { .. } | Side::None => self.report_if_opened(id),
+            Side::Plain(_) | Side::Stream { .. } | Side::None => {
+                self.report_if_opened(id);
+                self.forward_unasked(id);
+            }
+        }
+    }
+
+    /// Whether these bytes of a server are no word that decides anything: one of HTTP/2 need not wait for the client's preface, which decides. They are kept.
+    pub(super) fn is_unasked(&mut self, id: Id<Exchange>, bytes: &[u8]) -> bool {
+        let Some(exchange) = self.exchanges.get_mut(id) else {
+            return false;
+        };
+        let kept = exchange.unasked.len();
+        let first = kept == 0;
+        if !exchange.silent || first && !is_http2_server(bytes) || kept + bytes.len() > UNASKED {
+            return false;
+        }
+        exchange.unasked.extend_from_slice(bytes);
+        if first {
+            self.timers.set(self.now + HALF_HELLO, Timer::Unasked(id));
+        }
+        true
+    }
+
+    fn forward_unasked(&mut self, id: Id<Exchange>) {
+        if let Some(exchange) = self.exchanges.get_mut(id) {
+            let unasked = std::mem::take(&mut exchange.unasked);
+            if !unasked.is_empty() && !exchange.misplaced {
+                self.forward(id, End::Down, &unasked, false);
+            }
         }
     }
 
@@ -287,7 +325,8 @@ impl Core {
             self.balance.done(picked, self.now);
         }
         match exchange.up {
-            Side::Plain(server) => self.server_unused(server),
+            Side::Plain(server) if exchange.unasked.is_empty() => self.server_unused(server),
+            Side::Plain(server) => self.close(server),
             Side::Stream { link, stream } => self.stream_take_back(link, stream),
             Side::None => {}
         }

@@ -18,6 +18,9 @@ impl Core {
     }
 
     pub(super) fn raw_bytes(&mut self, id: Id<Exchange>, from: End, bytes: &[u8]) {
+        if from == End::Up && self.is_unasked(id, bytes) {
+            return;
+        }
         if self
             .exchanges
             .get(id)

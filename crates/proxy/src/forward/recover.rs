@@ -47,7 +47,9 @@ impl Work {
             | Timer::Connect(conn)
             | Timer::Close(conn) => Self::Conn(conn),
             Timer::Handshake(link) => Self::Link(link),
-            Timer::Wait(exchange) | Timer::Rest(exchange) => Self::Exchange(exchange),
+            Timer::Wait(exchange) | Timer::Unasked(exchange) | Timer::Rest(exchange) => {
+                Self::Exchange(exchange)
+            }
             Timer::Sweep | Timer::Farewell | Timer::LastCall => Self::Nobody,
         }
     }

@@ -117,6 +117,39 @@ fn a_server_may_speak_first() {
     }
 }
 
+/// What begins like the line of a request is none when its line ends without a version, or the server speaks before that; and a server of HTTP/2 whose
+/// client says no preface is heard after all.
+#[test]
+fn what_only_begins_like_http_is_bytes() {
+    let settings = [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &patterned(300)].concat();
+    let cases: [(&[u8], Vec<u8>); 4] = [
+        (b"get /page?x\r\n", patterned(30)),
+        (b"CONNECT /_goRPC_ HTTP/1.0\n\n", patterned(30)),
+        (b"get /page", patterned(30)),
+        (b"", settings),
+    ];
+    for seed in 0..SEEDS {
+        for (said, answer) in &cases {
+            let mut sim = Sim::undeclared(seed, false);
+            let whole = said.ends_with(b"\n");
+            let mut server = App::new(answer.clone(), true);
+            server.after = if whole { said.len() } else { 0 };
+            sim.dial(App::new(said.to_vec(), whole), server);
+            sim.pass(Duration::from_millis(20));
+            sim.quiet(Duration::from_secs(11));
+            let (client, _) = sim.pairs().next().unwrap();
+            assert!(client.received == *answer, "seed {seed}");
+            sim.close_clients();
+            sim.run(seed);
+            let (_, server) = sim.pairs().next().unwrap();
+            assert!(server.received == *said, "seed {seed}");
+            for (edge, _) in sim.counted() {
+                assert_eq!(edge.carries, Carries::Tcp, "seed {seed}");
+            }
+        }
+    }
+}
+
 /// An HTTP/2 client may be silent for ever between two heads, and for a minute within one: it holds up all of its streams.
 #[test]
 fn a_head_is_not_left_open_for_ever() {

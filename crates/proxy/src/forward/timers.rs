@@ -27,6 +27,8 @@ pub(super) enum Timer {
     Handshake(LinkId),
     /// Control has not said whose an address is.
     Wait(Id<Exchange>),
+    /// A client that a server of HTTP/2 has spoken to has not said its preface.
+    Unasked(Id<Exchange>),
     /// The rest of a request whose client has gone has not been taken.
     Rest(Id<Exchange>),
     /// Idle connections are looked at.

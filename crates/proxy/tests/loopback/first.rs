@@ -134,6 +134,34 @@ fn a_client_that_says_half_a_word_is_passed_on() {
 }
 
 #[test]
+fn a_command_that_begins_like_a_request_is_passed_on() {
+    let pair = Pair::new(Origin::echo, Protocol::Undeclared);
+    for line in [
+        "get /page?x\r\n",
+        "GET http://web/\r\n",
+        "OPTIONS * RTSP/1.0\r\n\r\n",
+        "CONNECT /_goRPC_ HTTP/1.0\n\n",
+    ] {
+        let mut wire = pair.dial();
+        wire.send(line);
+        assert_eq!(wire.exactly(line.len()), line.as_bytes());
+    }
+}
+
+#[test]
+fn half_a_line_of_a_request_is_waited_for() {
+    let pair = Pair::new(telling, Protocol::Undeclared);
+    let mut wire = pair.dial();
+    wire.send("GET /byt");
+    // Its connection is open by now, and then nothing more has come in time.
+    pair.origin.reports.recv_timeout(PATIENCE).unwrap();
+    wire.send("es/7 HTTP/1.1\r\nHost: web\r\n\r\n");
+    let (head, body) = wire.response();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body, patterned(7));
+}
+
+#[test]
 fn a_port_declared_http_is_never_bytes() {
     let pair = Pair::http();
     let mut wire = pair.dial();
