@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How much a peer may make us do for nothing: answers, resets, frames without content (`docs/wire.md`, limits). Read `receive.rs` next.
 
-/// Frames without progress for each [`PERIOD`], and streams of an application that were reset.
+/// Frames without progress for each [`PERIOD`], and streams of an application that were reset for each [`SHORT`]: when a server is slow, every
+/// request of a client that has deadlines ends like this, and the connection with them would take along what is well.
 pub(super) const MOST: u32 = 1000;
 /// Streams of another proxy that were reset: it carries the impatience of many clients.
 pub(super) const MOST_OF_MESH: u32 = 20_000;
@@ -10,11 +11,13 @@ pub(super) const MOST_WINDOWS: u32 = 10_000;
 pub(super) const MOST_WINDOWS_OF_MESH: u32 = 200_000;
 /// Milliseconds.
 const PERIOD: u64 = 10_000;
+pub(super) const SHORT: u64 = 1_000;
 
 /// What a peer has spent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     most: u32,
+    period: u64,
     since: u64,
     spent: u32,
 }
@@ -22,10 +25,16 @@ pub(super) struct Budget {
 // === impl Budget ===
 
 impl Budget {
-    /// Nothing spent, of `most` for each period.
+    /// Nothing spent, of `most` for each [`PERIOD`].
     pub(super) fn new(most: u32) -> Self {
+        Self::each(PERIOD, most)
+    }
+
+    /// Nothing spent, of `most` for each `period`.
+    pub(super) fn each(period: u64, most: u32) -> Self {
         Self {
             most,
+            period,
             since: 0,
             spent: 0,
         }
@@ -33,7 +42,7 @@ impl Budget {
 
     /// One more. Whether that was one too many. `now` in milliseconds.
     pub(super) fn charge(&mut self, now: u64) -> bool {
-        if now.saturating_sub(self.since) >= PERIOD {
+        if now.saturating_sub(self.since) >= self.period {
             self.since = now;
             self.spent = 0;
         }
@@ -65,6 +74,11 @@ mod tests {
         }
         assert!(budget.charge(9_999));
         assert!(!budget.charge(10_000));
+        let mut resets = Budget::each(SHORT, MOST);
+        for at in 0..10 {
+            assert!(!(0..MOST).any(|_| resets.charge(at * SHORT)));
+        }
+        assert!(resets.charge(9 * SHORT + 999));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::budget::{Budget, MOST, MOST_OF_MESH, MOST_WINDOWS, MOST_WINDOWS_OF_MESH};
+use super::budget::{Budget, MOST, MOST_OF_MESH, MOST_WINDOWS, MOST_WINDOWS_OF_MESH, SHORT};
 use super::closed::{By, Closed};
 use super::frame::{self, Header, Kind};
 use super::heads::Addresses;
@@ -153,10 +153,10 @@ impl Connection {
                 Dialect::Mesh => MOST_WINDOWS_OF_MESH,
                 Dialect::Rfc9113 => MOST_WINDOWS,
             }),
-            resets: Budget::new(match settings.dialect {
-                Dialect::Mesh => MOST_OF_MESH,
-                Dialect::Rfc9113 => MOST,
-            }),
+            resets: match settings.dialect {
+                Dialect::Mesh => Budget::new(MOST_OF_MESH),
+                Dialect::Rfc9113 => Budget::each(SHORT, MOST),
+            },
             crossing: 0,
             now: 0,
             failed: None,

@@ -452,6 +452,21 @@ fn resets_are_not_paid_for_with_bytes() {
     assert_eq!(error.unwrap().code, Code::ENHANCE_YOUR_CALM);
 }
 
+/// A client whose requests end by their deadlines, as all do while a server is slow, is no flood.
+#[test]
+fn deadlines_do_not_end_the_connection() {
+    let mut server = plain_pair().1;
+    let head = block(&ASK);
+    for turn in 0..5_000_u32 {
+        let stream = 2 * turn + 1;
+        server.now = u64::from(turn / 900) * 1_000;
+        let input = [raw(1, 5, stream, &head), raw(3, 0, stream, &[0, 0, 0, 8])];
+        server.take(&input.concat()).unwrap();
+        server.told();
+        server.written();
+    }
+}
+
 #[test]
 fn pings_are_paid_for_with_bytes() {
     let mut server = open();
