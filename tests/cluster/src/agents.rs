@@ -36,7 +36,19 @@ pub enum Begin {
 ///
 /// What was said by whom.
 pub fn start(init: &Path, scratch: &Path, begin: Begin) -> anyhow::Result<Meshed> {
-    let up = Meshed::start(init, scratch)?;
+    install(Meshed::start(init, scratch)?, begin)
+}
+
+/// The same, whose nodes can run pods in virtual machines.
+///
+/// # Errors
+///
+/// What was said by whom.
+pub fn start_with_machines(init: &Path, scratch: &Path, begin: Begin) -> anyhow::Result<Meshed> {
+    install(Meshed::start_with_machines(init, scratch)?, begin)
+}
+
+fn install(up: Meshed, begin: Begin) -> anyhow::Result<Meshed> {
     up.load_built("node.tar")?;
     Load::image(&up)?;
     let manifest = up.maille("install --cni")?;
@@ -90,6 +102,49 @@ pub fn let_be(up: &Meshed, there: bool) -> anyhow::Result<()> {
         ensure!(up.pods("maille-system", AGENTS)?.is_empty());
         Ok(())
     })
+}
+
+/// Has every agent replaced by one of another image: the same programs, of another name. Returns when they are there.
+///
+/// # Errors
+///
+/// What containerd or `kubectl` said; not in time.
+pub fn replace(up: &Meshed) -> anyhow::Result<()> {
+    let other = begin_to_replace(up)?;
+    are_there(up)?;
+    are_of(up, &other)
+}
+
+/// The same, and returns at once: the name of the image.
+///
+/// # Errors
+///
+/// What containerd or `kubectl` said.
+pub fn begin_to_replace(up: &Meshed) -> anyhow::Result<String> {
+    let agents = up.pods("maille-system", AGENTS)?;
+    let agent = agents.first().context("an agent")?;
+    let image = text(agent, "/spec/containers/0/image");
+    let other = format!("{image}-next");
+    for index in [1, 2] {
+        up.cluster().tag(&up.cluster().node(index), image, &other)?;
+    }
+    up.kubectl(&format!(
+        "-n maille-system set image daemonset/maille-node node={other}"
+    ))?;
+    Ok(other)
+}
+
+/// Every agent is of this image.
+///
+/// # Errors
+///
+/// One is of another.
+pub fn are_of(up: &Meshed, image: &str) -> anyhow::Result<()> {
+    for agent in up.pods("maille-system", AGENTS)? {
+        let of = text(&agent, "/spec/containers/0/image");
+        ensure!(of == image, "one is of {of}");
+    }
+    Ok(())
 }
 
 /// The process of the agent on `node`.

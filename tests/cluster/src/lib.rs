@@ -27,6 +27,8 @@ pub mod machined;
 pub mod meshed;
 /// Programs and manifests of others.
 pub mod modules;
+/// Pods that answer and ask in every way.
+pub mod pairs;
 /// What is built once: programs and images.
 pub mod parts;
 mod pki;

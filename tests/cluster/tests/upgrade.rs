@@ -15,7 +15,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use maille_cluster::agents::{self, Begin};
-use maille_cluster::meshed::{Meshed, text};
+use maille_cluster::meshed::Meshed;
 use maille_cluster::twins::{Load, Twin};
 use maille_sys::netns::NetNs;
 use serde_json::json;
@@ -94,17 +94,7 @@ fn agents_of_another_image_lose_nothing_while_endpoints_change() {
     let changes = churn(&up, stop.clone());
     loads[0].share(seconds / 4).unwrap();
 
-    // Another image: the same programs, of another name.
-    let agents = up.pods("maille-system", agents::AGENTS).unwrap();
-    let image = text(&agents[0], "/spec/containers/0/image").to_owned();
-    let other = format!("{image}-next");
-    for node in [up.cluster().node(1), up.cluster().node(2)] {
-        up.cluster().tag(&node, &image, &other).unwrap();
-    }
-    up.kubectl(&format!(
-        "-n maille-system set image daemonset/maille-node node={other}"
-    ))
-    .unwrap();
+    let other = agents::begin_to_replace(&up).unwrap();
     // It may be as it was before both were done.
     for _ in 0..seconds / 6 {
         agents::inside(
@@ -116,12 +106,7 @@ fn agents_of_another_image_lose_nothing_while_endpoints_change() {
         loads[0].share(3).unwrap();
     }
     agents::are_there(&up).unwrap();
-    let now = up.pods("maille-system", agents::AGENTS).unwrap();
-    assert!(
-        now.iter()
-            .all(|pod| text(pod, "/spec/containers/0/image") == other),
-        "{now:#?}"
-    );
+    agents::are_of(&up, &other).unwrap();
     up.until("a repair by the new one", || {
         agents::inside(
             &up.cluster().node(1),
