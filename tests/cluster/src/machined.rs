@@ -123,6 +123,10 @@ fn scrape(namespace: &Path) -> anyhow::Result<Network> {
             setup.push_str(&format!("ip {family} route add {to}{via} dev eth0\n"));
         }
     }
+    // What a machine before this one had in the same namespace.
+    if inside(&format!("ip link del {TAP}")).is_ok() {
+        inside("tc qdisc del dev eth0 ingress")?;
+    }
     for line in [
         format!("ip tuntap add {TAP} mode tap user 0 vnet_hdr"),
         format!("ip link set {TAP} mtu {mtu} up"),
