@@ -21,6 +21,7 @@ use crate::shell::{output, output_of, until};
 const FILES: &[(&str, &str)] = &[
     ("containerd.toml", include_str!("../config/containerd.toml")),
     ("runsc.toml", include_str!("../config/runsc.toml")),
+    ("runsc-raw.toml", include_str!("../config/runsc-raw.toml")),
     ("kubelet.yaml", include_str!("../config/kubelet.yaml")),
     ("kube-proxy.yaml", include_str!("../config/kube-proxy.yaml")),
     (
