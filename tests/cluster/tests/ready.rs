@@ -151,15 +151,15 @@ fn milliseconds(all: &[Duration]) -> Vec<f64> {
 /// Times both, one after the other.
 async fn alternate(
     kubeconfig: &Path,
-    meshed: &Value,
-    idle: &Value,
+    (meshed, idle): (&Value, &Value),
+    pairs: usize,
 ) -> (Vec<Duration>, Vec<Duration>) {
     let mut timer = Timer::new(kubeconfig).await;
     // The first of each kind finds things cold.
     timer.time(meshed).await;
     timer.time(idle).await;
     let (mut with, mut without) = (Vec::new(), Vec::new());
-    for _ in 0..pairs() {
+    for _ in 0..pairs {
         with.push(timer.time(meshed).await);
         without.push(timer.time(idle).await);
     }
@@ -167,7 +167,7 @@ async fn alternate(
 }
 
 /// [`alternate`] where the API server is.
-fn alternated(up: &Meshed, meshed: &Value, other: &Value) -> (Vec<f64>, Vec<f64>) {
+fn alternated(up: &Meshed, both: (&Value, &Value), pairs: usize) -> (Vec<f64>, Vec<f64>) {
     let kubeconfig = up.cluster().pki().join("admin.conf");
     let control_plane = up.cluster().control_plane().pid().unwrap();
     let network = NetNs::of_pid(control_plane).unwrap();
@@ -177,7 +177,7 @@ fn alternated(up: &Meshed, meshed: &Value, other: &Value) -> (Vec<f64>, Vec<f64>
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(alternate(&kubeconfig, meshed, other))
+            runtime.block_on(alternate(&kubeconfig, both, pairs))
         })
         .unwrap();
     (milliseconds(&with), milliseconds(&without))
@@ -218,7 +218,11 @@ fn a_pod_that_its_node_captures_is_ready_little_later() {
     let up = agents::start(program, scratch, Begin::With).unwrap();
     up.kubectl(&format!("create namespace {NAMESPACE}"))
         .unwrap();
-    let (with, without) = alternated(&up, &application("enabled"), &application("disabled"));
+    let (with, without) = alternated(
+        &up,
+        (&application("enabled"), &application("disabled")),
+        pairs(),
+    );
     let ((with, one), (without, other)) = (mean(&with), mean(&without));
     let (more, uncertain) = (with - without, one.hypot(other));
     let node = up.cluster().node(1);
@@ -238,7 +242,7 @@ fn a_pod_that_its_node_captures_is_ready_little_later() {
     let mut inside = application("enabled");
     inside["metadata"]["annotations"] = json!({"maille.io/capture": "inboard-cni"});
     let (begun, count) = calls(&node, "add");
-    let (with, _) = alternated(&up, &inside, &application("disabled"));
+    let (with, _) = alternated(&up, (&inside, &application("disabled")), pairs() / 3);
     let (took, all) = calls(&node, "add");
     let inside = (took - begun) / (all - count);
     eprintln!(
@@ -265,7 +269,7 @@ fn a_sidecar_costs_little_until_a_pod_is_ready() {
     let meshed = application("enabled");
     let injected = up.maille_of("inject -", &meshed.to_string()).unwrap();
     let idle = idle(serde_json::from_str(&injected).unwrap());
-    let (with, without) = alternated(&up, &meshed, &idle);
+    let (with, without) = alternated(&up, (&meshed, &idle), pairs());
     let ((with, one), (without, other)) = (mean(&with), mean(&without));
     let (more, uncertain) = (with - without, one.hypot(other));
     eprintln!(
