@@ -15,35 +15,45 @@ pub const CHOWN: CapSet = CapSet(1 << 0);
 pub const DAC_OVERRIDE: CapSet = CapSet(1 << 1);
 /// CAP_FOWNER.
 pub const FOWNER: CapSet = CapSet(1 << 3);
+/// CAP_FSETID.
+pub const FSETID: CapSet = CapSet(1 << 4);
 /// CAP_KILL.
 pub const KILL: CapSet = CapSet(1 << 5);
 /// CAP_SETGID.
 pub const SETGID: CapSet = CapSet(1 << 6);
 /// CAP_SETUID.
 pub const SETUID: CapSet = CapSet(1 << 7);
+/// CAP_SETPCAP.
+pub const SETPCAP: CapSet = CapSet(1 << 8);
 /// CAP_NET_BIND_SERVICE.
 pub const NET_BIND_SERVICE: CapSet = CapSet(1 << 10);
 /// CAP_NET_ADMIN.
 pub const NET_ADMIN: CapSet = CapSet(1 << 12);
 /// CAP_NET_RAW.
 pub const NET_RAW: CapSet = CapSet(1 << 13);
+/// CAP_SYS_CHROOT.
+pub const SYS_CHROOT: CapSet = CapSet(1 << 18);
 /// CAP_SETFCAP.
 pub const SETFCAP: CapSet = CapSet(1 << 31);
 
 impl CapSet {
     /// No capability.
     pub const NONE: Self = Self(0);
-    /// What an application's container has: enough for ordinary images, raw sockets included, nothing over the machine.
+    /// What an application's container has: what container runtimes give, raw sockets and chroot included, but for MKNOD and AUDIT_WRITE, which are
+    /// over the machine.
     /// SETFCAP lets root map itself into a user namespace of its own (`user_namespaces(7)`): servers that refuse to be root.
     pub const CONTAINER: Self = Self(
         CHOWN.0
             | DAC_OVERRIDE.0
             | FOWNER.0
+            | FSETID.0
             | KILL.0
             | SETGID.0
             | SETUID.0
+            | SETPCAP.0
             | NET_BIND_SERVICE.0
             | NET_RAW.0
+            | SYS_CHROOT.0
             | SETFCAP.0,
     );
     /// What a proxy in a mesh namespace needs: transparent sockets and marks.
@@ -55,12 +65,15 @@ impl CapSet {
             "CHOWN" => CHOWN,
             "DAC_OVERRIDE" => DAC_OVERRIDE,
             "FOWNER" => FOWNER,
+            "FSETID" => FSETID,
             "KILL" => KILL,
             "SETGID" => SETGID,
             "SETUID" => SETUID,
+            "SETPCAP" => SETPCAP,
             "NET_BIND_SERVICE" => NET_BIND_SERVICE,
             "NET_ADMIN" => NET_ADMIN,
             "NET_RAW" => NET_RAW,
+            "SYS_CHROOT" => SYS_CHROOT,
             "SETFCAP" => SETFCAP,
             _ => return None,
         })

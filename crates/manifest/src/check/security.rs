@@ -15,12 +15,15 @@ const CAPABILITIES: &[&str] = &[
     "CHOWN",
     "DAC_OVERRIDE",
     "FOWNER",
+    "FSETID",
     "KILL",
     "NET_BIND_SERVICE",
     "NET_RAW",
     "SETFCAP",
     "SETGID",
+    "SETPCAP",
     "SETUID",
+    "SYS_CHROOT",
 ];
 
 pub(super) fn pod(place: &mut Place<'_>, path: &str, spec: &PodSpec, options: &Options) {

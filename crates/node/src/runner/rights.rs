@@ -101,6 +101,9 @@ mod tests {
         assert!(rights.no_new_privileges && rights.read_only_root);
         let some = of("{}", r#"{"capabilities":{"drop":["NET_RAW"]}}"#, false).capabilities;
         assert!(!some.has(CapSet::named("NET_RAW").unwrap()));
-        assert!(some.has(CapSet::named("CHOWN").unwrap()));
+        // Servers that lock themselves in.
+        for name in ["CHOWN", "SYS_CHROOT"] {
+            assert!(some.has(CapSet::named(name).unwrap()));
+        }
     }
 }
