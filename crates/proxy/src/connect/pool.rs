@@ -2,12 +2,12 @@
 //! Idle plain connections to servers that may take another request.
 //!
 //! Only connections whose last message ended cleanly in both directions come here. Bounded and aged; the last one in is the
-//! first one out. Must never hand out a connection bound to another client's address. Next: `forward.rs`.
+//! first one out. A server may close after each answer without having said so: what must not be sent twice waits for the proof that it does not. Must never hand out a connection bound to another client's address. Next: `forward.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use crate::table::ConnId;
 
@@ -19,6 +19,10 @@ const EACH: usize = 512;
 const AGE: Duration = Duration::from_secs(30);
 /// A request that must not be sent twice takes only a connection that was used within this time.
 const WARM: Duration = Duration::from_secs(1);
+/// A server that has left a connection open for so long, unused, keeps connections.
+const PROOF: Duration = Duration::from_secs(1);
+/// Servers of which is known that they keep connections.
+const PROVED: usize = 4_096;
 
 /// What makes two connections the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,25 +33,49 @@ pub(crate) struct PoolKey {
     pub(crate) source: Option<IpAddr>,
 }
 
+/// One that waits.
+#[derive(Debug)]
+struct Idle {
+    conn: ConnId,
+    since: Instant,
+    /// It was asked something before, and its server may have meant that to be all.
+    answered: bool,
+}
+
 /// Idle connections by server.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    idle: HashMap<PoolKey, Vec<(ConnId, Instant)>>,
+    idle: HashMap<PoolKey, Vec<Idle>>,
     count: usize,
+    proved: HashSet<SocketAddr>,
 }
 
 // === impl Pool ===
 
 impl Pool {
-    /// Keeps `conn`. The connection that has to go for it, if any (it may be `conn`).
-    pub(crate) fn put(&mut self, conn: ConnId, key: PoolKey, now: Instant) -> Option<ConnId> {
+    /// Keeps `conn`, which has `answered` before or was never asked. The connection that has to go for it, if any (it may be `conn`): one is enough to see
+    /// whether a server keeps it.
+    pub(crate) fn put(
+        &mut self,
+        conn: ConnId,
+        answered: bool,
+        key: PoolKey,
+        since: Instant,
+    ) -> Option<ConnId> {
         if self.count >= TOTAL {
             return Some(conn);
         }
         let idle = self.idle.entry(key).or_default();
-        idle.push((conn, now));
+        if answered && !self.proved.contains(&key.to) && idle.iter().any(|idle| idle.answered) {
+            return Some(conn);
+        }
+        idle.push(Idle {
+            conn,
+            since,
+            answered,
+        });
         if idle.len() > EACH {
-            return Some(idle.remove(0).0);
+            return Some(idle.remove(0).conn);
         }
         self.count += 1;
         None
@@ -55,20 +83,42 @@ impl Pool {
 
     /// The connection to `key` that was used last. `again` says whether the request may be sent twice.
     pub(crate) fn take(&mut self, key: &PoolKey, again: bool, now: Instant) -> Option<ConnId> {
-        let idle = self.idle.get_mut(key)?;
-        let (_, since) = idle.last()?;
-        if !again && now.saturating_duration_since(*since) > WARM {
-            return None;
+        let idle = self.idle.get(key)?;
+        let last = idle.last()?;
+        if !again {
+            let waited = |idle: &Idle| now.saturating_duration_since(idle.since);
+            let new = !last.answered;
+            let cold = waited(last) > WARM;
+            let oldest = idle.iter().find(|idle| idle.answered);
+            if oldest.is_some_and(|idle| waited(idle) >= PROOF) {
+                self.prove(key.to);
+            }
+            if cold || !new && !self.proved.contains(&key.to) {
+                return None;
+            }
         }
-        let (conn, _) = idle.pop()?;
+        let conn = self.idle.get_mut(key)?.pop()?.conn;
         self.count -= 1;
         Some(conn)
+    }
+
+    /// A server has answered on a connection that was used before.
+    pub(crate) fn prove(&mut self, to: SocketAddr) {
+        if self.proved.len() >= PROVED {
+            self.proved.clear();
+        }
+        self.proved.insert(to);
+    }
+
+    /// A server has closed a connection that was used before, under a request.
+    pub(crate) fn doubt(&mut self, to: SocketAddr) {
+        self.proved.remove(&to);
     }
 
     /// Forgets a connection that its server closed.
     pub(crate) fn forget(&mut self, conn: ConnId, key: &PoolKey) {
         if let Some(idle) = self.idle.get_mut(key)
-            && let Some(at) = idle.iter().position(|(id, _)| *id == conn)
+            && let Some(at) = idle.iter().position(|idle| idle.conn == conn)
         {
             idle.remove(at);
             self.count -= 1;
@@ -79,10 +129,10 @@ impl Pool {
     pub(crate) fn aged(&mut self, now: Instant, everything: bool) -> Vec<ConnId> {
         let mut old = Vec::new();
         self.idle.retain(|_, idle| {
-            idle.retain(|(conn, since)| {
-                let keep = !everything && now.saturating_duration_since(*since) <= AGE;
+            idle.retain(|idle| {
+                let keep = !everything && now.saturating_duration_since(idle.since) <= AGE;
                 if !keep {
-                    old.push(*conn);
+                    old.push(idle.conn);
                 }
                 keep
             });
@@ -94,5 +144,42 @@ impl Pool {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use maille_chassis::clock::Clock;
+
+    use super::*;
+
+    #[test]
+    fn a_server_has_to_show_that_it_keeps_connections() {
+        let (to, source) = ((Ipv4Addr::LOCALHOST, 80).into(), None);
+        let key = PoolKey { to, source };
+        let [a, b] = [1, 2].map(ConnId::from_bits);
+        let now = Clock::start().now().into_std();
+        let mut pool = Pool::default();
+        // One that was never asked anything is as good as a new one, and shows nothing.
+        assert_eq!(pool.put(b, false, key, now), None);
+        assert_eq!(pool.take(&key, false, now + PROOF), Some(b));
+        assert_eq!(pool.put(a, true, key, now), None);
+        // Nobody knows yet: for what may be sent twice, and one of them.
+        assert_eq!(pool.take(&key, false, now), None);
+        assert_eq!(pool.put(b, true, key, now), Some(b));
+        assert_eq!(pool.take(&key, true, now), Some(a));
+        pool.prove(to);
+        assert_eq!(pool.put(a, true, key, now), None);
+        assert_eq!(pool.put(b, true, key, now), None);
+        assert_eq!(pool.take(&key, false, now), Some(b));
+        pool.doubt(to);
+        assert_eq!(pool.take(&key, false, now), None);
+        // It has left one open: that one has waited too long for what must not be sent twice, the next one has not.
+        let later = now + PROOF;
+        assert_eq!(pool.take(&key, false, later + PROOF), None);
+        assert_eq!(pool.put(b, true, key, later + PROOF), None);
+        assert_eq!(pool.take(&key, false, later + PROOF), Some(b));
     }
 }

@@ -131,6 +131,8 @@ pub(super) struct Conn {
     pub(super) input_ended: bool,
     /// Served a message before.
     pub(super) used: bool,
+    /// Has answered a request before.
+    pub(super) answered: bool,
     fin: Fin,
     last: Afterwards,
     dirty: bool,
@@ -176,6 +178,7 @@ impl Conn {
             connecting: false,
             input_ended: false,
             used: false,
+            answered: false,
             fin: Fin::No,
             last: Afterwards::Nothing,
             dirty: false,

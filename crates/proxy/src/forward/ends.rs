@@ -219,6 +219,10 @@ impl Core {
         server.exchange = None;
         server.owed = 0;
         if whole && !exchange.raw && exchange.keep_up && !exchange.excess {
+            let again = std::mem::replace(&mut server.answered, true);
+            if let Some(key) = server.pool_key.filter(|_| again) {
+                self.pool.prove(key.to);
+            }
             self.server_unused(conn);
         } else {
             self.close(conn);
@@ -239,8 +243,9 @@ impl Core {
         if reusable && let Some(key) = server.pool_key {
             server.role = Role::Idle;
             server.used = true;
+            let answered = server.answered;
             self.conns.release(conn, Hold::Full);
-            if let Some(old) = self.pool.put(conn, key, self.now) {
+            if let Some(old) = self.pool.put(conn, answered, key, self.now) {
                 self.close(old);
             }
             self.sweep_later();

@@ -127,7 +127,7 @@ impl Core {
         let Some(server) = self.conns.get(conn) else {
             return;
         };
-        let used = server.used;
+        let (used, key) = (server.used, server.pool_key);
         let Some((id, _)) = server.exchange else {
             return self.conns.abort(conn);
         };
@@ -142,6 +142,9 @@ impl Core {
             return self.broken(id, End::Up);
         }
         self.conns.abort(conn);
+        if let Some(key) = key.filter(|_| used) {
+            self.pool.doubt(key.to);
+        }
         let again = used && exchange.replayable && exchange.request_head.idempotent;
         if again && !exchange.fresh {
             exchange.fresh = true;

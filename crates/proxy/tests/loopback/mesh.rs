@@ -488,7 +488,9 @@ fn a_used_connection_that_closed_is_tried_again() {
     for _ in 0..10 {
         assert_eq!(get(&mut wire, "/").1, b"ok");
     }
-    // What must not be sent twice is not.
-    wire.send("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n");
-    assert!(wire.response().0.starts_with("HTTP/1.1 502 "));
+    // What must not be sent twice has a connection of its own with such a server.
+    for _ in 0..10 {
+        wire.send("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: 0\r\n\r\n");
+        assert!(wire.response().0.starts_with("HTTP/1.1 200 "));
+    }
 }
