@@ -23,8 +23,6 @@ struct Stage {
     loads: Vec<Load>,
     seconds: u64,
     times: usize,
-    /// The node of the loads.
-    kept: String,
     /// The node that may go.
     other: String,
 }
@@ -65,7 +63,6 @@ impl Stage {
             loads,
             seconds,
             times,
-            kept,
             other,
         }
     }
@@ -98,30 +95,18 @@ impl Stage {
         self.settled(replicas);
     }
 
-    /// The node that may go has control, and some of each application.
-    fn everybody_is_there(&self) {
-        let on_it = |namespace, selector| {
-            let pods = self.up.pods(namespace, selector).unwrap();
-            let there = |pod: &&_| text(pod, "/spec/nodeName") == self.other;
-            pods.iter().filter(there).count()
-        };
-        let control = "app.kubernetes.io/component=control";
-        assert_eq!(on_it("maille-system", control), 1);
-        for load in &self.loads {
-            let there = on_it(load.twin.namespace(), APP);
-            assert!(there >= 1, "{:?}: {there}", load.twin);
-        }
+    /// How many of these the node that may go has.
+    fn on_it(&self, namespace: &str, selector: &str) -> usize {
+        let pods = self.up.pods(namespace, selector).unwrap();
+        let there = |pod: &&_| text(pod, "/spec/nodeName") == self.other;
+        pods.iter().filter(there).count()
     }
 
-    /// The node that went is back, and control and some of each application go there.
+    /// The node that went is back, and some of each application go there.
     fn go_back(&self) {
-        let control = "-n maille-system rollout restart deployment/maille-control";
-        let kubectl = |line: &str| self.up.kubectl(line).unwrap();
-        kubectl(&format!("uncordon {}", self.other));
-        kubectl(&format!("cordon {}", self.kept));
-        kubectl(control);
-        self.up.control_is_there().unwrap();
-        kubectl(&format!("uncordon {}", self.kept));
+        self.up
+            .kubectl(&format!("uncordon {}", self.other))
+            .unwrap();
         self.everywhere("rollout restart deployment/app");
         self.everywhere("rollout status deployment/app --timeout 120s");
         self.settled(4);
@@ -193,13 +178,18 @@ fn a_deleted_pod_loses_nothing() {
     stage.finish();
 }
 
-/// Everything leaves a node, control too: what is meant for the mesh waits for it to be back.
+/// Everything leaves a node, the first time control too: what is meant for the mesh waits for it to be back.
 #[test]
 fn a_drained_node_loses_nothing() {
     let stage = Stage::start(4, Protection::Drain);
+    let control = "app.kubernetes.io/component=control";
+    assert_eq!(stage.on_it("maille-system", control), 1);
     let drain = "drain OTHER --ignore-daemonsets --force --delete-emptydir-data --timeout 120s";
     for time in 1..=stage.times {
-        stage.everybody_is_there();
+        for load in &stage.loads {
+            let there = stage.on_it(load.twin.namespace(), APP);
+            assert!(there > 0, "{:?}", load.twin);
+        }
         stage.share();
         let drain = drain.replace("OTHER", &stage.other);
         stage.up.kubectl(&drain).unwrap();
