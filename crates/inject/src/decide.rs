@@ -318,7 +318,9 @@ fn said(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Vec<(String, S
     if by_agent && !annotations.contains_key(marks::REQUIRED_PLUGINS) {
         said.push((marks::REQUIRED_PLUGINS, marks::REQUIRES_AGENT));
     }
-    if choices.capture == Capture::Outboard && checks::has_room(pod.template) {
+    // What a sandbox's containers are limited to, the pod is, not they: its kernel could use up its proxy's part too.
+    let has_room = pod.sandbox.is_none() && checks::has_room(pod.template);
+    if choices.capture == Capture::Outboard && has_room {
         said.push((marks::ROOM, marks::ROOM_POD));
     }
     let said = said.into_iter();

@@ -38,7 +38,7 @@ pub const MEMORY_LIMIT: &str = "maille.io/proxy-memory-limit";
 /// Annotation with how much a proxy says: `error`, `warn`, `info`, `debug` or `trace`.
 pub const LOG_LEVEL: &str = "maille.io/proxy-log-level";
 /// Annotation with what the proxy of an outboard pod is counted to: [`ROOM_POD`], where room for more than its containers was declared (a RuntimeClass'
-/// overhead, resources of the pod as a whole). Admission writes it.
+/// overhead, resources of the pod as a whole) and no sandbox can use that up. Admission writes it.
 pub const ROOM: &str = "maille.io/proxy-room";
 /// What it says.
 pub const ROOM_POD: &str = "pod";

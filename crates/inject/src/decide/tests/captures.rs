@@ -81,6 +81,14 @@ fn an_outboard_proxy_is_counted_to_a_pod_that_has_room_for_it() {
         (json!({}), false),
         (json!({"overhead": {}}), false),
         (json!({"overhead": {"memory": "64Mi"}}), true),
+        (
+            json!({"overhead": {"memory": "64Mi"}, "runtimeClassName": "gvisor"}),
+            false,
+        ),
+        (
+            json!({"overhead": {"memory": "64Mi"}, "runtimeClassName": "kata"}),
+            false,
+        ),
         (json!({"resources": {"limits": {"memory": "1Gi"}}}), true),
         (json!({"resources": {"requests": {"cpu": "1"}}}), true),
     ] {
