@@ -53,8 +53,7 @@ pub(crate) struct Pool {
 // === impl Pool ===
 
 impl Pool {
-    /// Keeps `conn`, which has `answered` before or was never asked. The connection that has to go for it, if any (it may be `conn`): one is enough to see
-    /// whether a server keeps it.
+    /// Keeps `conn`, which has `answered` before or was never asked. The connection that has to go for it, if any (it may be `conn`).
     pub(crate) fn put(
         &mut self,
         conn: ConnId,
@@ -66,9 +65,6 @@ impl Pool {
             return Some(conn);
         }
         let idle = self.idle.entry(key).or_default();
-        if answered && !self.proved.contains(&key.to) && idle.iter().any(|idle| idle.answered) {
-            return Some(conn);
-        }
         idle.push(Idle {
             conn,
             since,
@@ -166,9 +162,8 @@ mod tests {
         assert_eq!(pool.put(b, false, key, now), None);
         assert_eq!(pool.take(&key, false, now + PROOF), Some(b));
         assert_eq!(pool.put(a, true, key, now), None);
-        // Nobody knows yet: for what may be sent twice, and one of them.
+        // Nobody knows yet: for what may be sent twice.
         assert_eq!(pool.take(&key, false, now), None);
-        assert_eq!(pool.put(b, true, key, now), Some(b));
         assert_eq!(pool.take(&key, true, now), Some(a));
         pool.prove(to);
         assert_eq!(pool.put(a, true, key, now), None);
