@@ -2,7 +2,8 @@
 //! Idle plain connections to servers that may take another request.
 //!
 //! Only connections whose last message ended cleanly in both directions come here. Bounded and aged; the last one in is the
-//! first one out. A server may close after each answer without having said so: what must not be sent twice waits for the proof that it does not. Must never hand out a connection bound to another client's address. Next: `forward.rs`.
+//! first one out. A server may close after each answer without having said so: what must not be sent twice waits for the proof that it does not.
+//! Must never hand out a connection bound to another client's address. Next: `forward.rs`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
