@@ -54,8 +54,11 @@ const BRIEF: &[&str] = &["mesh", "outboard"];
 /// How long that may take: ten minutes of a token and one of grace, what is before and after, on a busy machine.
 const WAITING: Duration = Duration::from_secs(1_500);
 
-/// No test takes longer, not even at full length on a busy machine.
+/// No test takes longer, not even on a busy machine.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// Nor longer than this for the record: 100,000 compared exchanges, each flood held against quiet five times.
+const LONGEST_FOR_THE_RECORD: Duration = Duration::from_secs(1_800);
 
 /// The tests, from quick and narrow to slow and wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +247,11 @@ fn inner(
     for program in build::all(Profile::Debug)? {
         if wanted(&program) {
             let command = lengths(Cmd::new(&program.path), full);
-            counts.sum(suite::run(command, &program, watch(filter, None))?);
+            let watch = Watch {
+                limit: longest(full),
+                ..watch(filter, None)
+            };
+            counts.sum(suite::run(command, &program, watch)?);
         }
     }
     Ok(counts)
@@ -292,14 +299,19 @@ fn one_by_one(programs: &[Program], filter: Option<&str>, full: bool) -> anyhow:
     Ok(counts)
 }
 
+/// How long a test may take.
+const fn longest(full: bool) -> Duration {
+    if full {
+        LONGEST_FOR_THE_RECORD
+    } else {
+        LONGEST
+    }
+}
+
 /// As [`watch`], of tests one after the other that may last as long as the record wants.
 const fn long(filter: Option<&str>, full: bool) -> Watch<'_> {
     Watch {
-        limit: if full {
-            LONGEST.saturating_mul(2)
-        } else {
-            LONGEST
-        },
+        limit: longest(full),
         ..watch(filter, Some(1))
     }
 }

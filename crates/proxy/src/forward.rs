@@ -56,7 +56,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use crate::table::{ConnId, Socket};
-use crate::table::{Id, Table};
+use crate::table::{Id, LinkId, Table};
 pub use conns::Effect;
 use conns::{Conn, Conns, Hold, LOW, Role};
 use deadlines::Deadlines;
@@ -183,14 +183,28 @@ impl Core {
         Some(id)
     }
 
-    /// Bytes were read. `bytes` may be overwritten.
-    pub fn input(&mut self, id: ConnId, bytes: &mut [u8]) {
+    /// Bytes were read. `bytes` may be overwritten. Gives how many requests they began, where all of these are one client's: working them off has
+    /// only begun then.
+    pub fn input(&mut self, id: ConnId, bytes: &mut [u8]) -> u64 {
         self.work = Work::Conn(id);
+        let before = self.exchanges.inserted();
         match self.conns.get(id).map(|conn| conn.role) {
-            Some(Role::Link(link)) => self.link_input(link, bytes),
+            Some(Role::Link(link)) => {
+                self.link_input(link, bytes);
+                if self.is_shared(link) {
+                    return 0;
+                }
+            }
             Some(_) => self.plain_input(id, bytes),
             None => {}
         }
+        self.exchanges.inserted() - before
+    }
+
+    /// Whether the connection is another proxy's, and carries what many clients say.
+    fn is_shared(&self, link: LinkId) -> bool {
+        let link = self.links.get(link);
+        link.is_some_and(|link| link.proxy().is_some())
     }
 
     fn plain_input(&mut self, id: ConnId, bytes: &mut [u8]) {
@@ -310,8 +324,8 @@ impl Core {
         let Some(Role::Link(link)) = self.conns.get(id).map(|conn| conn.role) else {
             return;
         };
-        if let Some(link) = self.links.get_mut(link)
-            && link.proxy().is_some()
+        if self.is_shared(link)
+            && let Some(link) = self.links.get_mut(link)
         {
             link.codec.grant(bytes.max(LEAST_WINDOW));
         }

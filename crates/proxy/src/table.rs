@@ -38,6 +38,8 @@ pub(crate) type LinkId = Id<Multiplexed>;
 pub(crate) struct Table<T, K = T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    /// How many values there have ever been.
+    inserted: u64,
     keys: PhantomData<fn() -> K>,
 }
 
@@ -106,6 +108,7 @@ impl<T, K> Default for Table<T, K> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            inserted: 0,
             keys: PhantomData,
         }
     }
@@ -120,6 +123,7 @@ impl<T, K> Table<T, K> {
             });
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
+        self.inserted += 1;
         let slot = &mut self.slots[index as usize];
         slot.value = Some(value);
         Id {
@@ -127,6 +131,11 @@ impl<T, K> Table<T, K> {
             generation: slot.generation,
             of: PhantomData,
         }
+    }
+
+    /// How many values there have ever been.
+    pub(crate) fn inserted(&self) -> u64 {
+        self.inserted
     }
 
     pub(crate) fn get(&self, id: Id<K>) -> Option<&T> {

@@ -497,9 +497,9 @@ impl State {
                     &mut self.local
                 };
                 let timed = Share::is_timed(n, most).then(|| self.clock.now());
-                self.core.input(id, &mut buffer[..n]);
+                let requests = self.core.input(id, &mut buffer[..n]);
                 if let (Some(begun), Some(socket)) = (timed, self.socket(id)) {
-                    socket.share.settle(n, most, begun.elapsed());
+                    socket.share.settle(n, most, begun.elapsed(), requests);
                     let share = socket.share.bytes();
                     self.core.share(id, share);
                 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One connection that floods, in every way that is known, beside others at half of what the machine bears: all of these are answered, and where the
-//! flood is of frames that do nothing their slowest answers must not become more than twice as slow. Floods of requests that are answered are work, which is shown. Between two real proxies and a control; a flood that is ended begins again a moment later.
+//! One connection that floods, in every way that is known, beside others at half of what the machine bears: all of these are answered, and their
+//! slowest answers must not become more than twice as slow. Between two real proxies and a control; a flood that is ended begins again a moment later.
 //!
-//! Times are those of this machine: away from the record (`MAILLE_TEST_SECONDS=60`) it is enough that the flood was ended. Each flood is held against quiet rounds right before and after it, and may try a few times: whatever else the
-//! machine does only makes it worse.
+//! Times are those of this machine: away from the record (`MAILLE_TEST_SECONDS=60`) it is enough that the flood was ended. Each try is held against quiet rounds right before and after it; for
+//! the record the median of all tries counts, else the best: whatever else the machine does only makes it worse.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,7 @@ use world::{QUIETLY, World};
 
 /// Connections that are not to suffer.
 const CONNECTIONS: u32 = 64;
-/// How often a flood may be tried.
+/// How often a flood is tried at most.
 const TRIES: usize = 5;
 /// A flood that was ended begins again after so long.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -37,8 +37,6 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// only where the flood is let have its way.
 const WORSE: f64 = 2.0;
 const WORSE_IN_A_HURRY: f64 = 12.0;
-/// Floods of requests that the application answers: they are work, of which each request gets its share, and not each connection.
-const WORK: &[&str] = &["streams opened and reset", "streams opened"];
 
 /// Whether this is for the record, and nothing else runs on the machine.
 fn full() -> bool {
@@ -49,7 +47,7 @@ fn full() -> bool {
 
 /// How long one round is.
 fn round() -> Duration {
-    Duration::from_millis(if full() { 4_000 } else { 700 })
+    Duration::from_millis(if full() { 3_000 } else { 700 })
 }
 
 /// The processor's time goes to others first: who floods, and who is flooded behind the mesh, are other machines in truth, and have
@@ -306,6 +304,41 @@ fn flood(to: SocketAddr, (_, first, again): &Flood, stop: &AtomicBool) -> u64 {
     ended
 }
 
+/// How much worse the slowest answers are while `one` floods, and how often it was ended.
+fn worse(to: SocketAddr, rate: f64, one: &Flood) -> (f64, u64) {
+    let before = slowest(to, rate);
+    let stop = AtomicBool::new(false);
+    let (during, ended) = thread::scope(|scope| {
+        let floods = scope.spawn(|| flood(to, one, &stop));
+        let during = catch_unwind(|| slowest(to, rate));
+        stop.store(true, Ordering::Relaxed);
+        (during.unwrap(), floods.join().unwrap())
+    });
+    let quiet = (before + slowest(to, rate)) / 2;
+    let worse = during.as_secs_f64() / quiet.as_secs_f64();
+    let name = one.0;
+    eprintln!("{name}: p99 {during:?}, quiet {quiet:?}: {worse:.2}x; {ended} connections");
+    (worse, ended)
+}
+
+/// What is wrong with `one`, if anything. For the record it is the median of all tries that counts.
+fn felt(to: SocketAddr, rate: f64, one: &Flood) -> Option<String> {
+    if full() {
+        let mut seen: Vec<f64> = (0..TRIES).map(|_| worse(to, rate, one).0).collect();
+        seen.sort_by(f64::total_cmp);
+        let median = seen[TRIES / 2];
+        eprintln!("{}: {median:.2}x in the median", one.0);
+        return (median > WORSE).then(|| format!("{}: {seen:.1?}", one.0));
+    }
+    let mut seen = Vec::new();
+    let fine = (0..TRIES).any(|_| {
+        let (worse, ended) = worse(to, rate, one);
+        seen.push(worse);
+        worse <= WORSE_IN_A_HURRY || ended > 1
+    });
+    (!fine).then(|| format!("{}: {seen:.1?}", one.0))
+}
+
 #[test]
 fn a_flood_is_not_felt_by_others() {
     let world = World::new(Duration::from_secs(3600));
@@ -315,32 +348,10 @@ fn a_flood_is_not_felt_by_others() {
     let to = world.outbound();
     let rate = most(to) / 2.0;
     eprintln!("half load: {rate:.0} requests/s");
-    let mut felt = Vec::new();
-    for one in FLOODS {
-        let mut seen = Vec::new();
-        let fine = (0..TRIES).any(|_| {
-            let before = slowest(to, rate);
-            let stop = AtomicBool::new(false);
-            let (during, ended) = thread::scope(|scope| {
-                let floods = scope.spawn(|| flood(to, one, &stop));
-                let during = catch_unwind(|| slowest(to, rate));
-                stop.store(true, Ordering::Relaxed);
-                (during.unwrap(), floods.join().unwrap())
-            });
-            let quiet = before.max(slowest(to, rate));
-            let worse = during.as_secs_f64() / quiet.as_secs_f64();
-            eprintln!(
-                "{}: p99 {during:?}, quiet {quiet:?}: {worse:.2}x; {ended} connections",
-                one.0
-            );
-            seen.push(worse);
-            let bound = if full() { WORSE } else { WORSE_IN_A_HURRY };
-            worse <= bound || WORK.contains(&one.0) || (!full() && ended > 1)
-        });
-        if !fine {
-            felt.push(format!("{}: {seen:.1?}", one.0));
-        }
-    }
+    let felt: Vec<String> = FLOODS
+        .iter()
+        .filter_map(|one| felt(to, rate, one))
+        .collect();
     // All are told, not only the first.
     assert!(felt.is_empty(), "{felt:#?}");
 }
