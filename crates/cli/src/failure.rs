@@ -52,6 +52,14 @@ pub enum Expected {
         /// What was probably meant.
         hint: String,
     },
+    /// A command line that nothing could be done with, whatever runs.
+    #[error("{what}")]
+    Wrong {
+        /// What is wrong with it.
+        what: String,
+        /// What can be said instead.
+        hint: String,
+    },
     /// A name that `--name` cannot take.
     #[error("{name:?} is no name for a `maille up`")]
     Name {
@@ -176,7 +184,7 @@ impl Expected {
             | Self::Node { .. }
             | Self::Unknown { .. }
             | Self::Refused { .. } => 1,
-            Self::Manifests { .. } | Self::Name { .. } => 2,
+            Self::Manifests { .. } | Self::Wrong { .. } | Self::Name { .. } => 2,
             Self::NotRunning { .. }
             | Self::Silent { .. }
             | Self::Kubeconfig { .. }
@@ -200,7 +208,7 @@ impl Expected {
             Self::Found { .. } | Self::Interrupted => None,
             Self::Node { .. } => Some("the end of the runner's log stands above, if it wrote one".into()),
             Self::Manifests { .. } => Some("correct them and run the same command again".into()),
-            Self::Unknown { hint, .. } => Some(hint.clone()),
+            Self::Unknown { hint, .. } | Self::Wrong { hint, .. } => Some(hint.clone()),
             Self::Name { .. } => Some("use 1 to 20 lower-case letters, digits and '-'".into()),
             Self::NotRunning { .. } => {
                 Some("start one with `maille up DIR`, name a running one with --name, or a cluster with --kubeconfig".into())

@@ -32,7 +32,7 @@ struct Ports {
 
 impl Ports {
     fn parse(text: &str) -> Result<Self, Expected> {
-        let wrong = || Expected::Unknown {
+        let wrong = || Expected::Wrong {
             what: format!("{text:?} is no pair of ports"),
             hint: "say LOCAL:REMOTE, such as 8080:80; REMOTE alone is the same on both sides"
                 .to_owned(),
@@ -42,7 +42,8 @@ impl Ports {
             Some((local, remote)) => (local.parse().map_err(|_| wrong())?, remote),
             None => (text.parse().unwrap_or(0), text),
         };
-        if remote.is_empty() || remote == "0" || remote.contains(':') {
+        let digits = remote.bytes().all(|byte| byte.is_ascii_digit());
+        if remote.contains(':') || digits && !matches!(remote.parse::<u16>(), Ok(1..)) {
             return Err(wrong());
         }
         let remote = remote.to_owned();
@@ -55,12 +56,12 @@ pub(crate) async fn run(
     base: &Base,
     screen: Screen,
 ) -> anyhow::Result<ExitCode> {
-    let state = base.state(&args.which.name)?;
     let pairs: Vec<Ports> = args
         .ports
         .iter()
         .map(|text| Ports::parse(text))
         .collect::<Result<_, _>>()?;
+    let state = base.state(&args.which.name)?;
     let chosen = choose(&state, &args.target, args.namespace.as_deref(), screen).await?;
     let mut listeners = JoinSet::new();
     for pair in pairs {
@@ -206,7 +207,9 @@ mod tests {
         assert_eq!(pair("80"), Some((80, "80".to_owned())));
         assert_eq!(pair(":80"), Some((0, "80".to_owned())));
         assert_eq!(pair("8080:http"), Some((8080, "http".to_owned())));
-        for wrong in ["", ":", "x:80", "70000:80", "1:2:3", "80:", "8080:0"] {
+        for wrong in [
+            "", ":", "x:80", "70000:80", "1:2:3", "80:", "8080:0", "99999", "0",
+        ] {
             assert_eq!(pair(wrong), None, "{wrong}");
         }
     }

@@ -23,8 +23,9 @@ const ALL: &str = "pods,services,deployments,daemonsets,statefulsets,replicasets
 
 pub(crate) async fn run(args: &Get, base: &Base, screen: Screen) -> anyhow::Result<ExitCode> {
     let state = base.state(&args.which.name)?;
-    let objects = read(&state).await?;
     let selector = args.selector.as_deref().map(labels).transpose()?;
+    kinds(args)?;
+    let objects = read(&state).await?;
     let groups = groups(args, &objects, selector.as_deref(), Absent::Refused)?;
     let all = flat(&groups);
     if all.is_empty() {
@@ -100,6 +101,20 @@ fn fits(args: &Get, selector: Option<&[(String, String)]>, object: &Value) -> bo
     let mut pairs = selector.into_iter().flatten();
     wanted.is_none_or(|wanted| here == wanted || here.is_empty())
         && pairs.all(|(key, value)| labels[key] == value.as_str())
+}
+
+/// What was asked for, as far as it can be understood without knowing what runs.
+fn kinds(args: &Get) -> Result<(), Expected> {
+    if args.kind.contains('/') {
+        let mut each = std::iter::once(&args.kind).chain(&args.names);
+        return each.try_for_each(|text| Named::parse(text, "pod").map(drop));
+    }
+    let words = if args.kind == "all" { ALL } else { &args.kind };
+    words.split(',').try_for_each(|word| {
+        Kind::parse(word)?;
+        let mut names = args.names.iter();
+        names.try_for_each(|text| Named::parse(text, word).map(drop))
+    })
 }
 
 /// The kinds that were asked for, in that order, each with its objects by name.
@@ -219,7 +234,7 @@ fn labels(text: &str) -> Result<Vec<(String, String)>, Expected> {
         plain.then(|| (key.trim().to_owned(), value.trim().to_owned()))
     };
     let pairs: Option<Vec<_>> = text.split(',').map(pair).collect();
-    pairs.ok_or_else(|| Expected::Unknown {
+    pairs.ok_or_else(|| Expected::Wrong {
         what: format!("{text:?} is no selector that is understood"),
         hint: "say KEY=VALUE, with commas between several".to_owned(),
     })

@@ -47,6 +47,8 @@ mod text;
 mod top;
 mod trouble;
 mod up;
+#[cfg(test)]
+mod usage;
 mod version;
 mod watch;
 mod written;

@@ -74,7 +74,7 @@ impl Kind {
             None => "known are pods, deployments, services, endpoints and the other kinds of the manifests".to_owned(),
         };
         let what = format!("no kind {text:?}");
-        Err(Expected::Unknown { what, hint })
+        Err(Expected::Wrong { what, hint })
     }
 
     /// Where a cluster's API server has those of a namespace.
@@ -106,7 +106,7 @@ impl Named {
         if name.is_empty() || name.contains('/') {
             let what = format!("{text:?} names no {}", kind.name.to_lowercase());
             let hint = format!("say {}/NAME", kind.name.to_lowercase());
-            return Err(Expected::Unknown { what, hint });
+            return Err(Expected::Wrong { what, hint });
         }
         let name = name.to_owned();
         Ok(Self { kind, name })

@@ -47,16 +47,20 @@ async fn each(
     screen: Screen,
 ) -> anyhow::Result<ExitCode> {
     let state = base.state(&args.which.name)?;
-    let objects = node::objects(&state).await?;
-    // All of them, before the first order is given.
-    let mut found = Vec::new();
+    let mut wanted = Vec::new();
     for target in targets {
         let named = Named::parse(target, "deployment")?;
         if let Some(hint) = refused(named.kind.name, done) {
             let what = format!("a {} cannot be {done}", named.kind.name);
             let hint = hint.to_owned();
-            return Err(Expected::Unknown { what, hint }.into());
+            return Err(Expected::Wrong { what, hint }.into());
         }
+        wanted.push(named);
+    }
+    let objects = node::objects(&state).await?;
+    // All of them, before the first order is given.
+    let mut found = Vec::new();
+    for named in wanted {
         let object = named.find(&objects, args.namespace.as_deref())?.clone();
         found.push((named, object));
     }
