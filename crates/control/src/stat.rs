@@ -28,17 +28,24 @@ pub const EDGES: usize = 4_096;
 const CELLS: usize = 1_250_000;
 
 /// The flags of `docs/wire.md` section 5; what is not in it counts as `other`.
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 19] = [
     "connect-refused",
     "connect-timeout",
     "connect-unreachable",
     "peer-identity",
     "no-endpoint",
+    "no-port",
     "unknown-address",
     "misdirected",
     "malformed-request",
     "malformed-response",
+    "response-too-large",
     "upstream-closed",
+    "stream-refused",
+    "no-extended-connect",
+    "response-timeout",
+    "request-timeout",
+    "concurrency-limit",
     "draining",
     "overloaded",
 ];

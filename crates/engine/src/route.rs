@@ -49,6 +49,9 @@ pub enum Refusal {
     /// The service has no ready endpoint for that port.
     #[error("the service has no ready endpoint for this port")]
     NoEndpoint,
+    /// The service has no such port, whoever is behind it.
+    #[error("the service has no such port")]
+    NoPort,
     /// The address or port is not one that this workload serves.
     #[error("the address is not one of this workload")]
     Misdirected,
@@ -200,7 +203,13 @@ fn decide_service(
                 group: Arc::clone(group),
             }))
         }
-        Known::Present(_) | Known::Absent => Decision::Refuse(Refusal::NoEndpoint),
+        Known::Present(_) | Known::Absent => {
+            let has = |facts: &Service| facts.ports.iter().any(|port| port.port == dialled.port());
+            Decision::Refuse(match facts {
+                Some(facts) if !has(&facts) => Refusal::NoPort,
+                _ => Refusal::NoEndpoint,
+            })
+        }
     }
 }
 

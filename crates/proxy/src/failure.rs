@@ -44,6 +44,9 @@ pub enum Failure {
     /// The service has no ready endpoint.
     #[error("the service has no ready endpoint")]
     NoEndpoint,
+    /// The service has no such port.
+    #[error("the service has no such port")]
+    NoPort,
     /// Control did not say in time whose a cluster address is.
     #[error("nobody said whose this cluster address is")]
     UnknownAddress,
@@ -68,6 +71,9 @@ pub enum Failure {
     /// The response is no valid HTTP/1 message.
     #[error("the response is malformed")]
     MalformedResponse,
+    /// The response's head is larger than allowed.
+    #[error("the response head is too large")]
+    ResponseTooLarge,
     /// The application closed before a complete response head.
     #[error("the application closed the connection without an answer")]
     UpstreamClosed,
@@ -177,12 +183,13 @@ impl Blame {
 
 impl Failure {
     /// Every failure, in the order of the wire's table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectUnreachable,
         Self::PeerIdentity,
         Self::NoEndpoint,
+        Self::NoPort,
         Self::UnknownAddress,
         Self::Misdirected,
         Self::MalformedRequest,
@@ -191,6 +198,7 @@ impl Failure {
         Self::UnknownCoding,
         Self::UnknownVersion,
         Self::MalformedResponse,
+        Self::ResponseTooLarge,
         Self::UpstreamClosed,
         Self::StreamRefused,
         Self::NoExtendedConnect,
@@ -209,6 +217,7 @@ impl Failure {
             Self::ConnectUnreachable => "connect-unreachable",
             Self::PeerIdentity => "peer-identity",
             Self::NoEndpoint => "no-endpoint",
+            Self::NoPort => "no-port",
             Self::UnknownAddress => "unknown-address",
             Self::Misdirected => "misdirected",
             Self::MalformedRequest
@@ -217,6 +226,7 @@ impl Failure {
             | Self::UnknownCoding
             | Self::UnknownVersion => "malformed-request",
             Self::MalformedResponse => "malformed-response",
+            Self::ResponseTooLarge => "response-too-large",
             Self::UpstreamClosed => "upstream-closed",
             Self::StreamRefused => "stream-refused",
             Self::NoExtendedConnect => "no-extended-connect",
@@ -235,6 +245,7 @@ impl Failure {
             | Self::ConnectUnreachable
             | Self::PeerIdentity
             | Self::NoEndpoint
+            | Self::NoPort
             | Self::UnknownAddress
             | Self::StreamRefused
             | Self::ConcurrencyLimit
@@ -248,7 +259,7 @@ impl Failure {
             Self::TargetTooLong => 414,
             Self::UnknownCoding => 501,
             Self::UnknownVersion => 505,
-            Self::MalformedResponse | Self::UpstreamClosed => 502,
+            Self::MalformedResponse | Self::ResponseTooLarge | Self::UpstreamClosed => 502,
         }
     }
 
@@ -259,13 +270,15 @@ impl Failure {
             | Self::HeadTooLarge
             | Self::TargetTooLong
             | Self::UnknownVersion
-            | Self::MalformedResponse => INTERNAL,
+            | Self::MalformedResponse
+            | Self::ResponseTooLarge => INTERNAL,
             Self::UnknownCoding | Self::NoExtendedConnect => UNIMPLEMENTED,
             Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::ConnectUnreachable
             | Self::PeerIdentity
             | Self::NoEndpoint
+            | Self::NoPort
             | Self::UnknownAddress
             | Self::Misdirected
             | Self::UpstreamClosed
@@ -295,13 +308,14 @@ impl Failure {
             | Self::UnknownCoding
             | Self::UnknownVersion => Stage::Detect,
             Self::UnknownAddress | Self::Misdirected => Stage::Route,
-            Self::NoEndpoint | Self::ConcurrencyLimit => Stage::Balance,
+            Self::NoEndpoint | Self::NoPort | Self::ConcurrencyLimit => Stage::Balance,
             Self::ConnectRefused
             | Self::ConnectTimeout
             | Self::ConnectUnreachable
             | Self::StreamRefused
             | Self::PeerIdentity => Stage::Connect,
             Self::MalformedResponse
+            | Self::ResponseTooLarge
             | Self::UpstreamClosed
             | Self::NoExtendedConnect
             | Self::ResponseTimeout
@@ -327,7 +341,9 @@ impl Failure {
             | Self::ConnectTimeout
             | Self::ConnectUnreachable
             | Self::NoEndpoint
+            | Self::NoPort
             | Self::MalformedResponse
+            | Self::ResponseTooLarge
             | Self::StreamRefused
             | Self::NoExtendedConnect
             | Self::ResponseTimeout
@@ -349,6 +365,7 @@ impl Failure {
             Self::UpstreamClosed => Retry::IfReused,
             Self::ResponseTimeout => Retry::IfAllowed,
             Self::NoEndpoint
+            | Self::NoPort
             | Self::UnknownAddress
             | Self::Misdirected
             | Self::MalformedRequest
@@ -359,7 +376,8 @@ impl Failure {
             | Self::NoExtendedConnect
             | Self::RequestTimeout
             | Self::ConcurrencyLimit
-            | Self::MalformedResponse => Retry::Never,
+            | Self::MalformedResponse
+            | Self::ResponseTooLarge => Retry::Never,
         }
     }
 
@@ -371,10 +389,12 @@ impl Failure {
             | Self::ConnectUnreachable
             | Self::PeerIdentity
             | Self::MalformedResponse
+            | Self::ResponseTooLarge
             | Self::UpstreamClosed
             | Self::ResponseTimeout
             | Self::RequestTimeout => true,
             Self::NoEndpoint
+            | Self::NoPort
             | Self::UnknownAddress
             | Self::Misdirected
             | Self::MalformedRequest

@@ -121,6 +121,7 @@ pub(crate) fn decide(snapshot: &Snapshot, facts: &Facts) -> Decision {
 pub(crate) fn refused(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::NoEndpoint => Failure::NoEndpoint,
+        Refusal::NoPort => Failure::NoPort,
         Refusal::Misdirected => Failure::Misdirected,
     }
 }

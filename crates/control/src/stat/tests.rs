@@ -231,3 +231,18 @@ fn a_silent_proxy_has_no_open_connections() {
         0
     );
 }
+
+#[test]
+fn every_flag_of_the_wire_is_counted_under_its_name() {
+    let page = include_str!("../../../../docs/wire.md");
+    let (_, section) = page.split_once("## 5. ").unwrap();
+    let (section, _) = section.split_once("## 6. ").unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let firsts = rows.map(|row| row.split('|').nth(1).unwrap());
+    let flags: Vec<&str> = firsts
+        .flat_map(|cell| cell.split(','))
+        .map(|flag| flag.trim().trim_matches('`'))
+        .collect();
+    assert!(flags.contains(&"no-endpoint") && flags.contains(&"connect-timeout"));
+    assert_eq!(flags, FLAGS);
+}

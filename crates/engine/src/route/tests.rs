@@ -196,6 +196,11 @@ fn a_service_waits_for_its_endpoints_then_needs_a_ready_one_for_the_port() {
         refused,
         "nobody serves port 81"
     );
+    assert_eq!(
+        decide(&snapshot, &out((cluster_ip(1), 82))),
+        Decision::Refuse(Refusal::NoPort),
+        "it has no port 82"
+    );
 
     let Decision::Forward(plan) = decide(&snapshot, &facts) else {
         panic!("not forwarded")

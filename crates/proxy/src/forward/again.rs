@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 
 use maille_engine::balance::Heard;
 use maille_engine::route::Plan;
-use maille_model::Terms;
+use maille_engine::snapshot::{Known, Snapshot};
+use maille_model::{AddressOwner, Terms};
 
 use super::Core;
 use super::exchange::{Carries, End, Exchange};
@@ -166,13 +167,21 @@ impl Exchange {
     }
 
     /// Which dependency this is about, for people: the service and the endpoint that was tried last, as far as they are known.
-    pub(super) fn about(&self) -> String {
+    pub(super) fn about(&self, snapshot: &Snapshot) -> String {
+        let dialled = self.facts.destination;
         let mut text = match self.plan.as_ref().and_then(Plan::service) {
             Some((id, port)) => format!("{id}:{port}"),
-            None => self.facts.destination.to_string(),
+            // Refused before there was a plan.
+            None => match snapshot
+                .address(dialled.ip().to_canonical())
+                .map(|owner| &**owner)
+            {
+                Known::Present(AddressOwner::Service(id)) => format!("{id}:{}", dialled.port()),
+                _ => dialled.to_string(),
+            },
         };
         let tried = self.picked.as_ref().map(|picked| picked.hop().target());
-        if let Some(target) = tried.filter(|target| *target != self.facts.destination) {
+        if let Some(target) = tried.filter(|target| *target != dialled) {
             // Writing to a String cannot fail.
             let _ = write!(text, " at {target}");
         }

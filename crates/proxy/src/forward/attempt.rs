@@ -20,7 +20,7 @@ use crate::table::Id;
 /// How long control may take to say whose an address is (`docs/wire.md`, section 6).
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a service may be without a ready endpoint: news of one that has just become ready is still on the way.
+/// How long a service may be without a ready endpoint, or without a port: news of one is still on the way.
 const NEWS: Duration = Duration::from_secs(1);
 /// Destinations that are known to be without, and for which nobody waits until control says something.
 const BARREN: usize = 1_024;
@@ -36,10 +36,10 @@ impl Core {
                 exchange.plan = Some(plan);
                 self.attach_next(id, None);
             }
-            Decision::Refuse(Failure::NoEndpoint)
+            Decision::Refuse(failure @ (Failure::NoEndpoint | Failure::NoPort))
                 if !self.barren.contains(&exchange.facts.destination) =>
             {
-                self.park(id, Failure::NoEndpoint, NEWS);
+                self.park(id, failure, NEWS);
             }
             Decision::Refuse(failure) => self.fail(id, failure),
             Decision::Wait(key) => {
@@ -78,7 +78,8 @@ impl Core {
             return;
         };
         let failure = exchange.parked.unwrap_or(Failure::UnknownAddress);
-        if failure == Failure::NoEndpoint && self.barren.len() < BARREN {
+        let barren = matches!(failure, Failure::NoEndpoint | Failure::NoPort);
+        if barren && self.barren.len() < BARREN {
             self.barren.insert(exchange.facts.destination);
         }
         self.waiting.retain(|waiting| *waiting != id);

@@ -44,7 +44,7 @@ impl Core {
                 };
                 exchange.keep_down = after == After::Keep;
                 let head = exchange.request_head.kind == RequestKind::Head;
-                let about = exchange.about();
+                let about = exchange.about(&self.snapshot);
                 self.conns.put_with(conn, |out| {
                     let start = out.len();
                     answer::write(out, failure, &about, after);
@@ -62,7 +62,7 @@ impl Core {
                     head: exchange.request_head.kind == RequestKind::Head,
                     grpc: exchange.grpc,
                 };
-                let about = exchange.about();
+                let about = exchange.about(&self.snapshot);
                 let caller = self
                     .links
                     .get(link)
@@ -138,7 +138,7 @@ impl Core {
         let told = exchange.grpc && exchange.code.is_none() && plain && exchange.status != 0;
         if told {
             let failure = exchange.failure.unwrap_or(Failure::UpstreamClosed);
-            let about = exchange.about();
+            let about = exchange.about(&self.snapshot);
             let mut trailers = self.conns.spare();
             answer::grpc_trailers(&mut trailers, failure, &about);
             exchange.grpc_status = Some(failure.grpc_status());

@@ -102,9 +102,12 @@ impl Core {
                 }
                 Head::Partial
             }
-            Err(_) => {
+            Err(malformed) => {
                 self.response = ResponseHead::default();
-                Head::Bad(Failure::MalformedResponse)
+                Head::Bad(match malformed {
+                    Malformed::HeadTooLarge | Malformed::TooManyFields => Failure::ResponseTooLarge,
+                    _ => Failure::MalformedResponse,
+                })
             }
         }
     }

@@ -256,7 +256,7 @@ fn an_endpoint_that_never_comes_is_waited_for_once() {
         let begin = clock.elapsed();
         let (head, body) = get(&mut wire, "/");
         assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-        assert!(body.starts_with(b"maille: no-endpoint: "));
+        assert!(body.starts_with(b"maille: no-endpoint: shop/web:"));
         took.push(clock.elapsed() - begin);
     }
     assert!(took[0] >= Duration::from_millis(900), "{took:?}");
@@ -265,6 +265,26 @@ fn an_endpoint_that_never_comes_is_waited_for_once() {
         took[1..].iter().sum::<Duration>() < Duration::from_secs(10),
         "{took:?}"
     );
+}
+
+#[test]
+fn a_port_that_the_service_does_not_have_is_told_as_that() {
+    let lab = Lab::new();
+    let app = lab.pod(1, Membership::Meshed);
+    let mut snapshot = lab.own(&app, 9, Protocol::Undeclared);
+    lab.add_service(&mut snapshot, Protocol::Http1, &[]);
+    let wrong = SocketAddr::new(lab.service().ip(), lab.service().port() + 1);
+    let client = lab.start(&app, snapshot, wrong, SocketAddr::new(app.ip, 9));
+    let mut wire = Wire::connect(client.outbound);
+    for _ in 0..2 {
+        let (head, body) = get(&mut wire, "/");
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        let line = format!(
+            "maille: no-port: shop/web:{}: the service has no such port\n",
+            wrong.port()
+        );
+        assert_eq!(String::from_utf8(body).unwrap(), line);
+    }
 }
 
 /// Stops the load, also when something else fails.
