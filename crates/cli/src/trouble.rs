@@ -105,13 +105,14 @@ fn in_trouble(pod: &Value) -> Option<Option<&str>> {
     }
     // What has no container yet, or says no more than this.
     let message = status["message"].as_str().unwrap_or_default();
-    let words = [
-        "exited with",
-        "killed by",
-        "cannot be",
-        "its liveness probe failed",
-    ];
-    if !words.iter().any(|word| message.contains(word)) {
+    // What a program wrote says nothing; and one that a probe runs may fail until the container is up.
+    let said = message.split("; its last line: ").next();
+    let said = said.unwrap_or_default();
+    let ended = said
+        .split(": ")
+        .any(|part| part.starts_with("exited with") || part.starts_with("killed by"));
+    let words = ["cannot be", "its liveness probe failed"];
+    if !ended && !words.iter().any(|word| said.contains(word)) {
         return None;
     }
     let named = message
@@ -167,6 +168,14 @@ mod tests {
             (
                 json!({"message": "container web: 10.0.0.1:80: Connection refused"}),
                 None,
+            ),
+            (
+                json!({"message": "container web: test exited with status 1; its last line: cannot be: exited with 1"}),
+                None,
+            ),
+            (
+                json!({"message": "container web: OOMKilled: killed by signal 9 (SIGKILL), it needed more memory than 1Mi"}),
+                Some(Some("web")),
             ),
             (
                 json!({"message": "exited with", "conditions": [{"type": "Ready", "status": "True"}]}),
