@@ -164,6 +164,8 @@ pub enum Problem {
     SingleStack,
     #[error("is {value}, must be {single} as spec.clusterIP is")]
     NotFirst { value: String, single: String },
+    #[error("{value} is no address for services here: leave it out, or take one of {} or {}", ranges[0], ranges[1])]
+    OutOfRange { value: String, ranges: [String; 2] },
     #[error("None must be alone")]
     NoneAlone,
     #[error("a service that is another name has no address")]

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use crate::addresses::ranges;
 use crate::error::Problem;
 use crate::objects::{ClusterIp, IpFamily, IpFamilyPolicy, Service};
 
@@ -38,22 +39,31 @@ pub(crate) fn complete(service: &mut Service) -> Vec<(String, Problem)> {
     let addresses: Vec<IpAddr> = service.addresses().collect();
     let families = &mut service.spec.ip_families;
     for (index, address) in addresses.iter().enumerate() {
+        let field = if single {
+            "spec.clusterIP".to_owned()
+        } else {
+            format!("spec.clusterIPs[{index}]")
+        };
         let actual = IpFamily::of(*address);
         match families.get(index) {
             None => families.push(actual),
-            Some(said) if *said != actual => problems.push((
-                if single {
-                    "spec.clusterIP".to_owned()
-                } else {
-                    format!("spec.clusterIPs[{index}]")
-                },
-                Problem::AddressFamily {
+            Some(said) if *said != actual => {
+                let problem = Problem::AddressFamily {
                     address: address.to_string(),
                     index,
                     family: said.as_str(),
-                },
-            )),
+                };
+                problems.push((field, problem));
+                continue;
+            }
             Some(_) => {}
+        }
+        // An address elsewhere is somebody else's, and a proxy would take it for that.
+        let ranges = ranges();
+        if !ranges.iter().any(|range| range.contains(address)) {
+            let value = address.to_string();
+            let ranges = ranges.map(|range| range.to_string());
+            problems.push((field, Problem::OutOfRange { value, ranges }));
         }
     }
     if families.is_empty() {

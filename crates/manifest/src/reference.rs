@@ -14,6 +14,7 @@ pub fn reference() -> String {
             KindRule::Warn(why) => format!("ignored, with a warning: {why}"),
             KindRule::Refuse(why) => format!("refused: {why}"),
         };
+        let told = told.replace('|', "\\|");
         let _ = writeln!(text, "| {kind} | `{version}` | {told} |");
     }
     text.push_str("\nA `List` of these is its items. Any other kind is refused.\n");

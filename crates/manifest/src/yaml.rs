@@ -95,9 +95,22 @@ fn within(text: &str, max_depth: usize) -> Result<Vec<Node>, SyntaxError> {
         let line = error.location().map_or(0, |location| location.line());
         SyntaxError {
             line,
-            text: one_line(&error.to_string()),
+            text: advised(text, one_line(&error.to_string())),
         }
     })
+}
+
+/// With what to do about it, where the text shows that.
+fn advised(text: &str, why: String) -> String {
+    if why.starts_with("budget breached") {
+        return "with its aliases it is larger than any manifest".to_owned();
+    }
+    if text.contains("{{") && text.contains("}}") {
+        return format!(
+            "{why}: what has {{{{ }}}} is a template: render it first, as `helm template` does"
+        );
+    }
+    why
 }
 
 /// The library's text without its own idea of the place, on one line.

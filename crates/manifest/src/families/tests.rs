@@ -148,6 +148,14 @@ fn contradictions_are_named_with_their_line() {
             "app.yaml:7: spec.clusterIPs[0]: is 10.96.0.78, must be 10.96.0.77 as spec.clusterIP is",
         ),
         (
+            "clusterIP: 10.43.0.7",
+            "app.yaml:6: spec.clusterIP: 10.43.0.7 is no address for services here: leave it out, or take one of 10.96.0.0/16 or fd00:96::/112",
+        ),
+        (
+            "ipFamilyPolicy: PreferDualStack\nclusterIPs: [10.96.0.77, 'fd00::77']",
+            "app.yaml:7: spec.clusterIPs[1]: fd00::77 is no address for services here: leave it out, or take one of 10.96.0.0/16 or fd00:96::/112",
+        ),
+        (
             "clusterIPs: [None, 10.96.0.77]",
             "app.yaml:6: spec.clusterIPs: None must be alone",
         ),

@@ -48,6 +48,11 @@ pub(crate) const KINDS: &[(&str, &str, KindRule)] = &[
         "ReplicationController",
         Refuse("write a ReplicaSet, or a Deployment"),
     ),
+    (
+        "kustomize.config.k8s.io/v1beta1",
+        "Kustomization",
+        Refuse("render it first: `kubectl kustomize DIR | maille up -`"),
+    ),
     ("v1", "PersistentVolume", NO_STORAGE),
     ("v1", "PersistentVolumeClaim", Take(CLAIM)),
     ("networking.k8s.io/v1", "NetworkPolicy", POLICY),

@@ -192,6 +192,10 @@ fn object_errors() -> Vec<(String, String)> {
             "app.yaml:2: kind: kind ReplicationController is not supported: write a ReplicaSet, or a Deployment".to_owned(),
         ),
         (
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n".to_owned(),
+            "app.yaml:2: kind: kind Kustomization is not supported: render it first: `kubectl kustomize DIR | maille up -`".to_owned(),
+        ),
+        (
             deployment("      serviceAccountName: web\n"),
             "app.yaml:15: spec.template.spec.serviceAccountName: there is no ServiceAccount \"web\" here".to_owned(),
         ),

@@ -66,13 +66,26 @@ fn what_is_no_yaml_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_template_is_told_to_be_one() {
+    let told = |text: &str| documents(text).unwrap_err().text.contains("helm template");
+    assert!(told("metadata:\n  name: {{ .Values.name }}\n"));
+    assert!(told("{{- if .Values.on }}\na: 1\n{{- end }}\n"));
+    assert!(!told("a: {b\n"));
+    assert!(documents("a: '{{ x }}'\n").is_ok());
+}
+
+#[test]
 fn bombs_are_refused() {
     let mut laughs = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
     for n in 1..12 {
         let refs = vec![format!("*a{}", n - 1); 10].join(",");
         laughs.push_str(&format!("a{n}: &a{n} [{refs}]\n"));
     }
-    assert!(documents(&laughs).is_err());
+    let error = documents(&laughs).unwrap_err();
+    assert_eq!(
+        error.text,
+        "with its aliases it is larger than any manifest"
+    );
     assert!(documents(&"[".repeat(10_000)).is_err());
     assert!(documents(&"- ".repeat(10_000)).is_err());
 }
