@@ -120,15 +120,21 @@ async fn rolled(
             available,
             ..
         } = how;
+        let old = match how.replicas.saturating_sub(updated) {
+            0 => String::new(),
+            old => format!(", {old} of the old ones stay"),
+        };
         let text = format!(
-            "{}: {updated} of {wanted} pods are new, {available} serve",
+            "{}: {updated} of {wanted} pods are new{old}, {available} serve",
             named.name
         );
         screen.progress(&text);
         if Instant::now() >= end {
             screen.progress("");
             return Err(Expected::Found {
-                what: format!("{text}; it goes on in the background"),
+                what: format!(
+                    "{text}; it goes on in the background, and `maille get pods -o wide` says why"
+                ),
             }
             .into());
         }
