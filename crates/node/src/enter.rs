@@ -25,6 +25,8 @@ pub(crate) mod talk;
 
 use pipe_ends::Ends;
 
+use crate::runner::rights;
+
 /// How long a port of a pod may take to answer.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -119,15 +121,26 @@ pub(crate) fn start(
     };
     let handle = Handle::open(pid).map_err(EnterError::Enter)?;
     let variables = variables(pid).map_err(EnterError::Enter)?;
-    let found = pod.spec.containers.iter().find(|one| one.name == container);
+    // A sidecar stands among those of init.
+    let spec = &pod.spec;
+    let mut all = spec.containers.iter().chain(&spec.init_containers);
+    let found = all.find(|one| one.name == container);
     let cwd = found
         .and_then(|one| one.working_dir.as_deref())
         .unwrap_or("/");
+    // As whom it runs its process says, which knows what a number stands for.
+    let rights = found.map(|one| rights::of(spec, one, false));
+    let (capabilities, is_locked) = rights.map_or((CapSet::NONE, true), |rights| {
+        (rights.capabilities, rights.no_new_privileges)
+    });
     let mut spawn = Spawn::new(program)
         .args(args)
         .inside(handle)
         .cwd(cwd)
-        .capabilities(CapSet::CONTAINER);
+        .capabilities(capabilities);
+    if is_locked {
+        spawn = spawn.no_new_privileges();
+    }
     for (name, value) in &variables {
         spawn = spawn.env(name, value);
     }

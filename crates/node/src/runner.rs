@@ -38,7 +38,7 @@ mod numbered;
 mod pod;
 mod probe;
 mod report;
-mod rights;
+pub(crate) mod rights;
 mod rollout;
 mod set;
 mod single;

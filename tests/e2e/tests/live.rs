@@ -51,6 +51,24 @@ spec:
     - {name: other, command: [sh, -c, "echo its own; exec sleep 1000"]}
 "#;
 
+/// Containers with rights of their own, a sidecar among them.
+const LOCKED: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: locked}
+spec:
+  initContainers:
+    - name: side
+      restartPolicy: Always
+      command: [sleep, "1000"]
+      workingDir: /usr
+      securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL], add: [CHOWN]}}
+  containers:
+    - name: main
+      command: [sleep, "1000"]
+      securityContext: {capabilities: {drop: [NET_RAW]}}
+"#;
+
 /// `maille up` of a directory of manifests. Its end takes everything with it, whatever the test does.
 struct Live {
     dir: TempDir,
@@ -297,7 +315,11 @@ async fn pods_are_shown_and_read() {
 
 #[tokio::test]
 async fn pods_are_entered() {
-    let mut live = Live::new(&[("web.yaml", APP), ("talker.yaml", TALKER)]);
+    let mut live = Live::new(&[
+        ("web.yaml", APP),
+        ("talker.yaml", TALKER),
+        ("locked.yaml", LOCKED),
+    ]);
     live.up(&[]).await;
     let (code, text, said) = live.run(&[
         "exec",
@@ -311,6 +333,24 @@ async fn pods_are_entered() {
     assert!(
         said.contains("oops") && said.contains("Found 2 pods, using pod/web-"),
         "{said}"
+    );
+    // A command has the rights of its container and no others.
+    let rights = |whose: &str, container: &str| {
+        let script = format!("pwd; grep -E '^(CapPrm|CapBnd|NoNewPrivs)' /proc/{whose}/status");
+        let line = ["exec", "locked", "-c", container, "--", "sh", "-c", &script];
+        let (code, text, said) = live.run(&line);
+        assert_eq!(code, 0, "{said}");
+        text
+    };
+    let (main, side) = (rights("self", "main"), rights("self", "side"));
+    assert_eq!((&main, &side), (&rights("1", "main"), &rights("1", "side")));
+    assert!(
+        side.starts_with("/usr\n") && side.ends_with("NoNewPrivs:\t1\n"),
+        "{side}"
+    );
+    assert!(
+        main.starts_with("/\n") && main.ends_with("NoNewPrivs:\t0\n"),
+        "{main}"
     );
     let mut cat = live.maille(&["exec", "-i", "talker"]);
     let mut cat = cat

@@ -7,7 +7,7 @@ use maille_manifest::users::{group_of, user_of};
 use crate::host::{CapSet, Rights, User};
 
 /// The rights of `container`. `alias`: numbers are only names for the one user there is.
-pub(super) fn of(spec: &PodSpec, container: &Container, alias: bool) -> Rights {
+pub(crate) fn of(spec: &PodSpec, container: &Container, alias: bool) -> Rights {
     let own = container.security_context.clone().unwrap_or_default();
     Rights {
         user: user(spec, container, alias),
