@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use maille_testkit::up::SHOP_PODS;
-use maille_testkit::{Settings, Traces, Up};
+use http::Method;
+use maille_testkit::up::{READY, SHOP_PODS};
+use maille_testkit::{Settings, Traces, Up, until};
 
 const QUIET: Settings = Settings {
     rate: 20,
@@ -95,6 +96,48 @@ async fn a_killed_up_leaves_nothing_after_down() {
     let again = up.maille(&["down"]).output().unwrap();
     assert!(again.status.success());
     assert!(String::from_utf8_lossy(&again.stderr).contains("nothing is running"));
+}
+
+/// Takes all the time that it is given, as does the hook of the container beside it.
+const STUBBORN: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: stubborn}
+spec:
+  terminationGracePeriodSeconds: 600
+  containers:
+    - name: deaf
+      command: [sh, -c, "trap 'echo heard' TERM; echo up; while :; do sleep 0.1; done"]
+    - name: hooked
+      command: [sleep, "1000"]
+      lifecycle: {preStop: {exec: {command: [sleep, "600"]}}}
+"#;
+
+#[tokio::test]
+async fn what_leaves_slowly_already_is_not_waited_for_when_everything_ends() {
+    let mut up = Up::start("slow", &[("slow.yaml", STUBBORN.to_owned())]).unwrap();
+    up.ready(1).await.unwrap();
+    let pods = up.pods().await.unwrap();
+    let dir = up
+        .state()
+        .join("pods")
+        .join(pods[0]["uid"].as_str().unwrap());
+    let says = async |word: &str| {
+        let log = || std::fs::read_to_string(dir.join("deaf.log")).unwrap_or_default();
+        let said = until(word, READY, || log().contains(word).then_some(())).await;
+        said.unwrap_or_else(|error| panic!("{error}\n{}", up.log()));
+    };
+    says("up").await;
+    let deleted = up
+        .node(Method::POST, "/v1/pods/default/stubborn/delete")
+        .await;
+    deleted.unwrap();
+    says("heard").await;
+    let state = up.state();
+    let down = up.maille(&["down"]).output().unwrap();
+    assert!(down.status.success() && !state.exists(), "{down:?}");
+    let log = up.log();
+    assert!(!log.contains("did not stop in time"), "{log}");
 }
 
 #[tokio::test]

@@ -338,10 +338,21 @@ impl Running {
         End::Exited(137, format!("killed, its {which} probe failed: {why}"))
     }
 
-    /// Ends the process: the hook, SIGTERM, grace, SIGKILL. When everything ends nobody is left to be waited for: a hook that only
+    /// Ends the process; at once more quickly when everything ends meanwhile, and then without a hook.
+    async fn finish(&self, run: &mut Run, farewell: Farewell) {
+        let mut stop = self.stop.clone();
+        let hurried = tokio::select! {
+            () = Box::pin(self.leave(run, farewell)) => return,
+            hurried = hurry(&mut stop), if farewell.stop != Stop::Shutdown => hurried,
+        };
+        let grace = within(run.child.pid(), hurried.grace);
+        self::stop(&mut run.child, grace).await;
+    }
+
+    /// The hook, SIGTERM, grace, SIGKILL. When everything ends nobody is left to be waited for: a hook that only
     /// sleeps is left out, and a process without a handler for SIGTERM is killed at once, as being pid 1 it would ignore the signal
     /// (`pid_namespaces(7)`).
-    async fn finish(&self, run: &mut Run, farewell: Farewell) {
+    async fn leave(&self, run: &mut Run, farewell: Farewell) {
         let began = self.around.clock.elapsed();
         let shutdown = farewell.stop == Stop::Shutdown;
         let lifecycle = self.container.lifecycle.as_ref();
@@ -360,8 +371,8 @@ impl Running {
             let least = if shutdown { Duration::ZERO } else { LEAST };
             left = left.saturating_sub(used).max(least.min(left));
         }
-        if shutdown && !handles_sigterm(run.child.pid()) {
-            left = Duration::ZERO;
+        if shutdown {
+            left = within(run.child.pid(), left);
         }
         stop(&mut run.child, left).await;
     }
@@ -419,6 +430,26 @@ async fn told(stop: &mut watch::Receiver<Option<Farewell>>) -> Farewell {
         grace: Duration::ZERO,
     };
     order.ok().and_then(|farewell| *farewell).unwrap_or(alone)
+}
+
+/// Waits until everything ends; for ever, where nobody says so any more.
+async fn hurry(stop: &mut watch::Receiver<Option<Farewell>>) -> Farewell {
+    let everything = |farewell: &Farewell| farewell.stop == Stop::Shutdown;
+    let heard = stop.wait_for(|farewell| farewell.as_ref().is_some_and(everything));
+    let heard = heard.await.ok().and_then(|farewell| *farewell);
+    match heard {
+        Some(farewell) => farewell,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long a process is waited for when everything ends.
+fn within(pid: i32, grace: Duration) -> Duration {
+    if handles_sigterm(pid) {
+        grace
+    } else {
+        Duration::ZERO
+    }
 }
 
 /// Whether the process catches SIGTERM, from `SigCgt` of `proc_pid_status(5)`; yes, where that cannot be read.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Task;
 use maille_manifest::objects::{Pod, RestartPolicy};
@@ -335,7 +336,8 @@ impl Life {
         };
         // Those that end now have nothing to say that matters; but the last words of those that ended before are heard.
         let containers = std::mem::take(&mut has.containers);
-        let stopped = stop_containers(containers, farewell, self.around.clock);
+        let orders = self.orders.clone();
+        let stopped = stop_containers(containers, farewell, orders, self.around.clock);
         tokio::pin!(stopped);
         loop {
             tokio::select! {
@@ -358,7 +360,7 @@ impl Life {
     }
 
     /// Not ready, then the application, then the proxy, then the network.
-    async fn end(&mut self, mut has: Possessions, stop: Stop) {
+    async fn end(&mut self, mut has: Possessions, mut stop: Stop) {
         self.parts.stopping = true;
         self.pod.metadata.deletion_timestamp = Some(status::timestamp(self.around.clock.wall()));
         self.publish();
@@ -371,10 +373,12 @@ impl Life {
             let _ = tokio::time::timeout(PROPAGATION, shutdown).await;
         }
         if *self.orders.borrow() == Stop::Shutdown {
+            stop = Stop::Shutdown;
             grace = grace.min(SHUTDOWN_GRACE);
         }
         let containers = std::mem::take(&mut has.containers);
-        stop_containers(containers, Farewell { stop, grace }, self.around.clock).await;
+        let (farewell, orders) = (Farewell { stop, grace }, self.orders.clone());
+        stop_containers(containers, farewell, orders, self.around.clock).await;
         self.give_back(has).await;
         if let Err(error) = self.around.cluster.remove(&self.pod.metadata.uid) {
             tracing::warn!(pod = %self.pod.metadata.name, %error, "its directory cannot be removed");
@@ -410,22 +414,48 @@ impl Life {
     }
 }
 
-/// Ends containers: what the pod is for first, all at once; then sidecars, the last one first, within what is left of the grace.
-async fn stop_containers(all: Vec<Contained>, farewell: Farewell, clock: Clock) {
+/// Ends containers: what the pod is for first, all at once; then sidecars, the last one first, within what is left of the grace,
+/// which becomes short when everything ends meanwhile.
+async fn stop_containers(
+    all: Vec<Contained>,
+    mut farewell: Farewell,
+    mut orders: watch::Receiver<Stop>,
+    clock: Clock,
+) {
     let (sidecars, mains): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|one| one.role == Role::Sidecar);
-    let began = clock.elapsed();
+    let mut until = clock.elapsed() + farewell.grace;
     let groups = std::iter::once(mains).chain(sidecars.into_iter().rev().map(|one| vec![one]));
     for group in groups {
-        let mut farewell = farewell;
-        farewell.grace += began;
-        farewell.grace = farewell.grace.saturating_sub(clock.elapsed());
-        for one in &group {
-            one.stop.send_replace(Some(farewell));
+        let parts = group.into_iter().map(|one| (one.stop, one.task.ended()));
+        let (stops, tasks): (Vec<_>, Vec<_>) = parts.unzip();
+        let mut ended = std::pin::pin!(join_all(tasks));
+        farewell.grace = until.saturating_sub(clock.elapsed());
+        for stop in &stops {
+            stop.send_replace(Some(farewell));
         }
-        for one in group {
-            one.task.ended().await;
+        tokio::select! {
+            _ = &mut ended => continue,
+            () = everything_ends(&mut orders), if farewell.stop != Stop::Shutdown => {}
         }
+        until = until.min(clock.elapsed() + SHUTDOWN_GRACE);
+        farewell = Farewell {
+            stop: Stop::Shutdown,
+            grace: until.saturating_sub(clock.elapsed()),
+        };
+        for stop in &stops {
+            stop.send_replace(Some(farewell));
+        }
+        ended.await;
+    }
+}
+
+/// Waits until everything is to end; for ever, where nobody says so any more.
+async fn everything_ends(orders: &mut watch::Receiver<Stop>) {
+    let heard = orders.wait_for(|order| *order == Stop::Shutdown);
+    let is_heard = heard.await.is_ok();
+    if !is_heard {
+        std::future::pending().await
     }
 }
 
