@@ -45,7 +45,7 @@ const RULES: &str = "rules.nft";
 const NETWORK: &str = "pod";
 /// The directory in it that its proxy can write to. Short: the path of a socket may have 107 bytes.
 const PROXY: &str = "p";
-/// Pods that are captured at the same time. More would not be done sooner, and each of them later: the kernel changes one network at a time.
+/// Pods that are captured at the same time: each step of a capture ends in its time, so that a turn does. More would not be done sooner, and each of them later: the kernel changes one network at a time.
 const AT_ONCE: usize = 8;
 
 /// All of them, by the runtime's id.
@@ -564,3 +564,6 @@ fn clear(dir: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

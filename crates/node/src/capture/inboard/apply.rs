@@ -74,7 +74,11 @@ impl Inboard {
     /// where both fail it is for the same reason.
     fn nftables(&self) -> Result<By, NftError> {
         let apply = |closed| nft::apply_here(&self.render(closed)).map(|()| By::Nftables(closed));
-        apply(Closed::Kernel).or_else(|error| apply(Closed::Proxy).map_err(|_| error))
+        apply(Closed::Kernel).or_else(|error| match error {
+            NftError::Refused(_) => apply(Closed::Proxy).map_err(|_| error),
+            // It would not do, or be done with, others.
+            NftError::Run(_) | NftError::Late(_) => Err(error),
+        })
     }
 
     fn xtables(&self) -> Result<By, XtablesError> {
