@@ -16,7 +16,7 @@ use crate::settings::{Capture, Nodes};
 const MOST_PORTS: usize = 64;
 
 /// Annotations that a template may have, for suggestions.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     marks::INJECT,
     marks::INJECTED,
     marks::ADDED,
@@ -24,6 +24,7 @@ const KNOWN: [&str; 15] = [
     marks::CAPTURE_BY,
     marks::ACCESS_LOG,
     marks::INSIDE,
+    marks::UNCAPTURED,
     marks::SKIP_INBOUND,
     marks::SKIP_OUTBOUND,
     marks::CPU_REQUEST,
@@ -50,6 +51,8 @@ pub(crate) struct Choices {
     pub(crate) access_log: Option<String>,
     /// Whether the proxy may show what goes through it. Silence is no consent.
     pub(crate) inside: Option<String>,
+    /// Whether it may have interfaces that nobody captures.
+    pub(crate) uncaptured: Option<String>,
     pub(crate) form: Form,
 }
 
@@ -120,6 +123,11 @@ impl Choices {
             inside: reader.one_of(
                 marks::INSIDE,
                 &["allowed", "refused"],
+                "one of allowed and refused",
+            ),
+            uncaptured: reader.one_of(
+                marks::UNCAPTURED,
+                &[marks::ALLOWED, marks::REFUSED, marks::BY_NAMESPACE],
                 "one of allowed and refused",
             ),
             form: match reader
@@ -414,6 +422,7 @@ mod tests {
             ("access-log", json!("yes"), "json"),
             ("capture-inside", json!("true"), "allowed and refused"),
             ("capture-inside", json!(true), "put it in quotes"),
+            ("uncaptured-interfaces", json!("no"), "allowed and refused"),
             (
                 "skip-inbound-port",
                 json!("80"),
@@ -429,8 +438,7 @@ mod tests {
         let both = json!({"maille.io/proxy-memory-request": "1Gi", "maille.io/proxy-memory-limit": "64Mi"});
         assert!(read(both).unwrap_err().contains("more than the limit 64Mi"));
         let many: Vec<_> = (1..=65).map(|n| (2 * n).to_string()).collect();
-        let many = many.join(",");
-        let many = json!({ "maille.io/skip-inbound-ports": many });
+        let many = json!({ "maille.io/skip-inbound-ports": many.join(",") });
         assert!(read(many).unwrap_err().contains("64"));
     }
 }

@@ -38,8 +38,20 @@ pub struct NamespaceFacts {
     pub wish: Option<Wish>,
     /// How it says that its pods are captured, or what it says that is no way to be.
     pub capture: Option<Result<Capture, String>>,
+    /// Whether its pods may have interfaces that nobody captures, or what it says that is no answer.
+    pub uncaptured: Result<Uncaptured, String>,
     /// What it allows.
     pub security: PodSecurity,
+}
+
+/// Whether pods may have interfaces that nobody captures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uncaptured {
+    /// They may.
+    #[default]
+    Allowed,
+    /// They do not start.
+    Refused,
 }
 
 /// What somebody wants.
@@ -274,6 +286,7 @@ fn fresh(pod: &Pod<'_>, kind: Kind, namespace: &NamespaceFacts, settings: &Setti
     });
     refusals.extend(checks::ports(template));
     if choices.capture == Capture::Outboard {
+        refusals.extend(checks::uncaptured(namespace));
         refusals.extend(checks::skipped(&choices));
         refusals.extend(checks::plugins(annotations));
         if !refusals.is_empty() {
@@ -281,7 +294,7 @@ fn fresh(pod: &Pod<'_>, kind: Kind, namespace: &NamespaceFacts, settings: &Setti
         }
         return Decision::Inject {
             addition: Box::new(Addition {
-                annotations: said(pod, &choices, settings),
+                annotations: said(pod, &choices, namespace, settings),
                 ..Addition::default()
             }),
             warnings: checks::outboard_warnings(template, &choices, sandbox),
@@ -298,14 +311,19 @@ fn fresh(pod: &Pod<'_>, kind: Kind, namespace: &NamespaceFacts, settings: &Setti
         return Decision::Refused(refusals);
     }
     Decision::Inject {
-        addition: Box::new(addition(pod, &choices, settings)),
+        addition: Box::new(addition(pod, &choices, namespace, settings)),
         warnings: checks::warnings(template, choices.form, sandbox),
     }
 }
 
 /// The decision, which the node's CNI plugin and its runtime read: for what is captured outboard nothing else is added, no container, no
 /// volume, no right.
-fn said(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Vec<(String, String)> {
+fn said(
+    pod: &Pod<'_>,
+    choices: &Choices,
+    namespace: &NamespaceFacts,
+    settings: &Settings,
+) -> Vec<(String, String)> {
     let annotations = pod.annotations;
     let mut said = vec![(marks::INJECTED, settings.version.as_str())];
     // Where nodes have no agents there is one way only.
@@ -323,12 +341,22 @@ fn said(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Vec<(String, S
     if choices.capture == Capture::Outboard && has_room {
         said.push((marks::ROOM, marks::ROOM_POD));
     }
+    // Rules inside hold for every interface.
+    let refuses = namespace.uncaptured == Ok(Uncaptured::Refused);
+    if choices.capture == Capture::Outboard && refuses && choices.uncaptured.is_none() {
+        said.push((marks::UNCAPTURED, marks::BY_NAMESPACE));
+    }
     let said = said.into_iter();
     said.map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
 }
 
-fn addition(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Addition {
+fn addition(
+    pod: &Pod<'_>,
+    choices: &Choices,
+    namespace: &NamespaceFacts,
+    settings: &Settings,
+) -> Addition {
     let Pod {
         template,
         annotations,
@@ -337,7 +365,7 @@ fn addition(pod: &Pod<'_>, choices: &Choices, settings: &Settings) -> Addition {
     let service = checks::service(template);
     let proxy = sidecar::proxy(choices, settings, service);
     let mut addition = Addition {
-        annotations: said(pod, choices, settings),
+        annotations: said(pod, choices, namespace, settings),
         init_containers: Vec::new(),
         containers: Vec::new(),
         volumes: sidecar::volumes(),
@@ -399,6 +427,7 @@ impl NamespaceFacts {
             name: name.to_owned(),
             wish: None,
             capture: None,
+            uncaptured: Ok(Uncaptured::Allowed),
             security: PodSecurity::Privileged,
         }
     }
@@ -415,12 +444,18 @@ impl NamespaceFacts {
             Some("restricted") => PodSecurity::Restricted,
             _ => PodSecurity::Privileged,
         };
+        let uncaptured = match labels[marks::UNCAPTURED].as_str() {
+            None | Some(marks::ALLOWED) => Ok(Uncaptured::Allowed),
+            Some(marks::REFUSED) => Ok(Uncaptured::Refused),
+            Some(other) => Err(other.to_owned()),
+        };
         let capture = labels[marks::CAPTURE].as_str();
         let capture = capture.map(|word| word.parse().map_err(|_| word.to_owned()));
         Self {
             name: name.to_owned(),
             wish,
             capture,
+            uncaptured,
             security,
         }
     }

@@ -34,7 +34,7 @@ mod sandbox;
 mod sidecar;
 
 pub use admit::{admit, admit_in};
-pub use decide::{Asked, Decision, NamespaceFacts, PodSecurity, Untouched, decide};
+pub use decide::{Asked, Decision, NamespaceFacts, PodSecurity, Uncaptured, Untouched, decide};
 pub use files::{Done, FileError, Report, Said, inject, uninject};
 pub use names::{INIT, PROXY, PROXY_UID, TRUST_CONFIG_MAP};
 pub use refusal::{Cause, Refusal};

@@ -35,6 +35,9 @@ pub(crate) fn annotations(template: &Value) -> Vec<&'static str> {
     if annotations[marks::CAPTURE_BY].is_string() && annotations[marks::CAPTURE_BY] != "pod" {
         gone.push(marks::CAPTURE);
     }
+    if annotations[marks::UNCAPTURED] == marks::BY_NAMESPACE {
+        gone.push(marks::UNCAPTURED);
+    }
     if annotations[marks::ADDED] == "default-container" {
         gone.push(marks::DEFAULT_CONTAINER);
     }

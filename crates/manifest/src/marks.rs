@@ -17,6 +17,15 @@ pub const ACCESS_LOG: &str = "maille.io/access-log";
 /// Annotation with which people let a pod's proxy show what goes through it in plain text, to whoever may ask: `allowed` or `refused`, which it is where
 /// nobody says.
 pub const INSIDE: &str = "maille.io/capture-inside";
+/// Annotation with whether a pod may have interfaces that nobody captures, beside the one that its proxy has: `allowed`, which they are where
+/// nobody says, or `refused`. On a namespace the same as a label, for pods that do not say; admission then writes [`BY_NAMESPACE`].
+pub const UNCAPTURED: &str = "maille.io/uncaptured-interfaces";
+/// What people say of them.
+pub const ALLOWED: &str = "allowed";
+/// See [`ALLOWED`].
+pub const REFUSED: &str = "refused";
+/// The same as [`REFUSED`], written for a namespace that says so.
+pub const BY_NAMESPACE: &str = "refused-by-namespace";
 /// Annotation of a template with the time of its last restart, which kubectl writes too.
 pub const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
 /// Annotation with the version whose sidecar a pod has: written with the sidecar, never by people.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pods with several interfaces, by a meta-plugin that delegates as the Network Plumbing Working Group's specification says: the plugin is
-//! chained behind it, the pod's own interface is captured, and those that stay as they are are named in the pod's events and by `explain`.
+//! Pods with several interfaces, by a meta-plugin that delegates as the Network Plumbing Working Group's specification says: what is captured,
+//! what stays as it is and is named in the pod's events and by `explain`, and what is refused. The plugin is chained behind the meta-plugin, or
+//! a network among those that it delegates to.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
@@ -8,62 +9,133 @@ use std::path::Path;
 use anyhow::ensure;
 use maille_cluster::agents::{self, Begin, CONFIGURATIONS};
 use maille_cluster::machine::Machine;
-use maille_cluster::meshed::is_ready;
+use maille_cluster::meshed::{Meshed, is_ready, text};
 use serde_json::{Value, json};
 
 /// The annotation by which a pod asks for more networks, and the one in which the meta-plugin writes what it has.
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
-/// The default network's result is the pod's; another network is added beside it for who asks for it.
+/// Where the test puts for the meta-plugin what it would read from NetworkAttachmentDefinitions: for each a directory of its namespace and
+/// name, with a configuration and the name of its plugin.
+const DEFINITIONS: &str = "/etc/cni/meta";
+/// A network that gives an interface.
+const EXTRA: &str = "default/extra";
+/// The default network's result is the pod's; the networks that it asks for are added beside it, and told nothing of each other or of the pod.
 const META: &str = r#"#!/bin/sh
-conf=$(cat); bridge=${CNI_PATH%%:*}/bridge; dir=/etc/cni/meta
-extra() { CNI_IFNAME=net1 $bridge <$dir/extra.json; }
+conf=$(cat); bin=${CNI_PATH%%:*}; all=/etc/cni/meta
+wishes() { printf %s "$conf" | sed -n 's#.*cncf.io/networks":"\([^"]*\)".*#\1#p' | tr , ' '; }
+default() { $bin/bridge <$all/default.json; }
+behind() { :; }
 case $CNI_COMMAND in
 VERSION) echo '{"cniVersion":"1.1.0","supportedVersions":["0.4.0","1.0.0","1.1.0"]}' ;;
 ADD)
-    result=$($bridge <$dir/default.json) || { echo "$result"; exit 1; }
-    case $conf in *'cncf.io/networks":"extra"'*) said=$(extra) || { echo "$said"; exit 1; } ;; esac
+    result=$(default) || { echo "$result"; exit 1; }
+    said=$(behind "$result") || { echo "$said"; exit 1; }
+    n=0; for net in $(wishes); do
+        n=$((n + 1))
+        said=$(CNI_IFNAME=net$n $bin/$(cat $all/$net/plugin) <$all/$net/conf) || { echo "$said"; exit 1; }
+    done
     echo "$result" ;;
-DEL) extra && $bridge <$dir/default.json ;;
+DEL)
+    for net in default/extra networks/of-the-mesh; do
+        [ ! -e $all/$net ] || CNI_IFNAME=net1 $bin/$(cat $all/$net/plugin) <$all/$net/conf || exit 1
+    done
+    behind '{}' && default ;;
 esac
 "#;
+/// The mesh's plugin in the default network, so that whatever the pod asks for comes after it.
+const EARLY: &str = r#"behind() {
+    touch /run/early
+    [ $CNI_COMMAND != ADD ] || conf="${conf%\}},\"prevResult\":$1}"
+    printf %s "$conf" | $bin/maille-cni
+}"#;
 
-/// Puts the meta-plugin before everything that the node has.
-fn put(node: &Machine) {
-    let write = |path: &str, text: &str| {
-        let script = format!("mkdir -p $(dirname {path}); cat >{path} <<'END'\n{text}\nEND\n");
-        agents::shell(node, &script).unwrap();
-    };
-    let list = agents::shell(node, &format!("cat {CONFIGURATIONS}/10-test.conflist")).unwrap();
-    let list: Value = serde_json::from_str(&list).unwrap();
-    let mut default = list["plugins"][0].clone();
-    default["cniVersion"] = list["cniVersion"].clone();
-    default["name"] = list["name"].clone();
-    let extra = json!({"cniVersion": "1.1.0", "name": "extra", "type": "bridge", "bridge": "cni1",
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.99.1.0/24"}]], "dataDir": "/run/cni-extra"}});
-    write("/etc/cni/meta/default.json", &default.to_string());
-    write("/etc/cni/meta/extra.json", &extra.to_string());
-    write("/opt/cni/bin/meta", META);
-    agents::shell(node, "chmod 755 /opt/cni/bin/meta").unwrap();
+fn write(node: &Machine, path: &str, text: &str) {
+    let script = format!("mkdir -p $(dirname {path}); cat >{path} <<'END'\n{text}\nEND\n");
+    agents::shell(node, &script).unwrap();
+}
+
+/// A configuration of the node with this plugin alone.
+fn list(plugin: &str) -> String {
     let capabilities = json!({"io.kubernetes.cri.pod-annotations": true});
-    let meta = json!({"cniVersion": "1.1.0", "name": "meta", "plugins": [{"type": "meta", "capabilities": capabilities}]});
+    json!({"cniVersion": "1.1.0", "name": "meta", "plugins": [{"type": plugin, "capabilities": capabilities}]})
+        .to_string()
+}
+
+/// Makes a network known to the meta-plugin.
+fn define(node: &Machine, name: &str, plugin: &str, conf: &Value) {
+    write(node, &format!("{DEFINITIONS}/{name}/plugin"), plugin);
     write(
-        &format!("{CONFIGURATIONS}/05-meta.conflist"),
-        &meta.to_string(),
+        node,
+        &format!("{DEFINITIONS}/{name}/conf"),
+        &conf.to_string(),
     );
 }
 
-fn pod(name: &str, capture: &str, networks: Option<&str>) -> Value {
+/// Puts the meta-plugin before everything that the node has.
+fn put(node: &Machine) {
+    let before = agents::shell(node, &format!("cat {CONFIGURATIONS}/10-test.conflist")).unwrap();
+    let before: Value = serde_json::from_str(&before).unwrap();
+    let mut default = before["plugins"][0].clone();
+    default["cniVersion"] = before["cniVersion"].clone();
+    default["name"] = before["name"].clone();
+    let extra = json!({"cniVersion": "1.1.0", "name": "extra", "type": "bridge", "bridge": "cni1",
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.99.1.0/24"}]], "dataDir": "/run/cni-extra"}});
+    write(
+        node,
+        &format!("{DEFINITIONS}/default.json"),
+        &default.to_string(),
+    );
+    define(node, EXTRA, "bridge", &extra);
+    write(node, "/opt/cni/bin/meta", META);
+    let early = META.replace("behind() { :; }", EARLY);
+    write(node, "/opt/cni/bin/early", &early);
+    agents::shell(node, "chmod 755 /opt/cni/bin/meta /opt/cni/bin/early").unwrap();
+    write(
+        node,
+        &format!("{CONFIGURATIONS}/05-meta.conflist"),
+        &list("meta"),
+    );
+}
+
+fn pod(name: &str, annotations: &Value) -> Value {
     let mut pod = agents::pod(name, "default", "node1", &["serve", "0"]);
-    pod["metadata"]["annotations"] = json!({"maille.io/capture": capture});
-    if let Some(networks) = networks {
-        pod["metadata"]["annotations"][NETWORKS] = json!(networks);
-    }
+    pod["metadata"]["annotations"] = annotations.clone();
     pod
 }
 
+fn make(up: &Meshed, pod: &Value) {
+    let text = pod.to_string();
+    up.until("a pod", || up.cluster().apply(&text)).unwrap();
+}
+
+/// Waits until a pod runs.
+fn runs(up: &Meshed, namespace: &str, name: &str) {
+    let which = format!("app={name}");
+    up.settled(namespace, &which, 1).unwrap();
+    let pods = up.pods(namespace, &which).unwrap();
+    assert!(pods.iter().all(is_ready), "{pods:#?}");
+}
+
+/// Waits until a pod's events say why it does not begin, and looks whether it has.
+fn does_not_begin(up: &Meshed, namespace: &str, name: &str, why: &str) {
+    agents::says(up, namespace, name, why).unwrap();
+    let pods = up.pods(namespace, &format!("app={name}")).unwrap();
+    let containers = ["containerStatuses", "initContainerStatuses"];
+    let began = pods.iter().flat_map(|pod| {
+        let all = containers.map(|key| pod["status"][key].as_array().into_iter().flatten());
+        all.into_iter().flatten()
+    });
+    let began = began.filter(|one| one["state"].get("waiting").is_none());
+    assert_eq!(began.count(), 0, "{pods:#?}");
+}
+
+fn is_captured(node: &Machine, pod: &str) -> bool {
+    agents::captured(node).unwrap().contains(&pod.to_owned())
+}
+
 #[test]
-fn interfaces_that_stay_uncaptured_are_named() {
+fn interfaces_that_stay_uncaptured_are_named_and_refused_where_the_namespace_says_so() {
     let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let up = agents::start(program, scratch, Begin::With).unwrap();
@@ -79,15 +151,18 @@ fn interfaces_that_stay_uncaptured_are_named() {
     })
     .unwrap();
     for (name, capture, networks) in [
-        ("outside", "outboard", Some("extra")),
-        ("inside", "inboard-cni", Some("extra")),
-        ("usual", "outboard", None),
+        ("outside", "outboard", EXTRA),
+        ("inside", "inboard-cni", EXTRA),
+        ("usual", "outboard", ""),
     ] {
-        let pod = pod(name, capture, networks).to_string();
-        up.until(name, || up.cluster().apply(&pod)).unwrap();
-        up.settled("default", &format!("app={name}"), 1).unwrap();
-        let pods = up.pods("default", &format!("app={name}")).unwrap();
-        assert!(pods.iter().all(is_ready));
+        make(
+            &up,
+            &pod(
+                name,
+                &json!({"maille.io/capture": capture, NETWORKS: networks}),
+            ),
+        );
+        runs(&up, "default", name);
         agents::says(&up, "default", name, "another capture takes another pod").unwrap();
         if name == "outside" {
             agents::says(&up, "default", name, "but for its interfaces net1").unwrap();
@@ -105,7 +180,7 @@ fn interfaces_that_stay_uncaptured_are_named() {
         );
     }
     // What a meta-plugin writes on the pods that it made.
-    let status = json!([{"name": "meta", "interface": "eth0", "default": true}, {"name": "extra", "interface": "net1"}]).to_string();
+    let status = json!([{"name": "meta", "interface": "eth0", "default": true}, {"name": EXTRA, "interface": "net1"}]).to_string();
     for name in ["outside", "inside"] {
         let said = format!("{STATUS}={status}");
         up.cluster()
@@ -118,4 +193,59 @@ fn interfaces_that_stay_uncaptured_are_named() {
             "{said}"
         );
     }
+    refused(&up, "meta");
+    // Where interfaces come after the pod was captured, the runtime asks last.
+    write(
+        &node,
+        &format!("{CONFIGURATIONS}/00-early.conflist"),
+        &list("early"),
+    );
+    up.until("the runtime with that file", || {
+        up.kubectl("delete pod first --ignore-not-found --timeout 60s")?;
+        make(&up, &pod("first", &json!({})));
+        runs(&up, "default", "first");
+        agents::shell(&node, "ls /run/early").map(drop)
+    })
+    .unwrap();
+    make(&up, &pod("late", &json!({NETWORKS: EXTRA})));
+    runs(&up, "default", "late");
+    let said = "interfaces net1 came after it was captured";
+    agents::says(&up, "default", "late", said).unwrap();
+    refused(&up, "early");
+}
+
+/// In a namespace that refuses them, such interfaces keep a pod from beginning, but where it says otherwise itself, or has none.
+fn refused(up: &Meshed, namespace: &str) {
+    let labels =
+        json!({"maille.io/inject": "enabled", "maille.io/uncaptured-interfaces": "refused"});
+    let made = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
+    up.cluster().apply(&made.to_string()).unwrap();
+    let make = |name: &str, annotations: Value| {
+        let mut pod = pod(name, &annotations);
+        pod["metadata"]["namespace"] = json!(namespace);
+        make(up, &pod);
+    };
+    make("refused", json!({NETWORKS: EXTRA}));
+    let why = "its interfaces net1 would go past its proxy";
+    does_not_begin(up, namespace, "refused", why);
+    let allowed = json!({NETWORKS: EXTRA, "maille.io/uncaptured-interfaces": "allowed"});
+    make("allowed", allowed);
+    runs(up, namespace, "allowed");
+    agents::says(up, namespace, "allowed", "interfaces net1").unwrap();
+    make("alone", json!({}));
+    runs(up, namespace, "alone");
+    make(
+        "inside",
+        json!({NETWORKS: EXTRA, "maille.io/capture": "inboard-cni"}),
+    );
+    runs(up, namespace, "inside");
+    let pods = up.pods(namespace, "app=refused").unwrap();
+    assert_eq!(
+        text(
+            &pods[0],
+            "/metadata/annotations/maille.io~1uncaptured-interfaces"
+        ),
+        "refused-by-namespace"
+    );
+    assert!(!pods.iter().any(is_ready));
 }

@@ -50,6 +50,7 @@ Annotations of the pods' template:
   maille.io/proxy-log-level: debug        error, warn, info, debug or trace
   maille.io/access-log: json              json, text or off
   maille.io/capture-inside: allowed       the proxy may show what goes through it in plain text (refused unless said)
+  maille.io/uncaptured-interfaces: refused   an outboard pod with interfaces past its proxy does not start (also a namespace's label)
 
 Exit codes: 0 done, 2 something is wrong with the manifests (nothing is written then), 3 nobody says where control is.";
 

@@ -199,6 +199,21 @@ pub(super) fn ports(template: &Value) -> Vec<Refusal> {
     refusals
 }
 
+/// What a namespace says of interfaces that nobody captures.
+pub(super) fn uncaptured(namespace: &NamespaceFacts) -> Option<Refusal> {
+    let value = namespace.uncaptured.as_ref().err()?;
+    let path = format!(
+        "namespace {}: metadata.labels.{}",
+        namespace.name,
+        marks::UNCAPTURED
+    );
+    let cause = Cause::Malformed {
+        value: value.chars().take(80).collect(),
+        expected: "one of allowed and refused",
+    };
+    Some(Refusal::new(path, cause))
+}
+
 pub(super) fn security(namespace: &NamespaceFacts, sandbox: Option<&Sandbox>) -> Option<Refusal> {
     let level = match namespace.security {
         PodSecurity::Privileged => return None,

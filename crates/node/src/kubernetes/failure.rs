@@ -29,6 +29,11 @@ pub(super) enum SandboxError {
     Inside(#[from] InsideFailure),
     #[error("admission wrote {0:?}, which this agent cannot do: it is of another version")]
     Mode(String),
+    #[error(
+        "its interfaces {0} would go past its proxy, which its namespace or itself refuses: take them out, capture it inboard-cni, or \
+         allow them with the annotation maille.io/uncaptured-interfaces: allowed"
+    )]
+    Uncaptured(String),
     #[error("the agent was interrupted")]
     Interrupted,
 }

@@ -36,6 +36,8 @@ pub(super) struct Held {
     /// How often its rules were changed, and the count at which they were seen to be as they were.
     generation: Generation,
     seen: Mutex<Option<u32>>,
+    /// Interfaces that stay as they are, as far as its events name them.
+    pub(super) others: Mutex<Vec<String>>,
     pub(super) history: Mutex<History>,
 }
 
@@ -97,6 +99,7 @@ impl Held {
             way,
             generation,
             seen: Mutex::new(None),
+            others: Mutex::default(),
             history: Mutex::default(),
         }
     }

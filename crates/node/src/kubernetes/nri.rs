@@ -48,6 +48,8 @@ const VALIDATOR: &str = "default-validator";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer may take. The runtime waits for two seconds, and then forgets this plugin.
 const ANSWER: Duration = Duration::from_millis(1_500);
+/// See [`ANSWER`].
+const LATE: &str = "the agent did not find out in time";
 /// gRPC's FAILED_PRECONDITION.
 const REFUSED: i32 = 9;
 /// gRPC's INVALID_ARGUMENT.
@@ -172,7 +174,7 @@ impl Guard {
             },
             "RunPodSandbox" => match About::decode(payload) {
                 // The runtime removes it, and the kubelet has another made.
-                Ok(about) => Ok(match this.judge(about.pod.as_ref()).await {
+                Ok(about) => Ok(match this.sandbox(about.pod.as_ref()).await {
                     Ok(()) => Response::default(),
                     Err(reason) => refused(REFUSED, reason),
                 }),
@@ -240,6 +242,31 @@ impl Guard {
         judged
     }
 
+    /// Whether a sandbox may begin, with the interfaces that it has: everybody has added his by now.
+    async fn sandbox(&self, pod: Option<&Pod>) -> Result<(), String> {
+        self.judge(pod).await?;
+        let Some(pod) = pod.filter(|pod| is_meant(pod)) else {
+            return Ok(());
+        };
+        // One without a namespace of its own is none that could be captured.
+        let Some(network) = network(pod) else {
+            return Ok(());
+        };
+        let begins = async {
+            let network = tokio::task::spawn_blocking(move || NetNs::pinned(&network));
+            let network = network.await.map_err(io::Error::other).and_then(|it| it);
+            let network = network.map_err(|error| error.to_string())?;
+            let may = self.sandboxes.may_begin(&pod.id, network).await;
+            may.map_err(|error| error.to_string())
+        };
+        let why = match timeout(ANSWER, begins).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(why)) => why,
+            Err(_) => LATE.to_owned(),
+        };
+        Err(self.refuse(pod, &why))
+    }
+
     /// Whether this pod may begin.
     async fn judge(&self, pod: Option<&Pod>) -> Result<(), String> {
         let Some(pod) = pod.filter(|pod| is_meant(pod)) else {
@@ -250,14 +277,19 @@ impl Guard {
         let why = match timeout(ANSWER, held).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "the agent did not find out in time".to_owned(),
+            Err(_) => LATE.to_owned(),
         };
+        Err(self.refuse(pod, &why))
+    }
+
+    /// What the runtime is told.
+    fn refuse(&self, pod: &Pod, why: &str) -> String {
         self.counts.refused_runtime();
         let name = format!("{}/{}", pod.namespace, pod.name);
         maille_chassis::limited!(warn, pod = %name, pod.uid = pod.uid, why, "the runtime was refused");
-        Err(format!(
+        format!(
             "pod {name} is meant for the mesh and does not begin outside of it: {why}; it is made anew"
-        ))
+        )
     }
 
     fn end(this: &Arc<Self>, pod: Pod) {

@@ -19,7 +19,6 @@ use maille_chassis::tasks::Tasks;
 use maille_cni::protocol::{INSIDE, PIN, Sandbox};
 use maille_manifest::marks::CAPTURE_BY;
 use maille_sys::NetNs;
-use maille_sys::link::{self, Link, Net};
 use maille_sys::nft::Generation;
 use maille_wire::v1::Happening;
 use parking_lot::Mutex;
@@ -36,6 +35,10 @@ use crate::agent::apart::{self, Apart};
 use crate::capture::{self, Captured, Options};
 use crate::host::{Child, listeners_of};
 use crate::processes::Processes;
+
+mod interfaces;
+
+use interfaces::{may_have, others};
 
 /// What a sandbox is, in its directory.
 pub(super) const RECORD: &str = "sandbox.json";
@@ -104,6 +107,7 @@ impl Sandboxes {
             Mode::Outboard => {
                 let (net, own) = (pod.clone(), sandbox.interface.clone());
                 let others = blocking(move || others(&net, &own)).await?;
+                may_have(&sandbox, &others)?;
                 (self.outboard(sandbox, pod).await?, others)
             }
             // Rules inside hold for every interface.
@@ -115,6 +119,7 @@ impl Sandboxes {
         tracing::info!(pod.uid = pod.uid, pod = %format_args!("{}/{}", pod.namespace, pod.name), capture = mode.word(), ?waited, ?took, "pod captured");
         self.agent
             .tell(&pod.uid, Happening::Captured, chosen(pod, mode, &others));
+        *begun.others.lock() = others;
         *held = Some(begun);
         Ok(())
     }
@@ -520,18 +525,6 @@ fn proxy_there(dir: &Path) -> Option<Child> {
 /// One that is captured from inside.
 fn inside_of(of: (Sandbox, u64), (inside, generation): (Inside, Generation)) -> Held {
     Held::new(of, Way::Inside(Arc::new(inside)), generation)
-}
-
-/// Interfaces of a pod that stay as they are, beside the captured one: a meta-plugin gives pods several. Blocks.
-fn others(pod: &NetNs, own: &str) -> Result<Vec<String>, SandboxError> {
-    let links = link::inside(pod, async |net: Net| net.links().await);
-    let links = links.map_err(io::Error::other)?;
-    let other = |link: &Link| link.up && link.name != "lo" && link.name != own;
-    Ok(links
-        .into_iter()
-        .filter(other)
-        .map(|link| link.name)
-        .collect())
 }
 
 /// How a pod is captured, and who chose that, for its events.

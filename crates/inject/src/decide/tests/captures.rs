@@ -101,3 +101,56 @@ fn an_outboard_proxy_is_counted_to_a_pod_that_has_room_for_it() {
         assert_eq!(*said == marks::ROOM_POD, room, "{spec}");
     }
 }
+
+#[test]
+fn interfaces_that_nobody_captures_are_refused_where_the_namespace_says_so_and_the_pod_does_not() {
+    let settings = Settings {
+        nodes: Nodes::Agents(Capture::Outboard),
+        ..settings()
+    };
+    let of = |label: Option<&str>| match label {
+        Some(word) => NamespaceFacts::of("shop", &json!({ marks::UNCAPTURED: word })),
+        None => shop(),
+    };
+    let by_namespace = Some(marks::BY_NAMESPACE);
+    for (label, said, capture, written) in [
+        (Some("refused"), None, "outboard", by_namespace),
+        (
+            Some("refused"),
+            Some("allowed"),
+            "outboard",
+            Some("allowed"),
+        ),
+        (Some("refused"), None, "inboard-cni", None),
+        (Some("allowed"), None, "outboard", None),
+        (None, None, "outboard", None),
+        (None, Some("refused"), "outboard", Some("refused")),
+    ] {
+        let mut before = pod();
+        before["metadata"]["annotations"] = json!({marks::CAPTURE: capture});
+        if let Some(said) = said {
+            before["metadata"]["annotations"][marks::UNCAPTURED] = json!(said);
+        }
+        let mut done = before.clone();
+        match decide(&done, Kind::Pod, Asked::Webhook, &of(label), &settings) {
+            Decision::Inject { addition, .. } => addition.apply(&mut done),
+            other => panic!("{other:?}"),
+        }
+        let found = done["metadata"]["annotations"][marks::UNCAPTURED].as_str();
+        assert_eq!(found, written, "{label:?} {said:?} {capture}");
+        let after = decide(&done, Kind::Pod, Asked::Afterwards, &of(label), &settings);
+        assert!(matches!(after, Decision::Untouched(_)), "{after:?}");
+        assert!(crate::removal::remove(&mut done));
+        assert_eq!(done, before, "uninject leaves what was there");
+    }
+    let nonsense = of(Some("sometimes"));
+    let refused = decide(&pod(), Kind::Pod, Asked::Webhook, &nonsense, &settings);
+    let Decision::Refused(refusals) = refused else {
+        panic!("{refused:?}")
+    };
+    let text = refusals[0].to_string();
+    assert!(
+        text.contains("namespace shop: metadata.labels.maille.io/uncaptured-interfaces"),
+        "{text}"
+    );
+}
