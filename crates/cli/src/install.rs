@@ -81,10 +81,16 @@ pub(crate) fn install(args: &Install) -> anyhow::Result<ExitCode> {
             Replicas::One
         },
         nodes: if args.cni {
-            Nodes::Agents(args.capture.unwrap_or(Capture::Outboard))
+            // What a network of the pod's own can do.
+            let usual = match args.no_chain {
+                true => Capture::InboardCni,
+                false => Capture::Outboard,
+            };
+            Nodes::Agents(args.capture.unwrap_or(usual))
         } else {
             Nodes::Bare
         },
+        chain: !args.no_chain,
     };
     print(&options)
 }
@@ -176,6 +182,7 @@ pub(crate) async fn uninstall(args: &Uninstall, screen: Screen) -> anyhow::Resul
         trust_domain: "cluster.local".parse()?,
         control: Replicas::Three,
         nodes: Nodes::Agents(Capture::Outboard),
+        chain: true,
     };
     let mut removal = install::removal(&options).map_err(|error| wrong(error.to_string()))?;
     let last = removal.len().saturating_sub(1);
@@ -337,6 +344,7 @@ mod tests {
             trust_domain: "m".parse().unwrap(),
             control: Replicas::Three,
             nodes: Nodes::Agents(Capture::Outboard),
+            chain: true,
         };
         for object in install::objects(&options).unwrap() {
             let kind = object["kind"].as_str().unwrap();

@@ -60,6 +60,8 @@ pub(crate) struct Chain {
     pub(crate) behind: Vec<String>,
     /// How often a file was written anew, since this agent had them in order first.
     pub(crate) repairs: u64,
+    /// The agent leaves them alone: pods name the plugin as a network of theirs.
+    pub(crate) alone: bool,
 }
 
 /// What an agent answers.

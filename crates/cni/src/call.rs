@@ -50,6 +50,8 @@ struct Written {
     #[serde(rename = "cni.dev/valid-attachments", default)]
     valid: Vec<Attachment>,
     state: Option<PathBuf>,
+    #[serde(default)]
+    delegate: bool,
 }
 
 /// A sandbox that is still there.
@@ -72,6 +74,8 @@ pub struct Netconf {
     pub valid: Vec<String>,
     /// The agent's directory.
     pub state: PathBuf,
+    /// It is a network of its own, beside the pod's, which a meta-plugin has it add: nothing was before it.
+    pub delegate: bool,
 }
 
 // === impl Env ===
@@ -165,6 +169,7 @@ impl Netconf {
             annotations: annotations.map(|all| texts(all).collect()),
             valid: written.valid.into_iter().map(|one| one.container).collect(),
             state: written.state.unwrap_or_else(|| PathBuf::from(STATE)),
+            delegate: written.delegate,
         })
     }
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is done about a call. Pure: the agent is asked, and files are touched, in `run.rs`.
 //!
-//! Who is meant for the mesh is what admission wrote on the pod. STATUS never depends on the agent: a node whose STATUS fails takes
-//! no pods at all, those outside the mesh included.
+//! Who is meant for the mesh is what admission wrote on the pod. As a network of its own the plugin may not be told that: the agent finds
+//! it out. STATUS never depends on the agent: a node whose STATUS fails takes no pods at all, those outside the mesh included.
 
 use std::collections::BTreeMap;
 
 use crate::call::{Command, Env, Netconf};
 use crate::failure::Failure;
-use crate::protocol::{Ask, CAPTURE, OURS, Sandbox};
+use crate::protocol::{Ask, CAPTURE, INBOARD_CNI, OURS, Sandbox};
 
 /// What is done about a call.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,8 @@ pub fn decide(command: Command, env: &Env, netconf: &Netconf) -> Result<Deed, Fa
     match command {
         Command::Version => Ok(Deed::Versions),
         Command::Status => Ok(Deed::Pass),
+        // What is listed there has this network; the runtime's own has more.
+        Command::Gc if netconf.delegate => Ok(Deed::Pass),
         Command::Gc => Ok(Deed::End(Ask::Gc {
             keep: netconf.valid.clone(),
         })),
@@ -36,17 +38,35 @@ pub fn decide(command: Command, env: &Env, netconf: &Netconf) -> Result<Deed, Fa
             container: env.container()?.to_owned(),
         })),
         Command::Add | Command::Check => {
-            if netconf.previous.is_none() {
+            if netconf.previous.is_none() && !netconf.delegate {
                 return Err(Failure::First);
             }
-            let annotations = netconf.annotations.as_ref().ok_or(Failure::NoAnnotations)?;
+            let is_check = command == Command::Check;
+            let annotations = match &netconf.annotations {
+                Some(annotations) => annotations,
+                None if netconf.delegate => {
+                    let sandbox = sandbox(&BTreeMap::new(), env)?;
+                    return Ok(Deed::Ask(match is_check {
+                        true => Ask::CheckUntold(sandbox),
+                        false => Ask::AddUntold(sandbox),
+                    }));
+                }
+                None => return Err(Failure::NoAnnotations),
+            };
             if !is_meant(annotations, env)? {
                 return Ok(Deed::Pass);
             }
+            if netconf.delegate
+                && annotations
+                    .get(CAPTURE)
+                    .is_none_or(|how| how != INBOARD_CNI)
+            {
+                return Err(Failure::Delegate { pod: pod(env) });
+            }
             let sandbox = sandbox(annotations, env)?;
-            Ok(Deed::Ask(match command {
-                Command::Check => Ask::Check(sandbox),
-                _ => Ask::Add(sandbox),
+            Ok(Deed::Ask(match is_check {
+                true => Ask::Check(sandbox),
+                false => Ask::Add(sandbox),
             }))
         }
     }
@@ -61,7 +81,7 @@ pub fn pod(env: &Env) -> String {
 /// Whether the pod is to be captured here, from outside or inside, which the agent reads again. One that captures itself (inboard) is left alone.
 fn is_meant(annotations: &BTreeMap<String, String>, env: &Env) -> Result<bool, Failure> {
     match annotations.get(CAPTURE).map(String::as_str) {
-        Some("outboard" | "inboard-cni") => Ok(true),
+        Some("outboard" | INBOARD_CNI) => Ok(true),
         None | Some("none" | "inboard") => Ok(false),
         Some(other) => Err(Failure::Capture {
             pod: pod(env),
@@ -89,94 +109,4 @@ fn sandbox(annotations: &BTreeMap<String, String>, env: &Env) -> Result<Sandbox,
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn env() -> Env {
-        Env::of([
-            ("CNI_CONTAINERID", "c1"),
-            ("CNI_IFNAME", "eth0"),
-            ("CNI_NETNS", "/run/netns/a"),
-            (
-                "CNI_ARGS",
-                "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1;K8S_POD_UID=u-1",
-            ),
-        ])
-    }
-
-    fn netconf(capture: Option<&str>) -> Netconf {
-        let mut annotations = BTreeMap::from([("other".to_owned(), "x".to_owned())]);
-        annotations.extend(capture.map(|value| (CAPTURE.to_owned(), value.to_owned())));
-        Netconf {
-            version: "1.1.0".to_owned(),
-            previous: Some(json!({})),
-            annotations: Some(annotations),
-            valid: vec!["c2".to_owned()],
-            state: "/s".into(),
-        }
-    }
-
-    #[test]
-    fn pods_are_asked_for_by_their_annotation() {
-        for command in [Command::Add, Command::Check] {
-            for capture in [None, Some("none"), Some("inboard")] {
-                let deed = decide(command, &env(), &netconf(capture));
-                assert_eq!(deed.unwrap(), Deed::Pass, "{capture:?}");
-            }
-            let error = decide(command, &env(), &netconf(Some("outbord"))).unwrap_err();
-            assert!(error.to_string().contains("shop/web-1"), "{error}");
-        }
-        let Deed::Ask(Ask::Add(sandbox)) =
-            decide(Command::Add, &env(), &netconf(Some("outboard"))).unwrap()
-        else {
-            panic!("the agent is to be asked");
-        };
-        assert_eq!(
-            (sandbox.uid.as_str(), sandbox.interface.as_str()),
-            ("u-1", "eth0")
-        );
-        assert_eq!(sandbox.annotations.len(), 1, "{sandbox:?}");
-    }
-
-    #[test]
-    fn who_cannot_know_whom_it_captures_captures_nobody_and_starts_nobody() {
-        let mut silent = netconf(None);
-        silent.annotations = None;
-        let error = decide(Command::Add, &env(), &silent).unwrap_err();
-        assert_eq!(error.code(), 7);
-        let mut first = netconf(Some("outboard"));
-        first.previous = None;
-        assert!(matches!(
-            decide(Command::Add, &env(), &first),
-            Err(Failure::First)
-        ));
-        let nameless = Env::of([("CNI_CONTAINERID", "c1"), ("CNI_IFNAME", "eth0")]);
-        assert!(decide(Command::Add, &nameless, &netconf(Some("outboard"))).is_err());
-    }
-
-    #[test]
-    fn ends_and_status_need_nothing_but_a_name() {
-        let bare = Netconf {
-            previous: None,
-            annotations: None,
-            ..netconf(None)
-        };
-        let only = Env::of([("CNI_CONTAINERID", "c1")]);
-        let container = "c1".to_owned();
-        let deed = decide(Command::Del, &only, &bare).unwrap();
-        assert_eq!(deed, Deed::End(Ask::Del { container }));
-        let deed = decide(Command::Gc, &Env::default(), &bare).unwrap();
-        assert_eq!(
-            deed,
-            Deed::End(Ask::Gc {
-                keep: vec!["c2".to_owned()]
-            })
-        );
-        assert_eq!(
-            decide(Command::Status, &Env::default(), &bare).unwrap(),
-            Deed::Pass
-        );
-    }
-}
+mod tests;

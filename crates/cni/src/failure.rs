@@ -25,9 +25,19 @@ pub enum Failure {
     Version(String),
     /// No plugin before this one.
     #[error(
-        "maille-cni must be chained behind the plugin that makes the pod's network: there is no prevResult"
+        "maille-cni must be chained behind the plugin that makes the pod's network: there is no prevResult; \
+         a network of its own (NetworkAttachmentDefinition) says \"delegate\": true"
     )]
     First,
+    /// There is no interface that could be taken.
+    #[error(
+        "pod {pod} is to be captured from outside (maille.io/capture: outboard), which a network of its own cannot do: \
+         it takes maille-cni chained behind the pod's network; inboard-cni can be done here"
+    )]
+    Delegate {
+        /// Which pod.
+        pod: String,
+    },
     /// The runtime does not tell annotations.
     #[error(
         "the container runtime does not tell pods' annotations (capability io.kubernetes.cri.pod-annotations): \
@@ -52,6 +62,17 @@ pub enum Failure {
         "the mesh's node agent is away, and pod {pod} is meant for the mesh: it does not start outside of it"
     )]
     Away {
+        /// Which pod.
+        pod: String,
+        /// What happened on its socket.
+        #[source]
+        source: io::Error,
+    },
+    /// The same where nobody told what the pod is meant for.
+    #[error(
+        "the mesh's node agent is away, and without it nobody knows whether pod {pod} is meant for the mesh: it does not start"
+    )]
+    AwayUntold {
         /// Which pod.
         pod: String,
         /// What happened on its socket.
@@ -89,8 +110,8 @@ impl Failure {
             Self::Environment { .. } => 4,
             Self::Input(_) | Self::Namespace(_) | Self::Left { .. } => 5,
             Self::Decode(_) => 6,
-            Self::First | Self::NoAnnotations | Self::Capture { .. } => 7,
-            Self::Away { .. } => 11,
+            Self::First | Self::NoAnnotations | Self::Capture { .. } | Self::Delegate { .. } => 7,
+            Self::Away { .. } | Self::AwayUntold { .. } => 11,
             Self::Refused { .. } => 100,
         }
     }
@@ -103,11 +124,13 @@ impl Failure {
             Self::Input(source)
             | Self::Namespace(source)
             | Self::Away { source, .. }
+            | Self::AwayUntold { source, .. }
             | Self::Left { source, .. } => source.to_string(),
             Self::Environment { .. }
             | Self::Version(_)
             | Self::First
             | Self::NoAnnotations
+            | Self::Delegate { .. }
             | Self::Capture { .. } => String::new(),
         };
         json!({"cniVersion": version, "code": self.code(), "msg": self.to_string(), "details": details})

@@ -27,6 +27,8 @@ pub const INSIDE: &str = "inside";
 pub const WIRE: &str = "up0";
 /// The annotation in which admission wrote its decision.
 pub const CAPTURE: &str = "maille.io/capture";
+/// What it says where the agent writes rules into the pod's own network.
+pub const INBOARD_CNI: &str = "inboard-cni";
 /// What the annotations begin with that are told to the agent.
 pub const OURS: &str = "maille.io/";
 /// The capability by which the runtime tells a pod's annotations.
@@ -44,7 +46,7 @@ pub struct Question {
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Ask {
     /// Capture this pod; its network namespace goes with the question.
     Add(Sandbox),
@@ -55,6 +57,11 @@ pub enum Ask {
     },
     /// Is this pod captured as it was?
     Check(Sandbox),
+    /// Capture this pod, if it is meant to be and can be from inside; its network namespace goes with the question. Nobody told its
+    /// annotations, so the agent has to find them out.
+    AddUntold(Sandbox),
+    /// Is it captured as it was, if it is meant to be?
+    CheckUntold(Sandbox),
     /// End the capture of every sandbox but these.
     Gc {
         /// The runtime's ids.
@@ -76,7 +83,7 @@ pub struct Sandbox {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// The annotations that begin with [`OURS`].
+    /// The annotations that begin with [`OURS`], where somebody told them.
     pub annotations: BTreeMap<String, String>,
 }
 

@@ -55,8 +55,13 @@ fn called(env: &Env, input: &[u8]) -> Result<String, Failure> {
         Deed::Ask(wish) => asked(wish, env, &netconf)?,
         Deed::End(wish) => ended(&wish, &netconf)?,
     }
-    match (command, netconf.previous) {
+    match (command, &netconf.previous) {
         (Command::Add, Some(result)) => Ok(result.to_string()),
+        // A network that gives the pod nothing.
+        (Command::Add, None) => Ok(
+            json!({"cniVersion": netconf.version, "interfaces": [], "ips": [], "dns": {}})
+                .to_string(),
+        ),
         _ => Ok(String::new()),
     }
 }
@@ -65,6 +70,7 @@ fn called(env: &Env, input: &[u8]) -> Result<String, Failure> {
 fn asked(wish: Ask, env: &Env, netconf: &Netconf) -> Result<(), Failure> {
     let namespace = File::open(env.namespace()).map_err(Failure::Namespace)?;
     let pod = pod(env);
+    let is_untold = matches!(wish, Ask::AddUntold(_) | Ask::CheckUntold(_));
     match ask(&netconf.state, wish, Some(&namespace)) {
         Ok(Answer::Done) => Ok(()),
         Ok(Answer::Refused { reason, details }) => Err(Failure::Refused {
@@ -72,6 +78,7 @@ fn asked(wish: Ask, env: &Env, netconf: &Netconf) -> Result<(), Failure> {
             reason,
             details,
         }),
+        Err(source) if is_untold => Err(Failure::AwayUntold { pod, source }),
         Err(source) => Err(Failure::Away { pod, source }),
     }
 }
@@ -88,6 +95,8 @@ fn ended(wish: &Ask, netconf: &Netconf) -> Result<(), Failure> {
             source,
         }),
         // An agent that comes back looks for itself what is still there.
-        Ask::Gc { .. } | Ask::Add(_) | Ask::Check(_) => Ok(()),
+        Ask::Gc { .. } | Ask::Add(_) | Ask::Check(_) | Ask::AddUntold(_) | Ask::CheckUntold(_) => {
+            Ok(())
+        }
     }
 }

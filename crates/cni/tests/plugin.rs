@@ -220,3 +220,30 @@ fn versions_are_told() {
     let (good, text) = call("DANCE", "", &json!({}));
     assert!(!good && text.contains("CNI_COMMAND"), "{text}");
 }
+
+#[test]
+fn a_network_of_its_own_gives_nothing_and_has_the_agent_find_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let netconf = json!({"cniVersion": "0.3.1", "name": "maille", "type": "maille-cni", "delegate": true, "state": dir.path()});
+    let asked = agent(dir.path(), &Answer::Done);
+    let (good, text) = call("ADD", "/proc/self/ns/net", &netconf);
+    assert!(good, "{text}");
+    let result: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        result,
+        json!({"cniVersion": "0.3.1", "interfaces": [], "ips": [], "dns": {}})
+    );
+    let asked = asked.join().unwrap().ask;
+    assert!(
+        matches!(&asked, Ask::AddUntold(of) if of.name == "web-1"),
+        "{asked:?}"
+    );
+    std::fs::remove_file(dir.path().join(SOCKET)).unwrap();
+    let (good, text) = call("ADD", "/proc/self/ns/net", &netconf);
+    assert!(!good && text.contains("node agent is away"), "{text}");
+    // Without the word it is a mistake in a chain.
+    let mut chained = netconf;
+    chained["delegate"] = json!(false);
+    let (good, text) = call("ADD", "/proc/self/ns/net", &chained);
+    assert!(!good && text.contains("no prevResult"), "{text}");
+}

@@ -450,14 +450,21 @@ mod tests {
 
     use super::*;
 
+    impl Hub {
+        /// One of one source, of which nobody told anything yet.
+        pub(crate) fn of_pods() -> Self {
+            let mesh = Mesh {
+                trust_domain: "cluster.local".parse().unwrap(),
+                trust_anchors: Vec::new(),
+                cluster_ranges: ClusterRanges(Vec::new()),
+            };
+            Self::new(mesh, 1, Clock::start())
+        }
+    }
+
     #[tokio::test]
     async fn an_agent_has_the_pods_of_its_node_and_no_others() {
-        let mesh = Mesh {
-            trust_domain: "cluster.local".parse().unwrap(),
-            trust_anchors: Vec::new(),
-            cluster_ranges: ClusterRanges(Vec::new()),
-        };
-        let hub = Hub::new(mesh, 1, Clock::start());
+        let hub = Hub::of_pods();
         let uid = |text: &str| WorkloadUid::new(text).unwrap();
         assert!(matches!(hub.agent(&uid("a1")), Err(Refusal::Starting)));
         let pod = |name: &str, node: &str| {

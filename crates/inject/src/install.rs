@@ -32,6 +32,8 @@ pub const GRPC_PORT: u16 = 15_010;
 pub const NODE_PORT: u16 = 15_020;
 /// What tells an agent to let its node be as it was.
 pub const LEAVE: &str = "--leave";
+/// What tells it to leave the node's configuration alone.
+const NO_CHAIN: &str = "--no-chain";
 /// Where control answers for itself, to whom dials it rather than the proxy in front of it.
 const HEALTH_PORT: u16 = 8_081;
 /// The label by which every object of an installation is found, and its value.
@@ -52,6 +54,8 @@ pub struct Options {
     pub control: Replicas,
     /// Who captures pods.
     pub nodes: Nodes,
+    /// Whether agents chain the plugin into their nodes' own configurations. Else pods name it as a network of theirs.
+    pub chain: bool,
 }
 
 /// What the mesh's pods run.
@@ -230,6 +234,9 @@ impl Options {
         if let Nodes::Agents(usual) = self.nodes {
             data.insert("capture", usual.word());
         }
+        if !self.chain {
+            data.insert("chain", "no");
+        }
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         data.into_iter().map(owned).collect()
     }
@@ -268,6 +275,12 @@ impl Options {
                     Some(word) => word.parse().map_err(|_| wrong("capture", word))?,
                 }),
                 Some(other) => return Err(wrong("nodes", &other.to_owned())),
+            },
+            // It is said only where they do not.
+            chain: match data.get("chain").map(String::as_str) {
+                None => true,
+                Some("no") => false,
+                Some(other) => return Err(wrong("chain", &other.to_owned())),
             },
         })
     }

@@ -18,7 +18,7 @@ use maille_manifest::objects::Quantity;
 use maille_reach::direct::Direct;
 use maille_sys::cgroup::Limits;
 use maille_wire::v1::nodes_client::NodesClient;
-use maille_wire::v1::{Happening, TellRequest};
+use maille_wire::v1::{Happening, MeantRequest, MeantResponse, TellRequest};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::metadata::MetadataValue;
@@ -59,12 +59,25 @@ pub(crate) struct Agent {
 
 /// How long control may take to hear of an event.
 const TELL: Duration = Duration::from_secs(5);
+/// How long it may take to say what a pod is meant for: it waits a moment itself for a pod that it has not heard of yet.
+const MEANT: Duration = Duration::from_secs(10);
 /// Bytes of memory that a proxy may use unless its pod's annotation says otherwise: as much as one in a pod.
 const MEMORY: u64 = 256 << 20;
 /// The same in thousandths of a processor.
 const CPU_MILLIS: u64 = 1000;
 /// Its processes and threads: it is one process of a few.
 const PIDS: u32 = 64;
+
+/// Why control did not say what a pod is meant for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MeantError {
+    #[error("uid {0:?} cannot be said to control")]
+    Uid(String),
+    #[error("control did not answer in time")]
+    Late,
+    #[error("control did not say it: {0}")]
+    Refused(Box<tonic::Status>),
+}
 
 /// How control is reached.
 #[derive(Clone, Debug)]
@@ -143,6 +156,19 @@ impl Agent {
                 Err(_) => tracing::info!("control took no event of a pod in time"),
             }
         });
+    }
+
+    /// What admission wrote on the pod `uid`, by control.
+    pub(crate) async fn meant(&self, uid: &str) -> Result<MeantResponse, MeantError> {
+        let of = uid.parse::<MetadataValue<_>>();
+        let of = of.map_err(|_| MeantError::Uid(uid.to_owned()))?;
+        let mut client = NodesClient::new(self.control.channel());
+        let mut request = tonic::Request::new(MeantRequest {});
+        request.metadata_mut().insert(relay::WORKLOAD, of);
+        let said = timeout(MEANT, client.meant(request)).await;
+        let said = said.map_err(|_| MeantError::Late)?;
+        let said = said.map_err(|status| MeantError::Refused(Box::new(status)))?;
+        Ok(said.into_inner())
     }
 
     /// Where proxies are that outlive this process, if they do.

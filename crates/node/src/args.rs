@@ -55,6 +55,8 @@ pub struct Kubernetes {
     pub health: SocketAddr,
     /// Whether the node's configuration is to be as it was before, and nothing else.
     pub leave: bool,
+    /// Whether the plugin is chained into the node's configuration.
+    pub chain: bool,
 }
 
 /// What to run, and where.
@@ -105,7 +107,7 @@ pub enum ArgsError {
 const USAGE: &str = "maille-node run --state DIR --name NAME [--bin-dir DIR] [--observe] [--marker HEX]... \
     [--no-mesh] [--leaf-lifetime TIME] [--trust-domain NAME] [--storage DIR]; or maille-node --kubernetes --control ADDRESS:PORT \
     --control-identity ID [--trust FILE] [--token FILE] [--state DIR] [--cni-bin DIR] [--cni-conf DIR] \
-    [--cgroups DIR] [--nri SOCKET] [--health ADDRESS:PORT] [--leave]; or maille-node --frames NAMESPACE/POD [--directory DIR] \
+    [--cgroups DIR] [--nri SOCKET] [--health ADDRESS:PORT] [--leave] [--no-chain]; or maille-node --frames NAMESPACE/POD [--directory DIR] \
     [--filter TEXT] [--snaplen N] [--state]";
 
 /// Reads the command line after the program's name.
@@ -147,7 +149,7 @@ fn frames(mut args: impl Iterator<Item = String>) -> Result<Frames, ArgsError> {
 }
 
 fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, ArgsError> {
-    let (mut control, mut identity, mut leave) = (None, None, false);
+    let (mut control, mut identity, mut leave, mut chain) = (None, None, false, true);
     let mut health = "127.0.0.1:15020".to_owned();
     let mut state = PathBuf::from(STATE);
     let mut cni_bin = PathBuf::from("/host/opt/cni/bin");
@@ -170,6 +172,7 @@ fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, Args
             "--nri" => nri = value()?.into(),
             "--health" => health = value()?,
             "--leave" => leave = true,
+            "--no-chain" => chain = false,
             _ => return Err(ArgsError::Unknown(flag)),
         }
     }
@@ -189,6 +192,7 @@ fn kubernetes(mut args: impl Iterator<Item = String>) -> Result<Kubernetes, Args
         },
         health: address("--health", health)?,
         leave,
+        chain,
     })
 }
 

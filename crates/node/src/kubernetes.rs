@@ -96,6 +96,7 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
         configurations: args.cni_conf.clone(),
         plugin: bin_dir()?.join("maille-cni"),
         state: args.state.clone(),
+        chain: args.chain,
     };
     if args.leave {
         leave(&args, &host, clock).await?;

@@ -36,7 +36,17 @@ pub enum Begin {
 ///
 /// What was said by whom.
 pub fn start(init: &Path, scratch: &Path, begin: Begin) -> anyhow::Result<Meshed> {
-    install(Meshed::start(init, scratch)?, begin)
+    install(Meshed::start(init, scratch)?, begin, "install --cni")
+}
+
+/// The same, whose agents leave their nodes' CNI configurations alone.
+///
+/// # Errors
+///
+/// What was said by whom.
+pub fn start_unchained(init: &Path, scratch: &Path) -> anyhow::Result<Meshed> {
+    let up = Meshed::start(init, scratch)?;
+    install(up, Begin::With, "install --cni --no-chain")
 }
 
 /// The same, whose nodes can run pods in virtual machines.
@@ -45,13 +55,14 @@ pub fn start(init: &Path, scratch: &Path, begin: Begin) -> anyhow::Result<Meshed
 ///
 /// What was said by whom.
 pub fn start_with_machines(init: &Path, scratch: &Path, begin: Begin) -> anyhow::Result<Meshed> {
-    install(Meshed::start_with_machines(init, scratch)?, begin)
+    let up = Meshed::start_with_machines(init, scratch)?;
+    install(up, begin, "install --cni")
 }
 
-fn install(up: Meshed, begin: Begin) -> anyhow::Result<Meshed> {
+fn install(up: Meshed, begin: Begin, words: &str) -> anyhow::Result<Meshed> {
     up.load_built("node.tar")?;
     Load::image(&up)?;
-    let manifest = up.maille("install --cni")?;
+    let manifest = up.maille(words)?;
     up.cluster().apply(&match begin {
         Begin::With => manifest,
         Begin::Without => nowhere(&manifest)?,

@@ -18,8 +18,9 @@ const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 /// Where the test puts for the meta-plugin what it would read from NetworkAttachmentDefinitions: for each a directory of its namespace and
 /// name, with a configuration and the name of its plugin.
 const DEFINITIONS: &str = "/etc/cni/meta";
-/// A network that gives an interface.
+/// A network that gives an interface, and the mesh's own, in a namespace of somebody's choice.
 const EXTRA: &str = "default/extra";
+const OURS: &str = "networks/of-the-mesh";
 /// The default network's result is the pod's; the networks that it asks for are added beside it, and told nothing of each other or of the pod.
 const META: &str = r#"#!/bin/sh
 conf=$(cat); bin=${CNI_PATH%%:*}; all=/etc/cni/meta
@@ -248,4 +249,79 @@ fn refused(up: &Meshed, namespace: &str) {
         "refused-by-namespace"
     );
     assert!(!pods.iter().any(is_ready));
+}
+
+#[test]
+fn as_a_network_of_its_own_the_plugin_captures_inside_whoever_is_meant_for_the_mesh() {
+    let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let up = agents::start_unchained(program, scratch).unwrap();
+    let node = up.cluster().node(1);
+    put(&node);
+    let conf = json!({"cniVersion": "1.0.0", "name": "of-the-mesh", "type": "maille-cni", "delegate": true});
+    define(&node, OURS, "maille-cni", &conf);
+    let files = agents::shell(&node, &format!("ls {CONFIGURATIONS}")).unwrap();
+    assert!(!files.contains("00-maille"), "{files}");
+    let both = format!("{EXTRA},{OURS}");
+    for (name, networks) in [("alone", OURS), ("both", both.as_str())] {
+        make(&up, &pod(name, &json!({NETWORKS: networks})));
+        runs(&up, "default", name);
+        agents::says(&up, "default", name, "the pod is captured inside").unwrap();
+        assert!(is_captured(&node, &format!("default/{name}")));
+        let said = up.maille(&format!("explain --capture {name}")).unwrap();
+        assert!(said.contains("is captured: inboard-cni"), "{said}");
+        assert!(!said.contains("not captured"), "{said}");
+    }
+    // Who is not meant for the mesh has a network more, and nothing of it.
+    let mut outside = pod("outside", &json!({NETWORKS: OURS}));
+    outside["metadata"]["labels"]["maille.io/inject"] = json!("disabled");
+    make(&up, &outside);
+    runs(&up, "default", "outside");
+    assert!(!is_captured(&node, "default/outside"));
+    // Who does not name the network, or wants what it cannot do.
+    make(&up, &pod("forgets", &json!({})));
+    does_not_begin(&up, "default", "forgets", "the pod is not captured");
+    let outboard = json!({"maille.io/capture": "outboard", NETWORKS: OURS});
+    make(&up, &pod("outboard", &outboard));
+    let why = "which a network of its own cannot do";
+    does_not_begin(&up, "default", "outboard", why);
+
+    // Nobody else knows what a pod is meant for.
+    let mut waits = pod("waits", &json!({NETWORKS: OURS}));
+    let spec = waits["spec"].as_object_mut().unwrap();
+    spec.remove("nodeName");
+    spec.insert(
+        "nodeSelector".into(),
+        json!({"kubernetes.io/hostname": "node1"}),
+    );
+    spec.insert(
+        "schedulingGates".into(),
+        json!([{"name": "maille.test/waits"}]),
+    );
+    make(&up, &waits);
+    let control = |replicas: u32| {
+        up.kubectl(&format!(
+            "-n maille-system scale deployment maille-control --replicas {replicas}"
+        ))
+    };
+    control(0).unwrap();
+    up.kubectl("-n maille-system wait pod -l app.kubernetes.io/component=control --for=delete --timeout 120s")
+        .unwrap();
+    let gone = json!({"spec": {"schedulingGates": null}}).to_string();
+    up.cluster()
+        .kubectl(&["patch", "pod", "waits", "--type", "merge", "-p", &gone])
+        .unwrap();
+    does_not_begin(&up, "default", "waits", "control could not be asked");
+    control(1).unwrap();
+    up.control_is_there().unwrap();
+    runs(&up, "default", "waits");
+    assert!(is_captured(&node, "default/waits"));
+    up.kubectl("delete pod alone both waits --timeout 60s")
+        .unwrap();
+    up.until("nothing of them", || {
+        let left = agents::captured(&node)?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .unwrap();
 }

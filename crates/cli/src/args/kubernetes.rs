@@ -143,6 +143,10 @@ pub struct Install {
     /// the mesh is in them; the default), inboard-cni (a sidecar whose rules the node writes), or inboard (by an init container).
     #[arg(long, value_name = "MODE", requires = "cni")]
     pub capture: Option<Capture>,
+    /// With --cni, leave the nodes' CNI configurations alone: pods name the plugin as a network of theirs (a NetworkAttachmentDefinition, as with
+    /// Multus; docs/cni.md), and are captured inboard-cni.
+    #[arg(long, requires = "cni")]
+    pub no_chain: bool,
     /// What the images' names begin with.
     #[arg(long, default_value = "maille.io", value_name = "PREFIX")]
     pub image_prefix: String,

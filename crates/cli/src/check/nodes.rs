@@ -46,6 +46,32 @@ fn judge(all: &[Node]) -> Vec<Line> {
     let troubles: Vec<_> = troubles
         .map(|node| format!("{}: {}", node.node, node.chain.trouble))
         .collect();
+    let alone = answered().filter(|node| node.chain.alone);
+    let alone: Vec<_> = alone
+        .map(|node| {
+            format!(
+                "{}: only for pods that name it as a network of theirs",
+                node.node
+            )
+        })
+        .collect();
+    let called = "every node's runtime calls the mesh's CNI plugin";
+    let called = match (&*alone, &*troubles) {
+        ([_, ..], []) => Line::warned(
+            "nodes",
+            called,
+            &alone,
+            "the mesh was installed with --no-chain: a pod of the mesh that names no such network is refused by the runtime, where that asks \
+             the agent (docs/cni.md)",
+        ),
+        _ => Line::new(
+            "nodes",
+            called,
+            &troubles,
+            "the runtime takes the first file of /etc/cni/net.d by name, and that must be 00-maille.conflist: rename or remove what comes \
+             before it; the agent writes its own as soon as a network's is there (docs/cni.md)",
+        ),
+    };
     let contested: Vec<_> = answered().filter_map(contested).collect();
     vec![
         Line::new(
@@ -55,13 +81,7 @@ fn judge(all: &[Node]) -> Vec<Line> {
             "see `kubectl -n maille-system get pods -o wide` and `kubectl -n maille-system logs daemonset/maille-node`; asking takes the right \
              to get pods/proxy there",
         ),
-        Line::new(
-            "nodes",
-            "every node's runtime calls the mesh's CNI plugin",
-            &troubles,
-            "the runtime takes the first file of /etc/cni/net.d by name, and that must be 00-maille.conflist: rename or remove what comes \
-             before it; the agent writes its own as soon as a network's is there (docs/cni.md)",
-        ),
+        called,
         Line::warned(
             "nodes",
             "nobody changes the mesh's CNI configuration",
@@ -167,6 +187,11 @@ mod tests {
         assert!(!called.ok && alone.hint.is_none());
         assert!(called.message.unwrap().contains("a: 00-a.conf comes"));
         assert!(called.hint.unwrap().contains("rename or remove"));
+        let [called, _] = of(Chain {
+            alone: true,
+            ..Chain::default()
+        });
+        assert!(called.ok && called.hint.unwrap().contains("--no-chain"));
         let [called, alone] = of(Chain {
             behind: vec!["istio-cni".to_owned()],
             repairs: 1,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use maille_manifest::marks::{CAPTURE, INJECTED, ZONE};
+use maille_manifest::marks::{CAPTURE, INJECTED, OURS, ZONE};
 use maille_manifest::objects::{self, ObjectMeta, Transport};
 use maille_model::{Membership, Name, NameError, Owner, Workload, WorkloadUid, Zone};
 
@@ -21,6 +21,8 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// How its packets reach its proxy.
     pub capture: Capture,
+    /// The mesh's own annotations, of one whose rules its node writes: a node that nobody told asks for them. Nobody needs others'.
+    pub marks: BTreeMap<String, String>,
     /// The node that it is bound to.
     pub node: Option<String>,
     /// Named TCP ports of its containers.
@@ -121,6 +123,10 @@ impl Pod {
             },
             labels: meta.labels.clone(),
             capture,
+            marks: match capture {
+                Capture::InboardCni => marks(meta),
+                Capture::None | Capture::Outboard | Capture::Inboard => BTreeMap::new(),
+            },
             node: object.spec.node_name.clone(),
             ports,
             host_network: object.spec.host_network,
@@ -195,6 +201,14 @@ impl Capture {
             Self::InboardCni => "inboard-cni",
         }
     }
+}
+
+/// The annotations that are the mesh's own.
+fn marks(meta: &ObjectMeta) -> BTreeMap<String, String> {
+    let ours = meta.annotations.iter();
+    let ours = ours.filter(|(key, _)| key.starts_with(OURS));
+    ours.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// The controller, with a ReplicaSet seen through: people know Deployments.

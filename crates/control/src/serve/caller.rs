@@ -5,6 +5,7 @@
 //! its own pod like any other, and then speaks for the pods that control sees on the same node, and for nobody else. What a call
 //! says of itself in its metadata is believed from agents alone. Read [`super`] next.
 
+use std::fmt;
 use std::time::SystemTime;
 
 use maille_identity::tls::Peer;
@@ -12,10 +13,10 @@ use maille_model::{Identity, Name, Workload, WorkloadUid};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use super::{WORKLOAD, admitted_uid, status};
+use super::{PATIENCE, WORKLOAD, admitted_uid, status};
 use crate::causes::with_causes;
 use crate::cluster::review::{ReviewError, Reviewer};
-use crate::hub::Hub;
+use crate::hub::{Hub, Refusal};
 
 /// Longest token that is passed on.
 const TOKEN_BYTES: usize = 16 * 1024;
@@ -131,17 +132,36 @@ impl Caller {
             Some(Proved::Agent) => hub.agent(&self.uid).map_err(|refusal| status(&refusal))?,
             _ => admitted_uid(hub, &self.uid).await?,
         };
+        self.is_on_its_node(
+            hub,
+            format_args!("{}/{}", workload.namespace, workload.name),
+        )?;
+        self.holds(&workload, hub.now())?;
+        Ok(workload)
+    }
+
+    /// Succeeds once control knows the pod that a node's agent speaks for, whether or not it is in the mesh.
+    pub(super) async fn knows(&self, hub: &Hub) -> Result<(), Status> {
+        match hub.await_admission(&self.uid, PATIENCE).await {
+            Ok(_) | Err(Refusal::Unmeshed(_)) => {}
+            Err(refusal) => return Err(status(&refusal)),
+        }
+        self.is_on_its_node(hub, format_args!("{}", self.uid))?;
+        self.is_current(hub.now())
+    }
+
+    /// An agent speaks for pods on its own node.
+    fn is_on_its_node(&self, hub: &Hub, name: fmt::Arguments<'_>) -> Result<(), Status> {
+        let of = self.proof.as_ref().map(|proof| &proof.of);
         if let Some(Proved::For(agent)) = of
             && !hub.is_on_node_of(&self.uid, agent)
         {
-            let (namespace, name) = (&workload.namespace, &workload.name);
             maille_chassis::limited!(warn, agent = %agent, workload = %self.uid, "agent refused: the pod is not on its node");
             return Err(Status::permission_denied(format!(
-                "pod {namespace}/{name} is not on the node of agent {agent}"
+                "pod {name} is not on the node of agent {agent}"
             )));
         }
-        self.holds(&workload, hub.now())?;
-        Ok(workload)
+        Ok(())
     }
 
     /// Whether a node's agent speaks here, for a pod.
@@ -244,110 +264,4 @@ fn token(metadata: &MetadataMap) -> Result<&str, Status> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
-    use maille_model::Membership;
-    use tonic::Code;
-
-    use super::*;
-
-    fn peer(uid: Option<&str>) -> Peer {
-        Peer {
-            identity: "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap(),
-            uid: uid.and_then(WorkloadUid::new),
-            not_after: UNIX_EPOCH + Duration::from_secs(100),
-        }
-    }
-
-    fn workload(account: &str) -> Workload {
-        Workload {
-            uid: WorkloadUid::new("u").unwrap(),
-            namespace: "shop".parse().unwrap(),
-            name: "web-1".parse().unwrap(),
-            service_account: account.parse().unwrap(),
-            addresses: Vec::new(),
-            owner: None,
-            membership: Membership::Meshed,
-            zone: None,
-        }
-    }
-
-    #[test]
-    fn a_certificate_is_good_for_its_pod_and_as_long_as_it_lasts() {
-        let nothing = MetadataMap::new();
-        let caller = by_certificate(&peer(Some("u")), &agents(), &nothing).unwrap();
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        assert!(caller.holds(&workload("web"), at(99)).is_ok());
-        let code = |held: Result<(), Status>| held.unwrap_err().code();
-        assert_eq!(
-            code(caller.holds(&workload("web"), at(100))),
-            Code::Unauthenticated
-        );
-        assert_eq!(
-            code(caller.holds(&workload("other"), at(1))),
-            Code::PermissionDenied
-        );
-        assert_eq!(
-            by_certificate(&peer(None), &agents(), &nothing)
-                .unwrap_err()
-                .code(),
-            Code::Unauthenticated
-        );
-    }
-
-    #[test]
-    fn an_agent_speaks_for_whom_it_names_and_nobody_else_does() {
-        let mut metadata = MetadataMap::new();
-        let mut agent = peer(Some("agent"));
-        agent.identity = agents();
-        let own = by_certificate(&agent, &agents(), &metadata).unwrap();
-        assert_eq!(
-            (own.uid.as_str(), own.proof.unwrap().of),
-            ("agent", Proved::Agent)
-        );
-        metadata.insert(WORKLOAD, "u".parse().unwrap());
-        let other = by_certificate(&agent, &agents(), &metadata).unwrap();
-        let of = other.proof.unwrap().of;
-        assert_eq!(other.uid.as_str(), "u");
-        assert_eq!(of, Proved::For(WorkloadUid::new("agent").unwrap()));
-        let pod = by_certificate(&peer(Some("own")), &agents(), &metadata).unwrap();
-        assert_eq!(
-            pod.uid.as_str(),
-            "own",
-            "what a pod says of itself is not looked at"
-        );
-    }
-
-    fn agents() -> Identity {
-        "spiffe://cluster.local/ns/mesh/sa/maille-node"
-            .parse()
-            .unwrap()
-    }
-
-    #[test]
-    fn tokens_are_where_they_belong() {
-        let mut metadata = MetadataMap::new();
-        assert!(token(&metadata).is_err());
-        for (text, found) in [
-            ("Bearer abc", Some("abc")),
-            ("Bearer ", None),
-            ("abc", None),
-        ] {
-            metadata.insert("authorization", text.parse().unwrap());
-            assert_eq!(token(&metadata).ok(), found, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_agents_word_is_the_metadata() {
-        let mut metadata = MetadataMap::new();
-        assert_eq!(
-            attested(&metadata).unwrap_err().code(),
-            Code::InvalidArgument
-        );
-        metadata.insert(WORKLOAD, "u".parse().unwrap());
-        let caller = attested(&metadata).unwrap();
-        assert!(caller.holds(&workload("anybody"), UNIX_EPOCH).is_ok());
-    }
-}
+mod tests;

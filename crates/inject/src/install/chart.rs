@@ -168,6 +168,7 @@ fn options(control: Replicas, nodes: Nodes) -> Options {
             .unwrap_or_else(|_| unreachable!("{domain} is a trust domain")),
         control,
         nodes,
+        chain: true,
     }
 }
 
@@ -268,6 +269,7 @@ mod tests {
                     } else {
                         Nodes::Bare
                     },
+                    chain: true,
                 };
                 let printed: Vec<_> = objects(&options).unwrap().iter().map(emit::plain).collect();
                 assert_eq!(rendered(ha, cni), printed);

@@ -62,6 +62,15 @@ fn daemon_set(options: &Options, image: &str) -> Value {
 }
 
 fn container(options: &Options, image: &str) -> Value {
+    let mut container = chaining(options, image);
+    if let (false, Value::Array(args)) = (options.chain, &mut container["args"]) {
+        args.push(json!(super::NO_CHAIN));
+    }
+    container
+}
+
+/// One that chains the plugin.
+fn chaining(options: &Options, image: &str) -> Value {
     let namespace = options.namespace.as_str();
     let domain = options.trust_domain.as_str();
     let probe = |path: &str, seconds: u32| {

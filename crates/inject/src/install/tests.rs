@@ -11,6 +11,7 @@ fn options(control: Replicas) -> Options {
         trust_domain: "cluster.local".parse().unwrap(),
         control,
         nodes: Nodes::Bare,
+        chain: true,
     }
 }
 
@@ -41,6 +42,24 @@ fn golden() {
             "{file}: MAILLE_WRITE_REFERENCE=1 cargo test -p maille-inject golden"
         );
     }
+}
+
+#[test]
+fn agents_that_leave_the_configuration_alone_are_told_so_and_stay_so() {
+    let options = Options {
+        chain: false,
+        ..with_agents()
+    };
+    let said = |options: &Options| manifest(options).unwrap().contains("- \"--no-chain\"");
+    assert!(said(&options) && !said(&with_agents()));
+    let read =
+        |data: &BTreeMap<String, String>| Options::from_config(options.namespace.clone(), data);
+    let data = options.to_config();
+    assert_eq!(read(&data).unwrap(), options);
+    let mut wrong = data;
+    wrong.insert("chain".to_owned(), "perhaps".to_owned());
+    assert!(read(&wrong).is_err());
+    assert_eq!(read(&with_agents().to_config()).unwrap(), with_agents());
 }
 
 #[test]

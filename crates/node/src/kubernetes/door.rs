@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use maille_chassis::clock::Clock;
 use maille_chassis::tasks::Tasks;
-use maille_cni::protocol::{Answer, Ask, LONGEST, Question, SOCKET, VERSION};
+use maille_cni::protocol::{Answer, Ask, LONGEST, Question, SOCKET, Sandbox, VERSION};
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 
@@ -110,6 +110,17 @@ fn hear(stream: &UnixStream) -> io::Result<(Question, Option<OwnedFd>)> {
     Ok((serde_json::from_slice(&line)?, namespace))
 }
 
+/// Captures a pod, where that is to be done.
+async fn add(
+    sandboxes: &Sandboxes,
+    told: Result<Option<Sandbox>, SandboxError>,
+    namespace: Option<OwnedFd>,
+) -> Result<(), SandboxError> {
+    let Some(sandbox) = told? else { return Ok(()) };
+    let namespace = namespace.ok_or(SandboxError::NoNamespace)?;
+    sandboxes.add(sandbox, namespace).await
+}
+
 async fn answer(
     question: Question,
     namespace: Option<OwnedFd>,
@@ -128,10 +139,13 @@ async fn answer(
     }
     let done = match question.ask {
         Ask::Add(sandbox) => {
-            let added = match namespace {
-                Some(namespace) => sandboxes.add(sandbox, namespace).await,
-                None => Err(SandboxError::NoNamespace),
-            };
+            let added = add(sandboxes, Ok(Some(sandbox)), namespace).await;
+            counts.added(clock.elapsed().saturating_sub(began));
+            added.inspect_err(|_| counts.refused_plugin())
+        }
+        Ask::AddUntold(sandbox) => {
+            let told = sandboxes.told(sandbox).await;
+            let added = add(sandboxes, told, namespace).await;
             counts.added(clock.elapsed().saturating_sub(began));
             added.inspect_err(|_| counts.refused_plugin())
         }
@@ -141,6 +155,11 @@ async fn answer(
             ended
         }
         Ask::Check(sandbox) => sandboxes.check(&sandbox.container).await,
+        Ask::CheckUntold(sandbox) => match sandboxes.told(sandbox).await {
+            Ok(Some(sandbox)) => sandboxes.check(&sandbox.container).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        },
         Ask::Gc { keep } => sandboxes.only(&keep).await,
     };
     match done {

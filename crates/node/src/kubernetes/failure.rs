@@ -6,6 +6,7 @@
 use std::io;
 
 use super::inside::InsideFailure;
+use crate::agent::MeantError;
 use crate::capture::CaptureError;
 
 /// Why a question has no good answer.
@@ -29,6 +30,13 @@ pub(super) enum SandboxError {
     Inside(#[from] InsideFailure),
     #[error("admission wrote {0:?}, which this agent cannot do: it is of another version")]
     Mode(String),
+    #[error("nobody told what the pod is meant for, and control could not be asked")]
+    Untold(#[from] MeantError),
+    #[error(
+        "it is to be captured from outside (maille.io/capture: outboard), which a network of its own cannot do: it takes maille-cni chained \
+         behind the pod's network; inboard-cni can be done here"
+    )]
+    Delegate,
     #[error(
         "its interfaces {0} would go past its proxy, which its namespace or itself refuses: take them out, capture it inboard-cni, or \
          allow them with the annotation maille.io/uncaptured-interfaces: allowed"

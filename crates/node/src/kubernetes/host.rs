@@ -30,6 +30,8 @@ pub(super) struct Host {
     pub(super) plugin: PathBuf,
     /// The agent's directory, as the plugin sees it.
     pub(super) state: PathBuf,
+    /// Whether the configuration is written. Else the plugin is there for whoever names it, and the configurations are nobody's of ours.
+    pub(super) chain: bool,
 }
 
 /// What a look at both files came to.
@@ -41,6 +43,8 @@ pub(super) struct Placed {
     pub(super) plugins: Vec<String>,
     /// Those that somebody had put behind ours, and that are there no longer.
     pub(super) behind: Vec<String>,
+    /// There is no configuration of ours.
+    pub(super) alone: bool,
 }
 
 /// Why the plugin is not in place.
@@ -82,6 +86,11 @@ impl Host {
             write(&program, &own, 0o755)?;
             placed.written.push(program.display().to_string());
         }
+        if !self.chain {
+            remove(&self.configurations.join(CONFIGURATION))?;
+            placed.alone = true;
+            return Ok(placed);
+        }
         let first = self.first()?;
         let text = fs::read_to_string(&first).map_err(at(&first))?;
         let chained = chain::chained(&text, &self.state).map_err(|source| HostError::Chain {
@@ -115,12 +124,7 @@ impl Host {
             self.configurations.join(CONFIGURATION),
             self.programs.join(PLUGIN),
         ] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(at(&path)(error));
-                }
-                _ => {}
-            }
+            remove(&path)?;
         }
         Ok(())
     }
@@ -160,6 +164,14 @@ fn read(path: &Path) -> Result<Vec<u8>, HostError> {
     fs::read(path).map_err(at(path))
 }
 
+/// Removes a file, where it is.
+fn remove(path: &Path) -> Result<(), HostError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a file is there as it should be.
 fn is(path: &Path, bytes: &[u8]) -> bool {
     fs::read(path).is_ok_and(|found| found == bytes)
@@ -197,6 +209,7 @@ mod tests {
             configurations: dir.join("conf"),
             plugin: dir.join("plugin"),
             state: "/run/maille/node".into(),
+            chain: true,
         }
     }
 
@@ -251,5 +264,24 @@ mod tests {
         let host = host(dir.path());
         fs::write(dir.path().join("conf/00-a.conf"), "{}").unwrap();
         assert!(matches!(host.install(), Err(HostError::Before(_))));
+    }
+
+    #[test]
+    fn who_is_to_leave_configurations_alone_takes_away_his_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let chains = host(dir.path());
+        fs::write(dir.path().join("conf/10-net.conflist"), NETWORK).unwrap();
+        chains.install().unwrap();
+        let ours = dir.path().join("conf").join(CONFIGURATION);
+        assert!(ours.exists());
+        let alone = Host {
+            chain: false,
+            ..chains
+        };
+        for _ in 0..2 {
+            let placed = alone.install().unwrap();
+            assert!(placed.alone && placed.written.is_empty(), "{placed:?}");
+            assert!(!ours.exists() && dir.path().join("bin").join(PLUGIN).exists());
+        }
     }
 }

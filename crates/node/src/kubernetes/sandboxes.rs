@@ -124,6 +124,20 @@ impl Sandboxes {
         Ok(())
     }
 
+    /// A sandbox of which nobody told what its pod is meant for, with what control says of that; `None` where its node has nothing to do.
+    pub(super) async fn told(&self, sandbox: Sandbox) -> Result<Option<Sandbox>, SandboxError> {
+        let said = self.agent.meant(&sandbox.uid).await?;
+        match said.capture.as_str() {
+            "inboard-cni" => Ok(Some(Sandbox {
+                annotations: said.annotations,
+                ..sandbox
+            })),
+            "none" | "inboard" => Ok(None),
+            "outboard" => Err(SandboxError::Delegate),
+            _ => Err(SandboxError::Mode(said.capture)),
+        }
+    }
+
     /// Puts a mesh namespace before the pod.
     async fn outboard(&self, sandbox: Sandbox, pod: NetNs) -> Result<Held, SandboxError> {
         let (network, interface) = (pod.inode(), sandbox.interface.clone());

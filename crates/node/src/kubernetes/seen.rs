@@ -80,6 +80,8 @@ pub(super) struct Chain {
     behind: Vec<String>,
     /// How often a file was written anew, since this agent had them in order first.
     repairs: u64,
+    /// The agent leaves them alone.
+    alone: bool,
     #[serde(skip)]
     is_in_order: bool,
 }
@@ -137,6 +139,7 @@ impl Chain {
             Ok(placed) => {
                 self.trouble.clear();
                 self.plugins.clone_from(&placed.plugins);
+                self.alone = placed.alone;
                 if !placed.behind.is_empty() {
                     self.behind.clone_from(&placed.behind);
                 }
@@ -171,6 +174,7 @@ mod tests {
                 written: all(written),
                 plugins: all(&["ptp", "maille-cni"]),
                 behind: all(behind),
+                alone: false,
             })
         };
         let mut chain = Chain::default();

@@ -290,6 +290,20 @@ pub mod certificates_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MeantRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MeantResponse {
+    /// `outboard`, `inboard-cni`, `inboard` or `none`.
+    #[prost(string, tag = "1")]
+    pub capture: ::prost::alloc::string::String,
+    /// The mesh's own annotations, of a pod whose node captures it inside.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub annotations: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TellRequest {
     #[prost(enumeration = "Happening", tag = "1")]
@@ -439,6 +453,21 @@ pub mod nodes_client {
                 .insert(GrpcMethod::new("maille.v1.Nodes", "Tell"));
             self.inner.unary(req, path, codec).await
         }
+        /// What admission wrote on the pod.
+        pub async fn meant(
+            &mut self,
+            request: impl tonic::IntoRequest<super::MeantRequest>,
+        ) -> std::result::Result<tonic::Response<super::MeantResponse>, tonic::Status> {
+            self.inner.ready().await.map_err(|e| {
+                tonic::Status::unknown(format!("Service was not ready: {}", e.into()))
+            })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/maille.v1.Nodes/Meant");
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("maille.v1.Nodes", "Meant"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -458,6 +487,11 @@ pub mod nodes_server {
             &self,
             request: tonic::Request<super::TellRequest>,
         ) -> std::result::Result<tonic::Response<super::TellResponse>, tonic::Status>;
+        /// What admission wrote on the pod.
+        async fn meant(
+            &self,
+            request: tonic::Request<super::MeantRequest>,
+        ) -> std::result::Result<tonic::Response<super::MeantResponse>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct NodesServer<T> {
@@ -554,6 +588,43 @@ pub mod nodes_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TellSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/maille.v1.Nodes/Meant" => {
+                    #[allow(non_camel_case_types)]
+                    struct MeantSvc<T: Nodes>(pub Arc<T>);
+                    impl<T: Nodes> tonic::server::UnaryService<super::MeantRequest> for MeantSvc<T> {
+                        type Response = super::MeantResponse;
+                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::MeantRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move { <T as Nodes>::meant(&inner, request).await };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = MeantSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
