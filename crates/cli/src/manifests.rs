@@ -50,6 +50,7 @@ fn options(args: &Manifests) -> Options {
             .err()
             .map(|why| why.to_string()),
         look: true,
+        own_addresses: true,
     }
 }
 

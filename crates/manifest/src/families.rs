@@ -39,31 +39,22 @@ pub(crate) fn complete(service: &mut Service) -> Vec<(String, Problem)> {
     let addresses: Vec<IpAddr> = service.addresses().collect();
     let families = &mut service.spec.ip_families;
     for (index, address) in addresses.iter().enumerate() {
-        let field = if single {
-            "spec.clusterIP".to_owned()
-        } else {
-            format!("spec.clusterIPs[{index}]")
-        };
         let actual = IpFamily::of(*address);
         match families.get(index) {
             None => families.push(actual),
-            Some(said) if *said != actual => {
-                let problem = Problem::AddressFamily {
+            Some(said) if *said != actual => problems.push((
+                if single {
+                    "spec.clusterIP".to_owned()
+                } else {
+                    format!("spec.clusterIPs[{index}]")
+                },
+                Problem::AddressFamily {
                     address: address.to_string(),
                     index,
                     family: said.as_str(),
-                };
-                problems.push((field, problem));
-                continue;
-            }
+                },
+            )),
             Some(_) => {}
-        }
-        // An address elsewhere is somebody else's, and a proxy would take it for that.
-        let ranges = ranges();
-        if !ranges.iter().any(|range| range.contains(address)) {
-            let value = address.to_string();
-            let ranges = ranges.map(|range| range.to_string());
-            problems.push((field, Problem::OutOfRange { value, ranges }));
         }
     }
     if families.is_empty() {
@@ -72,6 +63,31 @@ pub(crate) fn complete(service: &mut Service) -> Vec<(String, Problem)> {
     if let ([first], true) = (&families[..], policy != IpFamilyPolicy::SingleStack) {
         let second = first.other();
         families.push(second);
+    }
+    problems
+}
+
+/// Addresses that a service asks for and that are not of services here, with the path of their field: they are somebody else's, and a
+/// proxy would take what goes to them for the service. To be asked before [`complete`].
+pub(crate) fn outside(service: &Service) -> Vec<(String, Problem)> {
+    let spec = &service.spec;
+    let single = spec
+        .cluster_ip
+        .iter()
+        .map(|ip| ("spec.clusterIP".to_owned(), *ip));
+    let several = spec.cluster_ips.iter().enumerate();
+    let several = several.map(|(index, ip)| (format!("spec.clusterIPs[{index}]"), *ip));
+    let ranges = ranges();
+    let mut problems = Vec::new();
+    for (field, ip) in single.chain(several) {
+        let ClusterIp::Address(address) = ip else {
+            continue;
+        };
+        if !ranges.iter().any(|range| range.contains(&address)) {
+            let value = address.to_string();
+            let ranges = ranges.map(|range| range.to_string());
+            problems.push((field, Problem::OutOfRange { value, ranges }));
+        }
     }
     problems
 }

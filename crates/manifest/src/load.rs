@@ -286,7 +286,12 @@ fn complete(sources: &mut [Source], options: &Options, report: &mut Report) {
             secret.fold();
         }
         if let Object::Service(service) = &mut source.object {
-            for (path, problem) in families::complete(service) {
+            let mut problems = Vec::new();
+            if options.own_addresses {
+                problems.extend(families::outside(service));
+            }
+            problems.extend(families::complete(service));
+            for (path, problem) in problems {
                 report.error(&source.file, source.node.line_at(&path), &path, problem);
             }
             for port in &mut service.spec.ports {

@@ -20,6 +20,8 @@ pub struct Options {
     pub no_limits: Option<String>,
     /// Whether the machine's own files are looked at (`hostPath`).
     pub look: bool,
+    /// Whether a service may ask only for an address that is of services here.
+    pub own_addresses: bool,
 }
 
 /// As whom containers can run.
@@ -41,6 +43,7 @@ impl Options {
             users: Users::Ranges(vec![(0, u32::MAX)]),
             no_limits: None,
             look: false,
+            own_addresses: false,
         }
     }
 }

@@ -232,6 +232,7 @@ fn options(program: &Path, images: &[String]) -> Options {
         users: Users::Ranges(vec![(0, u32::MAX)]),
         no_limits: None,
         look: false,
+        own_addresses: true,
     }
 }
 

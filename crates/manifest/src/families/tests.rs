@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-use crate::{Object, Service, load_text, to_json};
+use crate::{Object, Options, Service, load_text, load_text_with, to_json};
 
 const HEAD: &str =
     "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: default}\nspec:\n";
@@ -160,7 +160,12 @@ fn contradictions_are_named_with_their_line() {
             "app.yaml:6: spec.clusterIPs: None must be alone",
         ),
     ] {
-        let errors = load_text(&text(&format!("{WEB}{lines}\nports: [{{port: 80}}]"))).unwrap_err();
+        let options = Options {
+            own_addresses: true,
+            ..Options::trusted()
+        };
+        let text = text(&format!("{WEB}{lines}\nports: [{{port: 80}}]"));
+        let errors = load_text_with(&text, &options).unwrap_err();
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(errors, [expected], "{lines}");
     }
