@@ -23,6 +23,7 @@ use std::thread;
 use std::time::Duration;
 
 use maille_chassis::clock::Clock;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use clients::{dial, pause};
 use world::{QUIETLY, World};
@@ -66,11 +67,12 @@ const HUGE: u64 = 1 << 20;
 
 /// Answers requests, with bodies of a known length or none, until the client leaves. Only floods speak HTTP/2.
 fn serve(listener: &TcpListener) {
+    let http2 = http2_server();
     for stream in listener.incoming().flatten() {
+        let http2 = http2.clone();
         thread::spawn(move || {
             if speaks_http2(&stream) {
-                stand_back();
-                return serve_http2(stream);
+                return http2.send(stream).unwrap();
             }
             let mut from = BufReader::with_capacity(1 << 16, stream.try_clone().unwrap());
             while let Some(length) = head(&mut from) {
@@ -93,29 +95,40 @@ fn speaks_http2(stream: &TcpStream) -> bool {
     stream.peek(&mut begin).unwrap_or(0) == 3 && begin == *b"PRI"
 }
 
-/// Answers requests when all of them was said.
-fn serve_http2(stream: TcpStream) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_io().build().unwrap();
-    let answers = runtime.handle().clone();
-    stream.set_nonblocking(true).unwrap();
-    runtime.block_on(async {
-        let stream = tokio::net::TcpStream::from_std(stream).unwrap();
-        let Ok(mut connection) = h2::server::handshake(stream).await else {
-            return;
-        };
-        while let Some(Ok((request, mut respond))) = connection.accept().await {
-            answers.spawn(async move {
-                let mut body = request.into_body();
-                while let Some(Ok(data)) = body.data().await {
-                    let _ = body.flow_control().release_capacity(data.len());
-                }
-                if let Ok(mut answer) = respond.send_response(http::Response::new(()), false) {
-                    let _ = answer.send_data("ok".into(), true);
-                }
-            });
-        }
+/// One thread for all connections of floods: to stand back takes a process, which is not to be paid for with each of them.
+fn http2_server() -> UnboundedSender<TcpStream> {
+    let (to, mut from) = unbounded_channel::<TcpStream>();
+    thread::spawn(move || {
+        stand_back();
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_io().build().unwrap();
+        runtime.block_on(async {
+            while let Some(stream) = from.recv().await {
+                runtime.handle().spawn(serve_http2(stream));
+            }
+        });
     });
+    to
+}
+
+/// Answers requests when all of them was said.
+async fn serve_http2(stream: TcpStream) {
+    stream.set_nonblocking(true).unwrap();
+    let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+    let Ok(mut connection) = h2::server::handshake(stream).await else {
+        return;
+    };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        tokio::runtime::Handle::current().spawn(async move {
+            let mut body = request.into_body();
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+            }
+            if let Ok(mut answer) = respond.send_response(http::Response::new(()), false) {
+                let _ = answer.send_data("ok".into(), true);
+            }
+        });
+    }
 }
 
 /// Reads a head: the length of the body behind it.
