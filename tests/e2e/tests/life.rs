@@ -116,12 +116,12 @@ spec:
 #[tokio::test]
 async fn what_leaves_slowly_already_is_not_waited_for_when_everything_ends() {
     let mut up = Up::start("slow", &[("slow.yaml", STUBBORN.to_owned())]).unwrap();
-    up.ready(1).await.unwrap();
+    up.ready(2).await.unwrap();
+    // Beside that of DNS.
     let pods = up.pods().await.unwrap();
-    let dir = up
-        .state()
-        .join("pods")
-        .join(pods[0]["uid"].as_str().unwrap());
+    let own = pods.iter().find(|pod| pod["name"] == "stubborn");
+    let uid = own.unwrap()["uid"].as_str().unwrap();
+    let dir = up.state().join("pods").join(uid);
     let says = async |word: &str| {
         let log = || std::fs::read_to_string(dir.join("deaf.log")).unwrap_or_default();
         let said = until(word, READY, || log().contains(word).then_some(())).await;
