@@ -178,10 +178,7 @@ fn explain_and_identity(up: &Up) {
     );
     let refused = typed(up, "explain client svc/server --port 81");
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-    assert!(
-        text(&refused).contains("REFUSE [no-port]"),
-        "{refused:?}"
-    );
+    assert!(text(&refused).contains("REFUSE [no-port]"), "{refused:?}");
     let identity = json(up, "identity pods -o json");
     let pods = identity["pods"].as_array().unwrap();
     let meshed: Vec<_> = pods.iter().filter(|pod| pod["meshed"] == true).collect();
