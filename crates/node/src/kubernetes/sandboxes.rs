@@ -48,7 +48,8 @@ const RULES: &str = "rules.nft";
 const NETWORK: &str = "pod";
 /// The directory in it that its proxy can write to. Short: the path of a socket may have 107 bytes.
 const PROXY: &str = "p";
-/// Pods that are captured at the same time: each step of a capture ends in its time, so that a turn does. More would not be done sooner, and each of them later: the kernel changes one network at a time.
+/// Pods that are captured at the same time. A program that a capture runs has its time (`sys::nft`), so that it holds no turn for ever. More would
+/// not be done sooner, and each of them later: the kernel changes one network at a time.
 const AT_ONCE: usize = 8;
 
 /// All of them, by the runtime's id.

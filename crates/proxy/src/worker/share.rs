@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What working off one read may take.
 const LONG: Duration = Duration::from_micros(200);
-/// So many requests may one read begin: most of what they cost comes later, when they are sent on and answered.
+/// A timed read that begins more requests makes the next one smaller: most of what they cost comes later, when they are sent on and answered.
 const MANY: u64 = 16;
 
 /// The most bytes that the next read takes, learned from what earlier ones cost.
