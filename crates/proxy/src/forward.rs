@@ -32,6 +32,7 @@ mod inside;
 mod leave;
 mod links;
 mod message;
+mod pace;
 mod raw;
 mod recover;
 mod report;
@@ -188,17 +189,20 @@ impl Core {
     pub fn input(&mut self, id: ConnId, bytes: &mut [u8]) -> u64 {
         self.work = Work::Conn(id);
         let before = self.exchanges.inserted();
-        match self.conns.get(id).map(|conn| conn.role) {
-            Some(Role::Link(link)) => {
-                self.link_input(link, bytes);
-                if self.is_shared(link) {
-                    return 0;
-                }
-            }
-            Some(_) => self.plain_input(id, bytes),
-            None => {}
+        let Some(Role::Link(link)) = self.conns.get(id).map(|conn| conn.role) else {
+            self.plain_input(id, bytes);
+            let begun = self.exchanges.inserted() - before;
+            self.links.modest += begun;
+            return begun;
+        };
+        self.link_input(link, bytes);
+        let begun = self.exchanges.inserted() - before;
+        if self.is_shared(link) {
+            self.links.modest += begun;
+            return 0;
         }
-        self.exchanges.inserted() - before
+        self.link_paced(link, begun);
+        begun
     }
 
     /// Whether the connection is another proxy's, and carries what many clients say.
@@ -442,6 +446,7 @@ impl Core {
                 }
             }
             Timer::Close(conn) => self.conns.abort(conn),
+            Timer::Breath(conn) => self.conns.release(conn, Hold::Breath),
             Timer::Handshake(link) => self.handshake_late(link),
             Timer::Wait(exchange) => self.waited(exchange),
             Timer::Unasked(exchange) => self.spoken(exchange),

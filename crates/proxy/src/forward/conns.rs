@@ -77,6 +77,8 @@ pub(super) enum Hold {
     Full = 2,
     /// Nobody knows yet where it goes.
     Undecided = 4,
+    /// It begins requests faster than one client may.
+    Breath = 8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use super::conns::{HIGH, Hold};
 use super::exchange::{Carries, End, Exchange, Side};
 use super::inside::Way;
 use super::links::{Link, With};
+use super::timers::Timer;
 use crate::failure::Failure;
 use crate::table::{Id, LinkId};
 use crate::telemetry::Handshake;
@@ -123,6 +124,21 @@ impl Core {
         self.link_mark(id);
         self.link_maybe_deaf(id);
         self.link_maybe_over(id);
+    }
+
+    /// A client of the application's side was heard, and began so many requests: it may have to wait before it is read again.
+    pub(super) fn link_paced(&mut self, id: LinkId, begun: u64) {
+        let Some(link) = self.links.table.get_mut(id) else {
+            return;
+        };
+        let With::Client(_) = link.with else {
+            return;
+        };
+        let heard = (begun, link.codec.streams_open(), link.codec.last_stream());
+        if let Some(breath) = link.pace.breath(heard, &mut self.links.modest) {
+            self.conns.hold(link.conn, Hold::Breath);
+            self.timers.set(self.now + breath, Timer::Breath(link.conn));
+        }
     }
 
     /// The peer broke the protocol of the whole connection.

@@ -20,6 +20,7 @@ use maille_model::Identity;
 use super::Core;
 use super::conns::{Conn, Effect, Role};
 use super::exchange::{End, Exchange};
+use super::pace::Pace;
 use super::texts::Texts;
 use super::timers::Timer;
 use crate::accept::Accepted;
@@ -56,6 +57,7 @@ pub(super) struct Link {
     /// Resets since the last sweep, and those that wait for the next: another proxy bears only so many.
     pub(super) resets: usize,
     pub(super) resets_later: VecDeque<(u32, Code)>,
+    pub(super) pace: Pace,
     pub(super) heard: Instant,
     /// What the peer has begun to say and not ended, and since when ([`Connection::unfinished`]).
     pub(super) unfinished: Option<(u64, Instant)>,
@@ -96,6 +98,8 @@ pub(super) struct Links {
     /// Whom we believe since an anchor was retired: credentials may be older than that, and believe more.
     pub(super) anchors: Option<Anchors>,
     pub(super) dirty: Vec<LinkId>,
+    /// Requests that were begun by all but crowds ([`Pace`]).
+    pub(super) modest: u64,
     pub(super) sealing: Vec<LinkId>,
     pub(super) plain: Vec<u8>,
     pub(super) list: List,
@@ -335,6 +339,7 @@ impl Core {
             starved: Vec::new(),
             resets: 0,
             resets_later: VecDeque::new(),
+            pace: Pace::default(),
             heard: self.now,
             unfinished: None,
             used: self.now,

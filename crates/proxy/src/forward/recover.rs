@@ -45,7 +45,8 @@ impl Work {
             | Timer::Unknown(conn)
             | Timer::Head(conn)
             | Timer::Connect(conn)
-            | Timer::Close(conn) => Self::Conn(conn),
+            | Timer::Close(conn)
+            | Timer::Breath(conn) => Self::Conn(conn),
             Timer::Handshake(link) => Self::Link(link),
             Timer::Wait(exchange) | Timer::Unasked(exchange) | Timer::Rest(exchange) => {
                 Self::Exchange(exchange)

@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Connect(ConnId),
     /// A connection that should be closed still is not.
     Close(ConnId),
+    /// A client that had begun many requests may begin more.
+    Breath(ConnId),
     /// A handshake has not ended.
     Handshake(LinkId),
     /// Control has not said whose an address is.
