@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// Who has more requests open is a crowd.
-const CROWD: usize = 64;
+const CROWD: usize = 32;
 /// For each that a crowd begins, and for each [`OTHERS`] of others', it is not read for so long.
 const PACE: Duration = Duration::from_micros(64);
 const OTHERS: u64 = 4;
