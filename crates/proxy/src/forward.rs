@@ -62,7 +62,7 @@ pub use conns::Effect;
 use conns::{Conn, Conns, Hold, LOW, Role};
 use deadlines::Deadlines;
 use exchange::{End, Exchange, Side};
-use links::Links;
+use links::{Link, Links};
 use maille_engine::http1::{RequestHead, ResponseHead};
 use maille_engine::snapshot::{Key, Snapshot};
 pub use recover::Doubt;
@@ -332,6 +332,26 @@ impl Core {
             && let Some(link) = self.links.get_mut(link)
         {
             link.codec.grant(bytes.max(LEAST_WINDOW));
+        }
+    }
+
+    /// Working off what was read of the connection took so long. Where that was much, and others ask, it is not read for a while.
+    pub fn rest(&mut self, id: ConnId, took: Duration) {
+        let modest = self.links.modest;
+        let Some(conn) = self.conns.get_mut(id) else {
+            return;
+        };
+        let alone = std::mem::replace(&mut conn.others, modest) == modest;
+        let of_many = match conn.role {
+            Role::Link(link) => self.links.get(link).is_none_or(Link::is_of_many),
+            _ => false,
+        };
+        if let Some(rest) = pace::rest(took)
+            && !alone
+            && !of_many
+        {
+            self.conns.hold(id, Hold::Breath);
+            self.timers.set(self.now + rest, Timer::Breath(id));
         }
     }
 

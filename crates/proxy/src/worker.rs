@@ -499,9 +499,11 @@ impl State {
                 let timed = Share::is_timed(n, most).then(|| self.clock.now());
                 let requests = self.core.input(id, &mut buffer[..n]);
                 if let (Some(begun), Some(socket)) = (timed, self.socket(id)) {
-                    socket.share.settle(n, most, begun.elapsed(), requests);
+                    let took = begun.elapsed();
+                    socket.share.settle(n, most, took, requests);
                     let share = socket.share.bytes();
                     self.core.share(id, share);
+                    self.core.rest(id, took);
                 }
                 return if n < most { More::Perhaps } else { More::Sure };
             }

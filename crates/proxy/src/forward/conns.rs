@@ -137,6 +137,8 @@ pub(super) struct Conn {
     pub(super) answered: bool,
     fin: Fin,
     last: Afterwards,
+    /// Requests that others, and it, had begun when it was looked at last ([`super::pace`]).
+    pub(super) others: u64,
     dirty: bool,
     /// In the list of connections with something to do.
     pumping: bool,
@@ -183,6 +185,7 @@ impl Conn {
             answered: false,
             fin: Fin::No,
             last: Afterwards::Nothing,
+            others: 0,
             dirty: false,
             pumping: false,
         }

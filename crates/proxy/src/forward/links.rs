@@ -156,6 +156,11 @@ impl Link {
         }
     }
 
+    /// Whether it says what many clients or servers have to say, who are not to wait for one of them.
+    pub(super) fn is_of_many(&self) -> bool {
+        !matches!(self.with, With::Client(_))
+    }
+
     /// Whether this side made it.
     pub(super) fn dialled(&self) -> bool {
         self.end() == End::Up

@@ -14,6 +14,9 @@ const OTHERS: u64 = 4;
 /// So many are let pass before it waits, and it waits for so many at most.
 const LEAST: u64 = 8;
 const MOST: u64 = 64;
+/// Working off what one read of a connection brought may take so long before the connection has to rest, for twice as long as it took: frames of
+/// one byte keep a proxy as busy as requests do. A read that brings content in larger pieces takes a small part of that.
+const LONG: Duration = Duration::from_micros(100);
 
 /// What was seen when the client was looked at last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,6 +60,12 @@ impl Pace {
     }
 }
 
+/// How long a connection is not to be read when working off what it said has taken `took`, and others ask.
+pub(super) fn rest(took: Duration) -> Option<Duration> {
+    let most = PACE * u32::try_from(MOST).unwrap_or(u32::MAX);
+    (took > LONG).then(|| (2 * took).min(most))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +86,13 @@ mod tests {
         assert_eq!(after(&mut pace, CROWD + 1, 8, 40), Some(18 * PACE));
         assert_eq!(after(&mut pace, CROWD + 1, 1000, 0), None);
         assert_eq!(after(&mut pace, CROWD + 1, 1000, 1), Some(64 * PACE));
+    }
+
+    #[test]
+    fn who_takes_long_rests_longer_but_not_for_ever() {
+        assert_eq!(rest(LONG), None);
+        assert_eq!(rest(2 * LONG), Some(4 * LONG));
+        assert_eq!(rest(Duration::from_secs(1)), Some(64 * PACE));
     }
 
     #[test]
