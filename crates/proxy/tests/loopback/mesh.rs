@@ -8,6 +8,7 @@ use maille_chassis::drain::Ended;
 use maille_engine::snapshot::{Key, Known};
 use maille_model::{AddressOwner, Membership, Protocol};
 use maille_proxy::failure::Failure;
+use socket2::{Domain, Socket, Type};
 
 use crate::http::Pair;
 use crate::lab::{Lab, Proxy, authority};
@@ -58,6 +59,13 @@ fn endpoints_that_are_gone_are_passed_over() {
     assert_eq!((sum.requests, sum.failures), (20, 0));
 }
 
+/// The address is taken, and nobody listens: else a proxy could be given that port for itself, and would go on connecting to itself.
+fn taken(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
+}
+
 #[test]
 fn an_application_that_is_gone_behind_its_proxy_is_passed_over() {
     for protocol in [Protocol::Http1, Protocol::Tcp] {
@@ -68,6 +76,7 @@ fn an_application_that_is_gone_behind_its_proxy_is_passed_over() {
         );
         let origin = Origin::http(SocketAddr::new(here.ip, 0));
         let port = origin.address.port();
+        let _nobody = taken(SocketAddr::new(gone.ip, port));
         let _servers = (server_of(&lab, &here, protocol, &origin), {
             let snapshot = lab.own(&gone, port, protocol);
             lab.start(
