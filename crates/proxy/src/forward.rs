@@ -188,6 +188,18 @@ impl Core {
     /// only begun then.
     pub fn input(&mut self, id: ConnId, bytes: &mut [u8]) -> u64 {
         self.work = Work::Conn(id);
+        let modest = self.links.modest;
+        let begun = self.take_input(id, bytes);
+        let own = self.links.modest - modest;
+        if own > 0
+            && let Some(conn) = self.conns.get_mut(id)
+        {
+            conn.others += own;
+        }
+        begun
+    }
+
+    fn take_input(&mut self, id: ConnId, bytes: &mut [u8]) -> u64 {
         let before = self.exchanges.inserted();
         let Some(Role::Link(link)) = self.conns.get(id).map(|conn| conn.role) else {
             self.plain_input(id, bytes);

@@ -137,7 +137,7 @@ pub(super) struct Conn {
     pub(super) answered: bool,
     fin: Fin,
     last: Afterwards,
-    /// Requests that others, and it, had begun when it was looked at last ([`super::pace`]).
+    /// Requests of all but crowds when it was looked at last, and those of its own since ([`super::pace`]).
     pub(super) others: u64,
     dirty: bool,
     /// In the list of connections with something to do.

@@ -15,7 +15,7 @@ const OTHERS: u64 = 4;
 const LEAST: u64 = 8;
 const MOST: u64 = 64;
 /// Working off what one read of a connection brought may take so long before the connection has to rest, for twice as long as it took: frames of
-/// one byte keep a proxy as busy as requests do. A read that brings content in larger pieces takes a small part of that.
+/// one byte keep a proxy as busy as requests do.
 const LONG: Duration = Duration::from_micros(100);
 
 /// What was seen when the client was looked at last.
