@@ -193,8 +193,9 @@ impl Core {
         let own = self.links.modest - modest;
         if own > 0
             && let Some(conn) = self.conns.get_mut(id)
+            && let Some(others) = &mut conn.others
         {
-            conn.others += own;
+            *others += own;
         }
         begun
     }
@@ -353,7 +354,10 @@ impl Core {
         let Some(conn) = self.conns.get_mut(id) else {
             return;
         };
-        let alone = std::mem::replace(&mut conn.others, modest) == modest;
+        let alone = conn
+            .others
+            .replace(modest)
+            .is_none_or(|seen| seen == modest);
         let of_many = match conn.role {
             Role::Link(link) => self.links.get(link).is_none_or(Link::is_of_many),
             _ => false,

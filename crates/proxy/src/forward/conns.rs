@@ -77,7 +77,7 @@ pub(super) enum Hold {
     Full = 2,
     /// Nobody knows yet where it goes.
     Undecided = 4,
-    /// It begins requests faster than one client may.
+    /// It begins requests faster than one client may, or rests ([`super::pace`]).
     Breath = 8,
 }
 
@@ -137,8 +137,8 @@ pub(super) struct Conn {
     pub(super) answered: bool,
     fin: Fin,
     last: Afterwards,
-    /// Requests of all but crowds when it was looked at last, and those of its own since ([`super::pace`]).
-    pub(super) others: u64,
+    /// Requests of all but crowds when a read of it was timed last, and those of its own since ([`super::pace`]).
+    pub(super) others: Option<u64>,
     dirty: bool,
     /// In the list of connections with something to do.
     pumping: bool,
@@ -185,7 +185,7 @@ impl Conn {
             answered: false,
             fin: Fin::No,
             last: Afterwards::Nothing,
-            others: 0,
+            others: None,
             dirty: false,
             pumping: false,
         }

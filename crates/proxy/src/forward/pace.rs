@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How fast one client may begin requests of which it has many open, while clients that have few ask beside it: a thousand at once would keep both
-//! proxies busy without a pause, and the processor from the others.
+//! proxies busy without a pause, and the processor from the others. And how long a connection rests whose reads take long to work off.
 //!
-//! Must never slow down who is alone, nor crowds among themselves. `hear.rs` is who asks.
+//! Must never slow down who is alone, nor crowds among themselves. `hear.rs` and `forward.rs` are who ask.
 
 use std::time::Duration;
 
@@ -49,7 +49,11 @@ impl Pace {
         if own < LEAST {
             return None;
         }
-        let others = modest.saturating_sub(self.others);
+        // At the first look nobody knows what others began meanwhile.
+        let others = match self.highest {
+            0 => 0,
+            _ => modest.saturating_sub(self.others),
+        };
         *self = Self {
             others: *modest,
             highest,

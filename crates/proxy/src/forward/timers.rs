@@ -23,7 +23,7 @@ pub(super) enum Timer {
     Connect(ConnId),
     /// A connection that should be closed still is not.
     Close(ConnId),
-    /// A client that had begun many requests may begin more.
+    /// A connection that was to wait or to rest is read again.
     Breath(ConnId),
     /// A handshake has not ended.
     Handshake(LinkId),
