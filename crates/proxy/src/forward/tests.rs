@@ -4,6 +4,7 @@
 
 mod panics;
 mod sim;
+mod turns;
 
 pub(crate) use panics::hooked;
 

@@ -2,6 +2,7 @@
 //! Two cores and a network in memory. Sockets hold little, take part of a write, and deliver when the dice say so.
 
 mod app;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
