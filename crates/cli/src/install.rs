@@ -81,12 +81,7 @@ pub(crate) fn install(args: &Install) -> anyhow::Result<ExitCode> {
             Replicas::One
         },
         nodes: if args.cni {
-            // What a network of the pod's own can do.
-            let usual = match args.no_chain {
-                true => Capture::InboardCni,
-                false => Capture::Outboard,
-            };
-            Nodes::Agents(args.capture.unwrap_or(usual))
+            Nodes::agents(args.capture, !args.no_chain)
         } else {
             Nodes::Bare
         },
@@ -107,15 +102,33 @@ pub(crate) async fn upgrade(args: &Upgrade) -> anyhow::Result<ExitCode> {
         (_, true) => options.control = Replicas::One,
         _ => {}
     }
-    match (args.capture, options.nodes) {
-        (Some(usual), Nodes::Agents(_)) => options.nodes = Nodes::Agents(usual),
-        (Some(_), Nodes::Bare) => {
-            let what = "--capture chooses among what nodes' agents can do, and this mesh has none: it was installed without --cni";
-            return Err(wrong(what.to_owned()).into());
-        }
-        (None, _) => {}
-    }
+    choose_capture(&mut options, args)?;
     print(&options)
+}
+
+/// What is for agents alone.
+fn choose_capture(options: &mut Options, args: &Upgrade) -> Result<(), Expected> {
+    let chain = match (args.chain, args.no_chain) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    let asked = match (args.capture, chain) {
+        (Some(_), _) => "--capture chooses among what nodes' agents can do",
+        (_, Some(_)) => "--chain and --no-chain say what nodes' agents do",
+        (None, None) => return Ok(()),
+    };
+    if options.nodes == Nodes::Bare {
+        let what = format!("{asked}, and this mesh has none: it was installed without --cni");
+        return Err(wrong(what));
+    }
+    if let Some(chain) = chain {
+        options.set_chain(chain);
+    }
+    if let Some(usual) = args.capture {
+        options.nodes = Nodes::Agents(usual);
+    }
+    Ok(())
 }
 
 fn print(options: &Options) -> anyhow::Result<ExitCode> {

@@ -213,7 +213,26 @@ fn global(name: &str, component: &str) -> Value {
 
 // === impl Options ===
 
+impl Nodes {
+    /// Agents that capture pods as they do unless told otherwise: from outside; or, where they leave the nodes' configurations alone, as a network
+    /// of the pod's own can.
+    pub fn agents(capture: Option<Capture>, chain: bool) -> Self {
+        Self::Agents(capture.unwrap_or(match chain {
+            true => Capture::Outboard,
+            false => Capture::InboardCni,
+        }))
+    }
+}
+
 impl Options {
+    /// From now on agents chain the plugin, or do not. Where pods were captured as such agents do unless told otherwise, that changes with it.
+    pub fn set_chain(&mut self, chain: bool) {
+        if self.nodes == Nodes::agents(None, self.chain) {
+            self.nodes = Nodes::agents(None, chain);
+        }
+        self.chain = chain;
+    }
+
     /// As they are kept in the cluster.
     pub fn to_config(&self) -> BTreeMap<String, String> {
         let control = match self.control {

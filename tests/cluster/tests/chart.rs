@@ -20,11 +20,16 @@ static HELM: Module = Module {
 };
 
 /// Choices as options of `maille install` and as values of the chart.
-const CHOICES: [(&str, &[&str]); 5] = [
+const CHOICES: [(&str, &[&str]); 7] = [
     ("install", &[]),
     ("install --ha", &["ha=true"]),
     ("install --cni", &["cni=true"]),
     ("install --ha --cni", &["ha=true", "cni=true"]),
+    ("install --cni --no-chain", &["cni=true", "chain=false"]),
+    (
+        "install --cni --no-chain --capture inboard",
+        &["cni=true", "chain=false", "capture=inboard"],
+    ),
     (
         "install --image-prefix registry.example.com/m --trust-domain example.com",
         &[

@@ -324,4 +324,28 @@ fn as_a_network_of_its_own_the_plugin_captures_inside_whoever_is_meant_for_the_m
         Ok(())
     })
     .unwrap();
+
+    // Who thinks better of it is chained, and may go back.
+    upgraded(&up, &node, "--chain", true);
+    make(&up, &pod("chained", &json!({})));
+    runs(&up, "default", "chained");
+    let said = up.maille("explain --capture chained").unwrap();
+    assert!(said.contains("is captured: outboard"), "{said}");
+    up.kubectl("delete pod chained --timeout 60s").unwrap();
+    upgraded(&up, &node, "--no-chain", false);
+}
+
+/// Changes what was chosen at installation, and waits until the node has the plugin in its configurations, or has not.
+fn upgraded(up: &Meshed, node: &Machine, how: &str, chained: bool) {
+    let manifest = up.maille(&format!("upgrade {how}")).unwrap();
+    up.cluster().apply(&manifest).unwrap();
+    up.kubectl("-n maille-system rollout status deployment/maille-control --timeout 120s")
+        .unwrap();
+    agents::are_there(up).unwrap();
+    up.until("a configuration as it was chosen", || {
+        let files = agents::shell(node, &format!("ls {CONFIGURATIONS}"))?;
+        ensure!(files.contains("00-maille") == chained, "{files}");
+        Ok(())
+    })
+    .unwrap();
 }

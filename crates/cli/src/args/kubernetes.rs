@@ -214,6 +214,13 @@ pub struct Upgrade {
     /// another capture takes another pod.
     #[arg(long, value_name = "MODE")]
     pub capture: Option<Capture>,
+    /// From now on chain the plugin into the nodes' CNI configurations. Pods for which nothing was chosen are captured outboard.
+    #[arg(long, conflicts_with = "no_chain")]
+    pub chain: bool,
+    /// From now on leave the nodes' CNI configurations alone: pods name the plugin as a network of theirs (docs/cni.md), and are captured
+    /// inboard-cni where nothing was chosen.
+    #[arg(long)]
+    pub no_chain: bool,
     /// From now on take images whose names begin so.
     #[arg(long, value_name = "PREFIX")]
     pub image_prefix: Option<String>,

@@ -16,8 +16,12 @@ const VALUES: [(&str, &str); 5] = [
     ("maille-chart-domain", ".Values.trustDomain"),
     ("maille-chart-version", ".Chart.AppVersion"),
     // The one that no object names but as what was chosen.
-    (Capture::InboardCni.word(), ".Values.capture"),
+    (Capture::InboardCni.word(), CAPTURE),
 ];
+
+/// How pods are captured where the values do not say, as [`Nodes::agents`] has it.
+const CAPTURE: &str =
+    "(.Values.capture | default (ternary \"outboard\" \"inboard-cni\" .Values.chain))";
 
 /// The chart's files, by their paths in it.
 pub fn files(version: &str) -> Result<Vec<(&'static str, String)>, SettingsError> {
@@ -41,7 +45,10 @@ fn values() -> String {
      # Put an agent and a CNI plugin on every node, which capture pods: nothing with rights is put into pods then. The release's\n\
      # namespace must take privileged pods (label pod-security.kubernetes.io/enforce: privileged; createNamespace sets it).\ncni: false\n\
      # With cni, how pods are captured where neither they nor their namespaces say (annotation, label maille.io/capture): outboard, where\n\
-     # nothing is put into them; inboard-cni, a sidecar whose rules the node writes; or inboard, by an init container.\ncapture: outboard\n\
+     # nothing is put into them, unless chain is false; inboard-cni, a sidecar whose rules the node writes; or inboard, by an init\n\
+     # container.\ncapture: \"\"\n\
+     # With cni, chain the plugin into the nodes' CNI configurations. False leaves those alone: pods name the plugin as a network of\n\
+     # theirs (a NetworkAttachmentDefinition, as with Multus), and are captured inboard-cni.\nchain: true\n\
      # What the images' names begin with.\nimagePrefix: maille.io\n\
      # Who vouches for identities: the first part of every one of them.\ntrustDomain: cluster.local\n\
      # Whether the chart makes the release's namespace, with its labels; false where it is there before (helm --create-namespace).\n\
@@ -61,24 +68,28 @@ enum Piece {
 }
 
 fn template() -> Result<String, SettingsError> {
-    let of = |control, nodes| objects(&options(control, nodes));
-    let all = [
-        of(Replicas::One, Nodes::Bare)?,
-        of(Replicas::One, Nodes::Agents(Capture::InboardCni))?,
-        of(Replicas::Three, Nodes::Bare)?,
-        of(Replicas::Three, Nodes::Agents(Capture::InboardCni))?,
-    ];
+    let agents = Nodes::Agents(Capture::InboardCni);
+    let mut all = Vec::new();
+    for control in [Replicas::One, Replicas::Three] {
+        for (nodes, chain) in [(Nodes::Bare, true), (agents, true), (agents, false)] {
+            all.push(objects(&options(control, nodes, chain))?);
+        }
+    }
     let mut text =
         "{{/* Made by `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-inject chart`. */}}\n"
             .to_owned();
     // What is made for both has every object that there is.
-    for object in &all[3] {
-        let [one, one_cni, three, three_cni] = all.each_ref().map(|objects| {
+    for object in all.last().into_iter().flatten() {
+        let mut variants = all.iter().map(|objects| {
             let same = |other: &&Value| identity(other) == identity(object);
             objects.iter().find(same).map(lines).unwrap_or_default()
         });
-        let one = chosen(".Values.cni", one_cni, one);
-        let three = chosen(".Values.cni", three_cni, three);
+        let mut next = || variants.next().unwrap_or_default();
+        let [one, three] = [(); 2].map(|()| {
+            let [bare, chained, alone] = [(); 3].map(|()| next());
+            let agents = chosen(".Values.chain", chained, alone);
+            chosen(".Values.cni", agents, bare)
+        });
         let mut pieces = chosen(".Values.ha", three, one);
         if object["kind"] == "Namespace" {
             pieces = chosen(".Values.createNamespace", pieces, Vec::new());
@@ -155,7 +166,7 @@ fn write(pieces: &[Piece], text: &mut String) {
     }
 }
 
-fn options(control: Replicas, nodes: Nodes) -> Options {
+fn options(control: Replicas, nodes: Nodes, chain: bool) -> Options {
     let [(namespace, _), (prefix, _), (domain, _), (version, _), _] = VALUES;
     let name = |text: &str| text.parse();
     Options {
@@ -168,21 +179,33 @@ fn options(control: Replicas, nodes: Nodes) -> Options {
             .unwrap_or_else(|_| unreachable!("{domain} is a trust domain")),
         control,
         nodes,
-        chain: true,
+        chain,
     }
 }
 
-/// An object as a template. A value that is a whole text is quoted, so that it stays one.
+/// An object as a template.
 fn written(object: &Value) -> String {
-    let mut text = format!("---\n{}", emit::document(object));
-    for (stands_for, value) in VALUES {
-        for before in [": ", "- "] {
-            let whole = format!("{before}{stands_for}\n");
-            text = text.replace(&whole, &format!("{before}{{{{ {value} | quote }}}}\n"));
+    let text = format!("---\n{}", emit::document(object));
+    let valued = |text: String, (stands_for, value)| valued(&text, stands_for, value);
+    VALUES.into_iter().fold(text, valued)
+}
+
+/// With the value where `stands_for` is. One that is a whole text is quoted, so that it stays one.
+fn valued(text: &str, stands_for: &str, value: &str) -> String {
+    let mut valued = String::new();
+    let mut parts = text.split(stands_for).peekable();
+    while let Some(before) = parts.next() {
+        valued.push_str(before);
+        if let Some(after) = parts.peek() {
+            let begins = before.ends_with(": ") || before.ends_with("- ");
+            let quoted = match begins && after.starts_with('\n') {
+                true => " | quote",
+                false => "",
+            };
+            valued.push_str(&format!("{{{{ {value}{quoted} }}}}"));
         }
-        text = text.replace(stands_for, &format!("{{{{ {value} }}}}"));
     }
-    text
+    valued
 }
 
 #[cfg(test)]
@@ -211,7 +234,7 @@ mod tests {
     }
 
     /// What Helm makes of the template: values, and lines that are conditions.
-    fn rendered(ha: bool, cni: bool) -> Vec<Value> {
+    fn rendered(ha: bool, cni: bool, chain: bool) -> Vec<Value> {
         let (mut text, mut shown) = (String::new(), Vec::new());
         for line in template().unwrap().lines() {
             let condition = line
@@ -223,6 +246,8 @@ mod tests {
                     "not .Values.ha" => !ha,
                     ".Values.cni" => cni,
                     "not .Values.cni" => !cni,
+                    ".Values.chain" => chain,
+                    "not .Values.chain" => !chain,
                     ".Values.createNamespace" => true,
                     other => panic!("{other}"),
                 }),
@@ -242,7 +267,7 @@ mod tests {
             (".Values.imagePrefix", "registry.example.com/m"),
             (".Values.trustDomain", "example.com"),
             (".Chart.AppVersion", "1.10"),
-            (".Values.capture", "outboard"),
+            (CAPTURE, if chain { "outboard" } else { "inboard-cni" }),
         ] {
             text = text.replace(
                 &format!("{{{{ {name} | quote }}}}"),
@@ -257,22 +282,21 @@ mod tests {
     #[test]
     fn the_chart_is_what_install_prints() {
         for ha in [false, true] {
-            for cni in [false, true] {
+            for (cni, chain) in [(false, true), (true, true), (true, false)] {
                 let options = Options {
                     version: "1.10".to_owned(),
                     namespace: "mesh".parse().unwrap(),
                     image_prefix: "registry.example.com/m".to_owned(),
                     trust_domain: "example.com".parse().unwrap(),
                     control: if ha { Replicas::Three } else { Replicas::One },
-                    nodes: if cni {
-                        Nodes::Agents(Capture::Outboard)
-                    } else {
-                        Nodes::Bare
+                    nodes: match cni {
+                        true => Nodes::agents(None, chain),
+                        false => Nodes::Bare,
                     },
-                    chain: true,
+                    chain,
                 };
                 let printed: Vec<_> = objects(&options).unwrap().iter().map(emit::plain).collect();
-                assert_eq!(rendered(ha, cni), printed);
+                assert_eq!(rendered(ha, cni, chain), printed);
             }
         }
     }

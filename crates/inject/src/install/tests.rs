@@ -63,6 +63,32 @@ fn agents_that_leave_the_configuration_alone_are_told_so_and_stay_so() {
 }
 
 #[test]
+fn how_pods_are_captured_unless_told_follows_the_chain() {
+    let changed = |nodes, chain| {
+        let mut options = Options {
+            nodes,
+            ..options(Replicas::One)
+        };
+        options.set_chain(chain);
+        assert_eq!(options.chain, chain);
+        options.nodes
+    };
+    let [outboard, cni, inboard] =
+        [Capture::Outboard, Capture::InboardCni, Capture::Inboard].map(Nodes::Agents);
+    assert_eq!(changed(outboard, false), cni);
+    assert_eq!(changed(outboard, true), outboard);
+    assert_eq!(changed(inboard, false), inboard, "it was chosen");
+    assert_eq!(changed(Nodes::Bare, false), Nodes::Bare);
+    let mut back = Options {
+        nodes: cni,
+        chain: false,
+        ..options(Replicas::One)
+    };
+    back.set_chain(true);
+    assert_eq!(back, with_agents());
+}
+
+#[test]
 fn what_is_printed_is_what_was_meant() {
     let objects = objects(&options(Replicas::Three)).unwrap();
     let nodes = yaml::documents(&text(&objects)).unwrap();
