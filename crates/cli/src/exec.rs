@@ -8,13 +8,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use http::StatusCode;
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use maille_chassis::channels::{self, Channel, Piece};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use serde_json::json;
-use tokio::io::{ReadHalf, WriteHalf};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::args::orders::Exec;
@@ -23,8 +22,6 @@ use crate::node;
 use crate::pods_of::choose;
 use crate::screen::Screen;
 use crate::state::Base;
-
-type Connection = TokioIo<Upgraded>;
 
 /// The terminal in raw mode, until it is dropped.
 struct Raw(Termios);
@@ -55,12 +52,15 @@ pub(crate) async fn run(args: &Exec, base: &Base, screen: Screen) -> anyhow::Res
         return Err(node::refused(status, &body).into());
     }
     let upgraded = hyper::upgrade::on(response).await?;
-    let (from, to) = tokio::io::split(TokioIo::new(upgraded));
-    let raw = if tty { Some(Raw::enter()?) } else { None };
-    let code = tokio::select! {
-        code = hear(from) => code,
-        error = send(to, args.stdin, tty) => Err(error),
+    let connection = TokioIo::new(upgraded);
+    let typed = if args.stdin { Some(typed()?) } else { None };
+    let resized = if tty {
+        Some(signal(SignalKind::window_change())?)
+    } else {
+        None
     };
+    let raw = if tty { Some(Raw::enter()?) } else { None };
+    let code = talk(connection, typed, resized).await;
     drop(raw);
     match code {
         Ok(code) => Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))),
@@ -68,8 +68,26 @@ pub(crate) async fn run(args: &Exec, base: &Base, screen: Screen) -> anyhow::Res
     }
 }
 
+/// Carries both ways until the command says how it ended: only what is heard decides. A command that ends while something is typed
+/// leaves a connection that takes nothing any more, and its last words in it.
+async fn talk(
+    connection: impl AsyncRead + AsyncWrite,
+    typed: Option<mpsc::Receiver<Vec<u8>>>,
+    resized: Option<Signal>,
+) -> anyhow::Result<i32> {
+    let (from, to) = tokio::io::split(connection);
+    let unsent = async {
+        let _ = send(to, typed, resized).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        code = hear(from) => code,
+        never = unsent => never,
+    }
+}
+
 /// Writes what the command says until it says how it ended.
-async fn hear(mut from: ReadHalf<Connection>) -> anyhow::Result<i32> {
+async fn hear(mut from: impl AsyncRead + Unpin) -> anyhow::Result<i32> {
     while let Some(Piece { channel, bytes }) = channels::read(&mut from).await? {
         // A reader that went away is the command's to notice, as in a pipe.
         match channel {
@@ -88,40 +106,37 @@ async fn hear(mut from: ReadHalf<Connection>) -> anyhow::Result<i32> {
     anyhow::bail!("the command's streams broke off")
 }
 
-/// Sends what is typed, and the terminal's size when it changes. Returns only with an error.
-async fn send(mut to: WriteHalf<Connection>, stdin: bool, tty: bool) -> anyhow::Error {
-    match sending(&mut to, stdin, tty).await {
-        Ok(never) => match never {},
-        Err(error) => error,
+/// Sends what is typed, and the terminal's size when it changes, for as long as the connection takes it.
+async fn send(
+    mut to: impl AsyncWrite + Unpin,
+    mut typed: Option<mpsc::Receiver<Vec<u8>>>,
+    mut resized: Option<Signal>,
+) -> std::io::Result<std::convert::Infallible> {
+    loop {
+        tokio::select! {
+            piece = async { typed.as_mut()?.recv().await }, if typed.is_some() => {
+                if piece.is_none() {
+                    typed = None;
+                }
+                channels::write(&mut to, Channel::Input, &piece.unwrap_or_default()).await?;
+            }
+            _ = async { resized.as_mut()?.recv().await }, if resized.is_some() => {
+                if let Ok((rows, columns)) = maille_sys::terminal::size(std::io::stdin()) {
+                    let [a, b] = rows.to_be_bytes();
+                    let [c, d] = columns.to_be_bytes();
+                    channels::write(&mut to, Channel::Size, &[a, b, c, d]).await?;
+                }
+            }
+            else => std::future::pending().await,
+        }
     }
 }
 
-async fn sending(
-    to: &mut WriteHalf<Connection>,
-    stdin: bool,
-    tty: bool,
-) -> anyhow::Result<std::convert::Infallible> {
-    let (tell, mut typed) = mpsc::channel(4);
-    if stdin {
-        std::thread::Builder::new().spawn(move || type_on(&tell))?;
-    }
-    let mut open = stdin;
-    let mut resized = signal(SignalKind::window_change())?;
-    loop {
-        tokio::select! {
-            piece = typed.recv(), if open => {
-                open = piece.is_some();
-                channels::write(to, Channel::Input, &piece.unwrap_or_default()).await?;
-            }
-            _ = resized.recv() => {
-                if tty && let Ok((rows, columns)) = maille_sys::terminal::size(std::io::stdin()) {
-                    let [a, b] = rows.to_be_bytes();
-                    let [c, d] = columns.to_be_bytes();
-                    channels::write(to, Channel::Size, &[a, b, c, d]).await?;
-                }
-            }
-        }
-    }
+/// What is typed, in pieces; the end of the channel is the input's.
+fn typed() -> std::io::Result<mpsc::Receiver<Vec<u8>>> {
+    let (tell, typed) = mpsc::channel(4);
+    std::thread::Builder::new().spawn(move || type_on(&tell))?;
+    Ok(typed)
 }
 
 /// Reads standard input until it ends. A thread of its own, which ends with the process at the latest: nothing wakes a read.
@@ -153,5 +168,34 @@ impl Drop for Raw {
     fn drop(&mut self) {
         // A terminal that is gone needs no state.
         let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_words_count_when_nothing_more_can_be_sent() {
+        // Which side is asked first is drawn by lot.
+        for _ in 0..64 {
+            let (here, mut there) = tokio::net::UnixStream::pair().unwrap();
+            let code = 5_i32.to_be_bytes();
+            channels::write(&mut there, Channel::Exit, &code)
+                .await
+                .unwrap();
+            drop(there);
+            let (tell, typed) = mpsc::channel(1);
+            tell.send(b"too late".to_vec()).await.unwrap();
+            assert_eq!(talk(here, Some(typed), None).await.unwrap(), 5);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_off_is_no_exit() {
+        let (here, there) = tokio::net::UnixStream::pair().unwrap();
+        drop(there);
+        let (_tell, typed) = mpsc::channel(1);
+        assert!(talk(here, Some(typed), None).await.is_err());
     }
 }

@@ -308,9 +308,68 @@ fn left(present: &[Value], wanted: &[Value]) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
     use serde_json::json;
 
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        upgrade: Upgrade,
+    }
+
+    #[test]
+    fn what_agents_do_is_chosen_where_there_are_agents() {
+        let agents = |usual, chain| (Nodes::Agents(usual), chain);
+        let (out, sidecar) = (Capture::Outboard, Capture::InboardCni);
+        let bare = (Nodes::Bare, true);
+        for (options, before, after) in [
+            ("", bare, Some(bare)),
+            ("--capture outboard", bare, None),
+            ("--chain", bare, None),
+            ("--no-chain", bare, None),
+            (
+                "--no-chain",
+                agents(out, true),
+                Some(agents(sidecar, false)),
+            ),
+            ("--chain", agents(sidecar, false), Some(agents(out, true))),
+            (
+                "--chain --capture inboard-cni",
+                agents(sidecar, false),
+                Some(agents(sidecar, true)),
+            ),
+            (
+                "--no-chain",
+                agents(Capture::Inboard, true),
+                Some(agents(Capture::Inboard, false)),
+            ),
+        ] {
+            let words = std::iter::once("upgrade").chain(options.split_whitespace());
+            let args = Line::try_parse_from(words).unwrap().upgrade;
+            let mut chosen = some(before);
+            match (choose_capture(&mut chosen, &args), after) {
+                (Ok(()), Some(after)) => {
+                    assert_eq!((chosen.nodes, chosen.chain), after, "{options}")
+                }
+                (Err(Expected::Refused { wrong: true, .. }), None) => {}
+                (other, _) => panic!("{options}: {other:?}"),
+            }
+        }
+    }
+
+    fn some((nodes, chain): (Nodes, bool)) -> Options {
+        Options {
+            version: "1".to_owned(),
+            namespace: "m".parse().unwrap(),
+            image_prefix: "m".to_owned(),
+            trust_domain: "m".parse().unwrap(),
+            control: Replicas::Three,
+            nodes,
+            chain,
+        }
+    }
 
     #[test]
     fn what_an_older_version_left_is_found() {
@@ -350,15 +409,7 @@ mod tests {
 
     #[test]
     fn every_kind_that_is_installed_is_looked_at() {
-        let options = Options {
-            version: "1".to_owned(),
-            namespace: "m".parse().unwrap(),
-            image_prefix: "m".to_owned(),
-            trust_domain: "m".parse().unwrap(),
-            control: Replicas::Three,
-            nodes: Nodes::Agents(Capture::Outboard),
-            chain: true,
-        };
+        let options = some((Nodes::Agents(Capture::Outboard), true));
         for object in install::objects(&options).unwrap() {
             let kind = object["kind"].as_str().unwrap();
             // Those two go with the namespace, and hold what people chose.

@@ -39,6 +39,21 @@ const CHOICES: [(&str, &[&str]); 7] = [
     ),
 ];
 
+/// Renders the chart, the namespace as well.
+const TEMPLATE: &str =
+    "template maille --namespace maille-system --kube-version 1.29.0 --set createNamespace=true";
+
+/// Values that `maille install` would refuse, and what Helm must name.
+const WRONG: [(&str, [&str; 2]); 7] = [
+    ("--set-string", ["chain=false", "chain"]),
+    ("--set", ["cni=true,capture=inbord", "capture"]),
+    ("--set", ["capture=outboard", "capture"]),
+    ("--set", ["chain=false", "chain"]),
+    ("--set", ["high=true", "high"]),
+    ("--set", ["imagePrefix=Registry/m", "imagePrefix"]),
+    ("--set", ["trustDomain=a/b", "trustDomain"]),
+];
+
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/chart/maille")
 }
@@ -100,10 +115,15 @@ fn helm_installs_what_install_prints() {
     let namespace = "--namespace maille-system";
     for (line, values) in CHOICES {
         let printed = up.maille(line).unwrap();
-        let template =
-            format!("template maille {namespace} --kube-version 1.29.0 --set createNamespace=true");
-        let rendered = with_chart(&up, &template, values).unwrap();
+        let rendered = with_chart(&up, TEMPLATE, values).unwrap();
         assert_eq!(objects(&rendered), objects(&printed), "{line}");
+    }
+    for (option, [values, named]) in WRONG {
+        let mut wrong = helm(&up, TEMPLATE);
+        wrong.arg(chart()).args([option, values]);
+        let refused = up.output_of(&mut wrong, "").unwrap_err().to_string();
+        let because = refused.split_once("the schema").unwrap().1;
+        assert!(because.contains(named), "{values}: {refused}");
     }
     up.output_of(&mut helm(&up, &format!("lint {}", chart().display())), "")
         .unwrap();

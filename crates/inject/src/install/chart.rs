@@ -9,6 +9,8 @@ use super::{Nodes, Options, Replicas, identity, objects};
 use crate::emit;
 use crate::settings::{Capture, SettingsError};
 
+mod values;
+
 /// What stands in the objects for a value, and the value's name in the chart.
 const VALUES: [(&str, &str); 5] = [
     ("maille-chart-namespace", ".Release.Namespace"),
@@ -27,7 +29,8 @@ const CAPTURE: &str =
 pub fn files(version: &str) -> Result<Vec<(&'static str, String)>, SettingsError> {
     Ok(vec![
         ("Chart.yaml", description(version)),
-        ("values.yaml", values()),
+        ("values.yaml", values::usual()),
+        ("values.schema.json", values::schema()),
         ("templates/maille.yaml", template()?),
     ])
 }
@@ -37,23 +40,6 @@ fn description(version: &str) -> String {
         "# Made by `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-inject chart`.\napiVersion: v2\nname: maille\n\
          description: A service mesh\ntype: application\nversion: {version}\nappVersion: {version}\nkubeVersion: \">=1.29.0-0\"\n"
     )
-}
-
-fn values() -> String {
-    "# Made by `MAILLE_WRITE_REFERENCE=1 cargo test -p maille-inject chart`. The same as the options of `maille install`.\n\
-     # Run control three times, on nodes apart.\nha: false\n\
-     # Put an agent and a CNI plugin on every node, which capture pods: nothing with rights is put into pods then. The release's\n\
-     # namespace must take privileged pods (label pod-security.kubernetes.io/enforce: privileged; createNamespace sets it).\ncni: false\n\
-     # With cni, how pods are captured where neither they nor their namespaces say (annotation, label maille.io/capture): outboard, where\n\
-     # nothing is put into them, unless chain is false; inboard-cni, a sidecar whose rules the node writes; or inboard, by an init\n\
-     # container.\ncapture: \"\"\n\
-     # With cni, chain the plugin into the nodes' CNI configurations. False leaves those alone: pods name the plugin as a network of\n\
-     # theirs (a NetworkAttachmentDefinition, as with Multus), and are captured inboard-cni.\nchain: true\n\
-     # What the images' names begin with.\nimagePrefix: maille.io\n\
-     # Who vouches for identities: the first part of every one of them.\ntrustDomain: cluster.local\n\
-     # Whether the chart makes the release's namespace, with its labels; false where it is there before (helm --create-namespace).\n\
-     createNamespace: false\n"
-        .to_owned()
 }
 
 /// A line of a template, or lines that differ by a value that is true or false.
