@@ -105,9 +105,9 @@ impl Control {
 }
 
 impl Agent {
-    /// One whose proxies reach `control`.
+    /// One whose proxies run `program` and reach `control`.
     pub(crate) fn new(
-        (bin_dir, state_dir): (&Path, &Path),
+        (program, state_dir): (&Path, &Path),
         control: Control,
         settings: Vec<(String, String)>,
         processes: Arc<Processes>,
@@ -115,7 +115,7 @@ impl Agent {
         clock: Clock,
     ) -> Self {
         Self {
-            program: bin_dir.join("maille-proxy"),
+            program: program.to_owned(),
             state_dir: state_dir.to_owned(),
             settings,
             control,

@@ -90,15 +90,6 @@ pub(crate) struct ProxySpec {
     pub(crate) own_dir: PathBuf,
 }
 
-/// A proxy that goes on when this process ends.
-#[derive(Debug)]
-pub(crate) struct Outlives<'a> {
-    /// The groups that it is born into, one a hierarchy.
-    pub(crate) groups: Vec<PathBuf>,
-    /// Not to be seen by it.
-    pub(crate) hidden: &'a [PathBuf],
-}
-
 /// What the containers of one pod share: a network namespace and a host name.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
@@ -201,14 +192,17 @@ fn limited(spawn: Spawn, rights: &Rights, with_user: bool) -> Spawn {
     }
 }
 
-/// Starts a proxy in its pod's mesh namespace, with the pod's listening sockets and no sight of other pods' files. Blocks.
-pub(crate) fn spawn_proxy(
-    spec: ProxySpec,
-    outlives: Option<Outlives<'_>>,
-) -> Result<Child, SpawnError> {
-    let mut spawn = Spawn::new(&spec.program)
+/// Starts a proxy in its pod's mesh namespace, with the pod's listening sockets and no sight of other pods' files. One that is born into
+/// `apart`, groups that are not this process's, goes on when this process ends, and sees nothing of this one's root: that may be an image
+/// which ends too. Blocks.
+pub(crate) fn spawn_proxy(spec: ProxySpec, apart: Option<&[PathBuf]>) -> Result<Child, SpawnError> {
+    let spawn = Spawn::new(&spec.program);
+    let spawn = match apart {
+        Some(groups) => spawn.alone().outlives().groups(groups),
+        None => spawn.hide(&spec.state_dir),
+    };
+    let mut spawn = spawn
         .pod(&spec.captured.mesh, "maille-proxy")
-        .hide(&spec.state_dir)
         .bind(Bind {
             from: spec.own_dir.clone(),
             at: spec.own_dir,
@@ -218,12 +212,6 @@ pub(crate) fn spawn_proxy(
         .confined()
         .env("LISTEN_FDS", "4")
         .env("LISTEN_FDNAMES", "outbound:inbound:mesh:metrics");
-    if let Some(outlives) = outlives {
-        spawn = spawn.outlives().groups(&outlives.groups);
-        for dir in outlives.hidden {
-            spawn = spawn.hide(dir);
-        }
-    }
     for (name, value) in &spec.env {
         spawn = spawn.env(name, value);
     }

@@ -6,7 +6,7 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,8 +48,6 @@ use nri::Guard;
 use sandboxes::Sandboxes;
 use seen::{Chain, Seen};
 
-/// Where the host's directories are mounted.
-const HOST: &str = "/host";
 /// How often everything is looked at: what somebody changed is as it was within five seconds.
 const LOOK: Duration = Duration::from_secs(4);
 
@@ -95,6 +93,7 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
         programs: args.cni_bin.clone(),
         configurations: args.cni_conf.clone(),
         plugin: bin_dir()?.join("maille-cni"),
+        proxy: bin_dir()?.join("maille-proxy"),
         state: args.state.clone(),
         chain: args.chain,
     };
@@ -109,7 +108,7 @@ pub async fn run(args: Kubernetes) -> anyhow::Result<()> {
         .into_iter()
         .filter_map(|one| Some((one.key.to_owned(), env.get(one.key)?)))
         .collect();
-    let sandboxes = serve(&args, settings, &own, (&tasks, clock)).await?;
+    let sandboxes = serve(&args, &host, settings, &own, (&tasks, clock)).await?;
     tasks.spawn("host", keep(host, sandboxes.clone(), own, clock));
     signals.next().await;
     sandboxes.leave().await;
@@ -137,6 +136,7 @@ async fn leave(args: &Kubernetes, host: &Host, clock: Clock) -> anyhow::Result<(
 /// Everything that the plugin needs.
 async fn serve(
     args: &Kubernetes,
+    host: &Host,
     settings: Vec<(String, String)>,
     own: &Own,
     (tasks, clock): (&Tasks, Clock),
@@ -149,23 +149,21 @@ async fn serve(
     std::fs::create_dir_all(&directory)
         .and_then(|()| std::fs::set_permissions(state, Permissions::from_mode(0o700)))
         .context("the state directory cannot be made")?;
+    host.keep_proxy()
+        .context("the proxies' program cannot be kept on the host")?;
     tasks.spawn("logs", crate::logs::keep_small(state.clone(), clock));
     let (certificate, keeping) = own::keep(args.control.clone(), clock);
     tasks.spawn("own certificate", keeping);
     let processes = Arc::new(Processes::default());
     let agent = Agent::new(
-        (&bin_dir()?, state),
+        (&host.kept(), state),
         Control::Afar(Box::new(args.control.clone()), certificate),
         settings,
         processes.clone(),
         tasks.clone(),
         clock,
     );
-    // What is the agent's own, its token above all, is not for its proxies.
-    let hidden = [&args.control.token, &args.control.trust].map(|file| file.parent());
-    let hidden = hidden.into_iter().flatten().map(Path::to_owned);
-    let hidden = hidden.chain([PathBuf::from(HOST)]).collect();
-    let apart = Apart::make(&args.cgroups, hidden).context("no control groups for proxies")?;
+    let apart = Apart::make(&args.cgroups).context("no control groups for proxies")?;
     let agent = agent.with_proxies_apart(apart.clone());
     let sandboxes = Sandboxes::new(
         agent,

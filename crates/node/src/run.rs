@@ -114,7 +114,7 @@ async fn start(
 
     let agent = args.mesh.then(|| {
         Agent::new(
-            (&bin_dir, &args.state),
+            (&bin_dir.join("maille-proxy"), &args.state),
             Control::beside(&args.state),
             settings,
             processes.clone(),

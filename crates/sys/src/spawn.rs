@@ -107,6 +107,7 @@ pub struct Spawn {
     no_new_privileges: bool,
     is_confined: bool,
     read_only_root: bool,
+    alone: bool,
     user: Option<User>,
     inside: Option<Handle>,
     groups: Vec<PathBuf>,
@@ -134,6 +135,7 @@ impl Spawn {
             no_new_privileges: false,
             is_confined: false,
             read_only_root: false,
+            alone: false,
             user: None,
             inside: None,
             groups: Vec::new(),
@@ -230,6 +232,21 @@ impl Spawn {
     pub const fn read_only_root(mut self) -> Self {
         self.read_only_root = true;
         self
+    }
+
+    /// Shows it nothing but its program, as `/NAME`, what is bound, and /proc: what this process's own root loses later is nothing to it.
+    /// The program, which is a path here, may be where none may be run (`noexec`). For root, and only with [`Self::pod`].
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        let at = Path::new("/").join(self.program.file_name().unwrap_or_default());
+        let from = std::mem::replace(&mut self.program, at.clone());
+        self.alone = true;
+        self.bind(Bind {
+            from,
+            at,
+            writable: false,
+        })
+        .read_only_root()
     }
 
     /// Runs it as somebody else. Not beside [`Self::isolated`].

@@ -13,6 +13,7 @@ use crate::meshed::{Meshed, text};
 use crate::processes::Process;
 use crate::shell::output;
 use crate::twins::{IMAGE, Load};
+use crate::worker;
 
 /// The selector of agents.
 pub const AGENTS: &str = "app.kubernetes.io/component=node";
@@ -156,6 +157,34 @@ pub fn are_of(up: &Meshed, image: &str) -> anyhow::Result<()> {
         ensure!(of == image, "one is of {of}");
     }
     Ok(())
+}
+
+/// Removes what agents that are gone came in from every node.
+///
+/// # Errors
+///
+/// What containerd said.
+pub fn forget(up: &Meshed) -> anyhow::Result<()> {
+    for index in [1, 2] {
+        let node = up.cluster().node(index);
+        let mut images = worker::ctr(up.cluster(), &node)?;
+        let all = output(images.args(["images", "ls", "-q"]))?;
+        let image = all.lines().find(|image| image.contains("/node:"));
+        up.cluster()
+            .forget(&node, image.context("the agent's image")?)?;
+    }
+    Ok(())
+}
+
+/// Where something is mounted for each proxy of a node.
+///
+/// # Errors
+///
+/// The node does not run.
+pub fn mounts_of_proxies(node: &Machine) -> anyhow::Result<Vec<String>> {
+    let script = "for f in /run/maille/node/sandboxes/*/proxy.pid; do \
+        cut -d' ' -f5 /proc/$(cut -d' ' -f1 $f)/mountinfo; done";
+    Ok(shell(node, script)?.lines().map(str::to_owned).collect())
 }
 
 /// The process of the agent on `node`.

@@ -282,6 +282,16 @@ impl Cluster {
         worker::tag(self, node, image, other)
     }
 
+    /// Removes an image from a node, and waits until what was its alone is gone.
+    ///
+    /// # Errors
+    ///
+    /// What containerd said.
+    pub fn forget(&self, node: &Machine, image: &str) -> anyhow::Result<()> {
+        let mut remove = worker::ctr(self, node)?;
+        output(remove.args(["images", "rm", "--sync", image])).map(|_| ())
+    }
+
     /// `kubectl` as the cluster's administrator: in its network, with this machine's files.
     ///
     /// # Errors

@@ -38,6 +38,18 @@ fn pause(name: &str, namespace: &str) -> Value {
         "spec": {"containers": [{"name": "pause", "image": "maille.test/pause:1"}]}})
 }
 
+/// Nothing of an image, nor of the host but what is theirs.
+fn proxies_have_a_world_of_their_own(up: &Meshed) {
+    let mounts = agents::mounts_of_proxies(&up.cluster().node(1)).unwrap();
+    let (own, others): (Vec<_>, Vec<_>) = mounts
+        .into_iter()
+        .partition(|at| at.starts_with("/run/maille/node/sandboxes/") && at.ends_with("/p"));
+    assert!(!own.is_empty());
+    for at in others {
+        assert!(["/", "/proc", "/maille-proxy"].contains(&&*at), "{at}");
+    }
+}
+
 #[test]
 fn pods_with_nothing_in_them_speak_tls_and_none_starts_without_its_agent() {
     let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
@@ -76,6 +88,8 @@ fn pods_with_nothing_in_them_speak_tls_and_none_starts_without_its_agent() {
     );
 
     agents::let_be(&up, false).unwrap();
+    agents::forget(&up).unwrap();
+    proxies_have_a_world_of_their_own(&up);
     up.cluster()
         .apply(&pause("late", "meshed").to_string())
         .unwrap();
@@ -92,6 +106,7 @@ fn pods_with_nothing_in_them_speak_tls_and_none_starts_without_its_agent() {
     );
     load.share(3).context("without agents").unwrap();
 
+    up.load_built("node.tar").unwrap();
     agents::let_be(&up, true).unwrap();
     up.settled("meshed", "app=late", 1).unwrap();
     up.settled("meshed", APP, 2).unwrap();

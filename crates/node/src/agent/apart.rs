@@ -34,16 +34,13 @@ pub(crate) struct Used {
 pub(crate) struct Apart {
     /// One a hierarchy.
     groups: Vec<PathBuf>,
-    /// What they do not see.
-    hidden: Vec<PathBuf>,
 }
 
 // === impl Apart ===
 
 impl Apart {
-    /// Makes the groups beside that of process 1 of the machine, whose hierarchies are mounted below `mounted`. Proxies see nothing of
-    /// the directories `hidden`.
-    pub(crate) fn make(mounted: &Path, hidden: Vec<PathBuf>) -> io::Result<Self> {
+    /// Makes the groups beside that of process 1 of the machine, whose hierarchies are mounted below `mounted`.
+    pub(crate) fn make(mounted: &Path) -> io::Result<Self> {
         let groups = groups(mounted, &fs::read_to_string("/proc/1/cgroup")?);
         for group in &groups {
             match fs::create_dir(group) {
@@ -57,7 +54,7 @@ impl Apart {
                 cgroup::give(giver)?;
             }
         }
-        Ok(Self { groups, hidden })
+        Ok(Self { groups })
     }
 
     /// Ends what is in the groups that [`Self::make`] makes, and removes them. What is not there is removed.
@@ -65,7 +62,6 @@ impl Apart {
         let groups = groups(mounted, &fs::read_to_string("/proc/1/cgroup")?);
         let apart = Self {
             groups: groups.into_iter().filter(|one| one.exists()).collect(),
-            hidden: Vec::new(),
         };
         apart.end_others(&[])?;
         for group in &apart.groups {
@@ -75,11 +71,6 @@ impl Apart {
             })?;
         }
         Ok(())
-    }
-
-    /// What proxies do not see.
-    pub(super) fn hidden(&self) -> &[PathBuf] {
-        &self.hidden
     }
 
     /// Makes the group of the pod whose proxy's directory is `dir`, limited: one a hierarchy, for a proxy that is to be born there. In the group
@@ -359,7 +350,6 @@ mod tests {
         fs::write(group.join("one/cpu.stat"), "usage_usec 17\nuser_usec 1\n").unwrap();
         let apart = Apart {
             groups: vec![group.clone()],
-            hidden: Vec::new(),
         };
         apart.sweep(&sandboxes);
         assert!(group.join("one").exists() && !group.join("two").exists());
@@ -388,7 +378,6 @@ mod tests {
         assert_eq!(pod(&group("one"), theirs), None);
         let apart = Apart {
             groups: vec![group("one"), group("none")],
-            hidden: Vec::new(),
         };
         for name in ["one", "none"] {
             fs::create_dir_all(group(name)).unwrap();

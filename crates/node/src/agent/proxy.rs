@@ -27,7 +27,7 @@ use super::attest::Expected;
 use super::relay::{Certificates, Discovery, Questions, Relay, Telemetry};
 use crate::backoff::Backoff;
 use crate::capture::Captured;
-use crate::host::{Child, Outlives, ProxySpec, describe, spawn_proxy};
+use crate::host::{Child, ProxySpec, describe, spawn_proxy};
 use crate::notify::{Notify, Said};
 use crate::processes::{Processes, Role};
 
@@ -386,13 +386,7 @@ fn born(
     };
     let dir = spec.own_dir.clone();
     let groups = apart.ready(&dir, limits, within)?;
-    let child = spawn_proxy(
-        spec,
-        Some(Outlives {
-            groups,
-            hidden: apart.hidden(),
-        }),
-    )?;
+    let child = spawn_proxy(spec, Some(&groups))?;
     apart.note(&child, &dir)?;
     Ok(child)
 }

@@ -16,6 +16,9 @@ use super::chain::{self, ChainError};
 const PLUGIN: &str = "maille-cni";
 /// The configuration's name: the runtime takes the first one of a directory.
 const CONFIGURATION: &str = "00-maille.conflist";
+/// The proxy's program, and where in the agent's directory it is kept.
+const PROXY: &str = "maille-proxy";
+const KEPT: &str = "bin";
 /// More than any plugin has.
 const MANY: usize = 10;
 
@@ -28,6 +31,8 @@ pub(super) struct Host {
     pub(super) configurations: PathBuf,
     /// The plugin that came with this program.
     pub(super) plugin: PathBuf,
+    /// The proxy that came with this program.
+    pub(super) proxy: PathBuf,
     /// The agent's directory, as the plugin sees it.
     pub(super) state: PathBuf,
     /// Whether the configuration is written. Else the plugin is there for whoever names it, and the configurations are nobody's of ours.
@@ -77,9 +82,30 @@ pub(super) enum HostError {
 // === impl Host ===
 
 impl Host {
-    /// Puts both files in place, where they are not.
+    /// Where proxies are started from: a file of the host, which stays when the image that this program came in is gone.
+    pub(super) fn kept(&self) -> PathBuf {
+        self.state.join(KEPT).join(PROXY)
+    }
+
+    /// Puts this version's proxy there. Those that run keep the file that they were started from.
+    pub(super) fn keep_proxy(&self) -> Result<(), HostError> {
+        let kept = self.kept();
+        let own = read(&self.proxy)?;
+        if is(&kept, &own) {
+            return Ok(());
+        }
+        let dir = kept.parent().unwrap_or(&self.state);
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        write(&kept, &own, 0o755)
+    }
+
+    /// Puts what is not in its place there: the proxy, the plugin, and the configuration.
     pub(super) fn install(&self) -> Result<Placed, HostError> {
         let mut placed = Placed::default();
+        if !self.kept().is_file() {
+            self.keep_proxy()?;
+            placed.written.push(self.kept().display().to_string());
+        }
         let program = self.programs.join(PLUGIN);
         let own = read(&self.plugin)?;
         if !is(&program, &own) {
@@ -203,14 +229,35 @@ mod tests {
         for name in ["bin", "conf", "sandboxes"] {
             fs::create_dir_all(dir.join(name)).unwrap();
         }
-        fs::write(dir.join("plugin"), "program").unwrap();
+        for name in ["plugin", "proxy"] {
+            fs::write(dir.join(name), "program").unwrap();
+        }
         Host {
             programs: dir.join("bin"),
             configurations: dir.join("conf"),
             plugin: dir.join("plugin"),
-            state: "/run/maille/node".into(),
+            proxy: dir.join("proxy"),
+            state: dir.join("state"),
             chain: true,
         }
+    }
+
+    #[test]
+    fn proxies_are_started_from_a_file_that_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = host(dir.path());
+        host.keep_proxy().unwrap();
+        let old = File::open(host.kept()).unwrap();
+        fs::write(&host.proxy, "another one").unwrap();
+        host.keep_proxy().unwrap();
+        // Whoever has the former one has it still.
+        assert_eq!(io::read_to_string(old).unwrap(), "program");
+        fs::remove_dir_all(host.state.join(KEPT)).unwrap();
+        fs::write(dir.path().join("conf/10-net.conflist"), NETWORK).unwrap();
+        host.install().unwrap();
+        assert_eq!(fs::read_to_string(host.kept()).unwrap(), "another one");
+        let mode = fs::metadata(host.kept()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
     }
 
     #[test]
@@ -221,7 +268,7 @@ mod tests {
         let network = dir.path().join("conf/10-net.conflist");
         fs::write(&network, NETWORK).unwrap();
         let placed = host.install().unwrap();
-        assert_eq!(placed.written.len(), 1, "the plugin is there already");
+        assert_eq!(placed.written.len(), 1, "the programs are there already");
         assert_eq!(placed.plugins, ["bridge", "portmap", PLUGIN]);
         let again = host.install().unwrap();
         assert!(again.written.is_empty() && again.behind.is_empty());

@@ -56,7 +56,8 @@ pub(super) fn make(plan: &mut Plan) -> Result<(), Failed> {
             make_place(bind)?;
         }
         if !bind.writable {
-            attributes(Step::Bind, bind.tree, c"", READ_ONLY, 0)?;
+            let clear = if bind.program { NO_EXEC } else { 0 };
+            attributes(Step::Bind, bind.tree, c"", READ_ONLY, clear)?;
         }
         move_mount(Step::Bind, bind.tree, &bind.at)?;
     }
@@ -199,6 +200,8 @@ fn open_tree(step: Step, path: &CStr) -> Result<RawFd, Failed> {
 
 /// MOUNT_ATTR_RDONLY.
 const READ_ONLY: u64 = 1;
+/// MOUNT_ATTR_NOEXEC.
+const NO_EXEC: u64 = 8;
 
 /// `mount_setattr(2)` on the mount at `path`, or that `at` is where `path` is empty, and all below it.
 fn attributes(step: Step, at: RawFd, path: &CStr, set: u64, clear: u64) -> Result<(), Failed> {

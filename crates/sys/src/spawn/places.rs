@@ -26,6 +26,8 @@ pub(super) struct BindPlan {
     pub(super) from: CString,
     pub(super) at: CString,
     pub(super) writable: bool,
+    /// Whether it is the program, which may be run wherever it is from.
+    pub(super) program: bool,
     /// What must be made first, above it and perhaps itself.
     pub(super) directories: Vec<CString>,
     /// Whether `at` itself is a file to be made.
@@ -82,6 +84,9 @@ impl Places {
         binds.sort_by_key(|bind| bind.at.components().count());
         let mut rooms = BTreeMap::new();
         let mut places = Self::default();
+        if spawn.alone {
+            places.rooms.push(empty()?);
+        }
         for (index, bind) in binds.iter().enumerate() {
             let above = binds.get(..index).unwrap_or_default();
             places.binds.push(planned(bind, spawn, above, &mut rooms)?);
@@ -118,7 +123,8 @@ fn planned(
         .iter()
         .map(PathBuf::as_path)
         .find(|dir| beneath(dir));
-    let mut made = match parent.or(hidden) {
+    let root = spawn.alone.then_some(Path::new("/"));
+    let mut made = match parent.or(hidden).or(root) {
         Some(dir) => between(dir, &bind.at)?,
         None if bind.at.exists() => Vec::new(),
         None => missing(&bind.at, rooms)?,
@@ -131,6 +137,7 @@ fn planned(
         from: path("a bind", &bind.from)?,
         at: path("a bind", &bind.at)?,
         writable: bind.writable,
+        program: spawn.alone && bind.at == spawn.program,
         directories: made,
         file,
         nested: parent.is_some(),
@@ -158,6 +165,20 @@ fn between(dir: &Path, at: &Path) -> Result<Vec<CString>, SpawnError> {
     }
     made.reverse();
     Ok(made)
+}
+
+/// A root with nothing in it but a place for /proc.
+fn empty() -> Result<Room, SpawnError> {
+    let stage = Path::new(STAGE);
+    Ok(Room {
+        at: path("a bind", stage)?,
+        old: None,
+        entries: vec![Entry {
+            old: path("a bind", stage)?,
+            new: path("a bind", &stage.join("proc"))?,
+            kind: EntryKind::Directory,
+        }],
+    })
 }
 
 fn room(directory: &Path, spawn: &Spawn) -> Result<Room, SpawnError> {

@@ -225,6 +225,57 @@ fn a_closed_root_is_open_where_it_must_be() {
 }
 
 #[test]
+fn what_is_alone_sees_itself_and_what_is_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    // Where none may be run, and gone once it runs.
+    let (place, own) = (dir.path().join("place"), dir.path().join("own"));
+    for dir in [&place, &own] {
+        fs::create_dir(dir).unwrap();
+    }
+    let net = NetNs::create().unwrap();
+    let script = format!(
+        "mount -t tmpfs -o noexec none {0} && cp /bin/sh {0}/shell && ! {0}/shell -c true 2>/dev/null",
+        place.display()
+    );
+    let bind = |path: &Path, writable| Bind {
+        from: path.to_owned(),
+        at: path.to_owned(),
+        writable,
+    };
+    let (text, exit) = run(&script, |spawn| spawn);
+    assert_eq!(exit, Exit::Code(0), "{text}");
+    let mut output = tempfile::tempfile().unwrap();
+    let script = format!(
+        "echo /*; echo a > {0}/a && echo own; echo b > /b; cat /proc/1/comm",
+        own.display()
+    );
+    let mut spawn = Spawn::new(place.join("shell"))
+        .args(["-c", &script])
+        .env("PATH", "/usr/bin:/bin")
+        .alone()
+        .pod(&net, "web-1")
+        .bind(bind(&own, true))
+        .output(output.try_clone().unwrap(), output.try_clone().unwrap());
+    for libraries in ["/usr", "/lib", "/lib64", "/bin"] {
+        spawn = spawn.bind(bind(Path::new(libraries), false));
+    }
+    let started = spawn.start();
+    nix::mount::umount2(&place, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    let exit = started.unwrap().wait().unwrap();
+    let mut text = String::new();
+    output.rewind().unwrap();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(exit, Exit::Code(0), "{text}");
+    let top = own.iter().nth(1).unwrap().to_string_lossy();
+    assert!(
+        text.starts_with(&format!("/bin /lib /lib64 /proc /shell /{top} /usr\nown\n")),
+        "{text}"
+    );
+    assert!(text.contains("Read-only file system"), "{text}");
+    assert!(own.join("a").exists());
+}
+
+#[test]
 fn another_user_has_its_number_and_no_rights() {
     let net = NetNs::create().unwrap();
     let script = "id -u; id -g; grep -E 'Cap(Prm|Eff|Amb)' /proc/self/status | sort | uniq";
