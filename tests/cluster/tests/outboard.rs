@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use maille_cluster::agents::{self, Begin};
-use maille_cluster::meshed::{is_ready, text};
+use maille_cluster::meshed::{Meshed, is_ready, text};
 use maille_cluster::twins::{APP, Load, Twin};
 use maille_cluster::witness::Witness;
 use serde_json::{Value, json};
