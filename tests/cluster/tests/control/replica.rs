@@ -79,6 +79,8 @@ impl Replica {
     /// Ends it as a kubelet would.
     pub(crate) async fn stop(mut self) {
         self.drain.finish(DEADLINE, std::future::pending()).await;
-        self.tasks.joined().await;
+        let joined = timeout(DEADLINE, self.tasks.joined()).await;
+        let left = self.tasks.running();
+        joined.unwrap_or_else(|_| panic!("{left} of its tasks do not end"));
     }
 }
