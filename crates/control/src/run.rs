@@ -209,11 +209,18 @@ where
     S: Stream<Item = io::Result<C>>,
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    let mut hurry = drain.clone();
     let stop = async {
         drain.reached(Phase::Graceful).await;
         hub.drain();
     };
-    if let Err(error) = router.serve_with_incoming_shutdown(incoming, stop).await {
-        tracing::error!(error = %with_causes(&error), "gRPC ended");
+    tokio::select! {
+        served = router.serve_with_incoming_shutdown(incoming, stop) => {
+            if let Err(error) = served {
+                tracing::error!(error = %with_causes(&error), "gRPC ended");
+            }
+        }
+        // A client may keep its connection for as long as it likes.
+        () = hurry.reached(Phase::Immediate) => {}
     }
 }
