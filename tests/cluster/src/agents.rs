@@ -92,7 +92,7 @@ fn nowhere(manifest: &str) -> anyhow::Result<String> {
 ///
 /// Not in time.
 pub fn are_there(up: &Meshed) -> anyhow::Result<()> {
-    up.kubectl("-n maille-system rollout status daemonset/maille-node --timeout 120s")?;
+    up.rolled_out("daemonset/maille-node")?;
     up.settled("maille-system", AGENTS, 2)
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
 
 use crate::image::sha256;
 use crate::parts::Parts;
@@ -61,23 +62,7 @@ impl Guest {
     ///
     /// The package cannot be had, or lacks what is looked for.
     pub fn ready(parts: &Parts) -> anyhow::Result<Self> {
-        let key = &sha256(include_bytes!("guest.rs"))[..16];
-        let store = parts.bin();
-        let store = store.ancestors().nth(2).context("where builds are kept")?;
-        let dir = store.join(format!("guest-{key}"));
-        if !dir.is_dir() {
-            let begun = tempfile::Builder::new()
-                .prefix("building-")
-                .tempdir_in(store)?;
-            say("fetching a kernel for virtual machines (once)");
-            make(begun.path())?;
-            // Somebody else may have been quicker; theirs is as good.
-            if let Err(error) = fs::rename(begun.path(), &dir)
-                && !dir.is_dir()
-            {
-                return Err(error).context("the finished guest");
-            }
-        }
+        let dir = kept(parts, "guest", include_bytes!("guest.rs"), make)?;
         Ok(Self { dir })
     }
 
@@ -87,7 +72,34 @@ impl Guest {
     }
 }
 
-fn make(dir: &Path) -> anyhow::Result<()> {
+/// The directory that `make` makes of `sources`, kept beside `parts` for the next.
+pub(crate) fn kept(
+    parts: &Parts,
+    name: &str,
+    sources: &[u8],
+    make: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<PathBuf> {
+    let key = &sha256(sources)[..16];
+    let store = parts.bin();
+    let store = store.ancestors().nth(2).context("where builds are kept")?;
+    let dir = store.join(format!("{name}-{key}"));
+    if !dir.is_dir() {
+        let begun = tempfile::Builder::new()
+            .prefix("building-")
+            .tempdir_in(store)?;
+        make(begun.path())?;
+        // Somebody else may have been quicker; theirs is as good.
+        if let Err(error) = fs::rename(begun.path(), &dir)
+            && !dir.is_dir()
+        {
+            return Err(error).context("the finished build");
+        }
+    }
+    Ok(dir)
+}
+
+/// What Debian's newest kernel for clouds is made of, for as long as the first of both is kept.
+pub(crate) fn fetch() -> anyhow::Result<(TempDir, PathBuf)> {
     let aside = tempfile::tempdir()?;
     let mut ask = Command::new("apt-cache");
     ask.args(["depends", "--important", NEWEST]);
@@ -104,30 +116,45 @@ fn make(dir: &Path) -> anyhow::Result<()> {
     let archive = archive.context("nothing was fetched")??.path();
     let tree = aside.path().join("tree");
     output(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
-    let kernel = file(&tree.join("boot"), "vmlinuz-")?;
-    fs::copy(kernel, dir.join("vmlinuz"))?;
-    let mut base = Cpio::create(&dir.join("base.cpio"))?;
-    for name in ["bin", "dev", "mod", "pod", "proc", "sys"] {
-        base.directory(name)?;
-    }
-    base.file("init", 0o755, INIT.as_bytes())?;
-    base.file("bin/busybox", 0o755, &fs::read("/bin/busybox")?)?;
-    for (index, module) in MODULES.iter().enumerate() {
+    Ok((aside, tree))
+}
+
+/// Adds modules, to be loaded in the order of their names.
+pub(crate) fn modules<'m>(
+    base: &mut Cpio,
+    tree: &Path,
+    names: impl IntoIterator<Item = &'m str>,
+) -> anyhow::Result<()> {
+    for (index, module) in names.into_iter().enumerate() {
         let mut find = Command::new("find");
-        find.arg(&tree).args(["-name", &format!("{module}.ko")]);
+        find.arg(tree).args(["-name", &format!("{module}.ko")]);
         let path = output(&mut find)?;
-        ensure!(!path.trim().is_empty(), "{package} has no {module}.ko");
+        ensure!(!path.trim().is_empty(), "the kernel has no {module}.ko");
         base.file(
             &format!("mod/{index:02}-{module}.ko"),
             0o644,
             &fs::read(path.trim())?,
         )?;
     }
+    Ok(())
+}
+
+fn make(dir: &Path) -> anyhow::Result<()> {
+    say("fetching a kernel for virtual machines (once)");
+    let (_aside, tree) = fetch()?;
+    fs::copy(file(&tree.join("boot"), "vmlinuz-")?, dir.join("vmlinuz"))?;
+    let mut base = Cpio::create(&dir.join("base.cpio"))?;
+    for name in ["bin", "dev", "mod", "pod", "proc", "sys"] {
+        base.directory(name)?;
+    }
+    base.file("init", 0o755, INIT.as_bytes())?;
+    base.file("bin/busybox", 0o755, &fs::read("/bin/busybox")?)?;
+    modules(&mut base, &tree, MODULES)?;
     base.end()
 }
 
 /// The file of a directory whose name begins so.
-fn file(dir: &Path, begins: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn file(dir: &Path, begins: &str) -> anyhow::Result<PathBuf> {
     for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(begins) {

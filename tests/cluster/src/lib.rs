@@ -37,6 +37,8 @@ pub mod processes;
 mod shell;
 /// An application in the mesh and outside, under load.
 pub mod twins;
+/// A machine with a kernel of its own.
+pub mod whole;
 /// Who watches what goes between nodes.
 pub mod witness;
 mod worker;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use maille_cluster::cluster::Cluster;
 use maille_cluster::parts::Parts;
+use maille_cluster::whole::Whole;
 
 const HELP: &str = "\
 cargo xtask cluster VERB [--dir DIR]
@@ -23,6 +24,9 @@ cargo xtask cluster VERB [--dir DIR]
   shell MACHINE [COMMAND...]
                    a shell on cp, node1, node2...
   boot N, halt N   start node N again; pull its plug
+  version-two SCRATCH PROGRAM [ARGS...]
+                   a program on an emulated machine with this one's files and control groups of version 2 alone;
+                   what is written there is gone with it, SCRATCH is memory
 ";
 
 fn main() -> ExitCode {
@@ -44,6 +48,10 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     }
     if let ["machine", rest @ ..] = &words[..] {
         maille_cluster::machined::run(rest)?;
+    }
+    if let ["version-two", scratch, program, rest @ ..] = &words[..] {
+        let whole = Whole::ready(&Parts::ready()?)?;
+        return whole.run(program, rest, Path::new(scratch));
     }
     let (dir, words) = match &words[..] {
         ["--dir", dir, rest @ ..] => (*dir, rest),

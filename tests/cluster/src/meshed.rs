@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::cluster::Cluster;
 use crate::parts::Parts;
-use crate::shell::{output, output_of, patiently, say, until};
+use crate::shell::{output, output_of, patience, patiently, say, until};
 
 /// How long pods may take to come or to go on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(120);
@@ -130,8 +130,18 @@ impl Meshed {
     ///
     /// It is not in time.
     pub fn control_is_there(&self) -> anyhow::Result<()> {
-        let line = "-n maille-system rollout status deployment/maille-control --timeout 120s";
-        self.kubectl(line).map(|_| ())
+        self.rolled_out("deployment/maille-control")
+    }
+
+    /// Waits until everything of one of the mesh's own is there.
+    ///
+    /// # Errors
+    ///
+    /// It is not in time.
+    pub fn rolled_out(&self, what: &str) -> anyhow::Result<()> {
+        let seconds = patience(LIMIT).as_secs();
+        let line = format!("-n maille-system rollout status {what} --timeout {seconds}s");
+        self.kubectl(&line).map(|_| ())
     }
 
     /// The cluster itself.

@@ -54,6 +54,16 @@ fn text(command: &Command) -> String {
     words.join(" ")
 }
 
+/// The variable that says how many times longer than usual anything may take.
+pub(crate) const PATIENCE: &str = "MAILLE_TEST_PATIENCE";
+
+/// How long what usually takes no longer than `limit` may take on this machine.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    let times = std::env::var_os(PATIENCE);
+    let times = times.and_then(|text| text.to_str()?.parse().ok());
+    limit * times.unwrap_or(1)
+}
+
 /// Asks again, ten times a second, until `ask` succeeds or `limit` has passed; then its last error says why.
 ///
 /// # Errors
@@ -86,7 +96,7 @@ fn every<T>(
     limit: Duration,
     mut ask: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let begin = SystemTime::now();
+    let (begin, limit) = (SystemTime::now(), patience(limit));
     loop {
         match ask() {
             Ok(done) => return Ok(done),

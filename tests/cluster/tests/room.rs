@@ -59,7 +59,8 @@ fn a_proxy_is_counted_to_a_pod_that_has_room_for_it() {
             "{name}: {group}"
         );
         let counted = format!(
-            "cat /sys/fs/cgroup/memory{group}/memory.usage_in_bytes /sys/fs/cgroup/memory{group}/memory.limit_in_bytes"
+            "cd /sys/fs/cgroup/memory{group} 2>/dev/null && cat memory.usage_in_bytes memory.limit_in_bytes || \
+             {{ cd /sys/fs/cgroup{group} && cat memory.current memory.max; }}"
         );
         let counted = agents::shell(&node, &counted).unwrap();
         let numbers: Vec<u64> = counted
