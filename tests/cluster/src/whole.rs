@@ -44,14 +44,14 @@ export PATH=/bin:/sbin
 mount -t proc proc /proc; mount -t devtmpfs dev /dev
 for m in /mod/*; do insmod $m; done
 mount -t virtiofs -o ro root /lower && mount -t tmpfs memory /upper && mkdir /upper/files /upper/work &&
-mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work all /root || poweroff -f
-cp /run.sh /root/.maille-run
-cd /root
+mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work all /whole || poweroff -f
+cp /run.sh /whole/.maille-run
+cd /whole
 mount -t proc proc proc; mount -t sysfs sys sys; mount -t devtmpfs dev dev; mount -t tmpfs run run
 mkdir -p dev/pts dev/shm; mount -t devpts devpts dev/pts; mount -t tmpfs memory dev/shm
 mount -t cgroup2 none sys/fs/cgroup
 umount -l /dev /proc
-exec switch_root /root /bin/sh /.maille-run
+exec switch_root /whole /bin/sh /.maille-run
 ";
 
 /// A kernel with all of its modules.
@@ -215,7 +215,7 @@ fn make(dir: &Path) -> anyhow::Result<()> {
             .arg(dir.join("modules")),
     )?;
     let mut base = Cpio::create(&dir.join("base.cpio"))?;
-    for name in ["bin", "dev", "lower", "mod", "proc", "root", "sys", "upper"] {
+    for name in ["bin", "dev", "lower", "mod", "proc", "sys", "upper", "whole"] {
         base.directory(name)?;
     }
     base.file("init", 0o755, INIT.as_bytes())?;
