@@ -51,7 +51,7 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     }
     if let ["version-two", scratch, program, rest @ ..] = &words[..] {
         let whole = Whole::ready(&Parts::ready()?)?;
-        return whole.run(program, rest, Path::new(scratch));
+        return whole.run(program, rest, &std::path::absolute(scratch)?);
     }
     let (dir, words) = match &words[..] {
         ["--dir", dir, rest @ ..] => (*dir, rest),

@@ -215,7 +215,9 @@ fn make(dir: &Path) -> anyhow::Result<()> {
             .arg(dir.join("modules")),
     )?;
     let mut base = Cpio::create(&dir.join("base.cpio"))?;
-    for name in ["bin", "dev", "lower", "mod", "proc", "sys", "upper", "whole"] {
+    for name in [
+        "bin", "dev", "lower", "mod", "proc", "sys", "upper", "whole",
+    ] {
         base.directory(name)?;
     }
     base.file("init", 0o755, INIT.as_bytes())?;
