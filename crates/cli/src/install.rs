@@ -348,7 +348,7 @@ mod tests {
         ] {
             let words = std::iter::once("upgrade").chain(options.split_whitespace());
             let args = Line::try_parse_from(words).unwrap().upgrade;
-            let mut chosen = some(before);
+            let mut chosen = installed_as(before);
             match (choose_capture(&mut chosen, &args), after) {
                 (Ok(()), Some(after)) => {
                     assert_eq!((chosen.nodes, chosen.chain), after, "{options}")
@@ -359,7 +359,7 @@ mod tests {
         }
     }
 
-    fn some((nodes, chain): (Nodes, bool)) -> Options {
+    fn installed_as((nodes, chain): (Nodes, bool)) -> Options {
         Options {
             version: "1".to_owned(),
             namespace: "m".parse().unwrap(),
@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn every_kind_that_is_installed_is_looked_at() {
-        let options = some((Nodes::Agents(Capture::Outboard), true));
+        let options = installed_as((Nodes::Agents(Capture::Outboard), true));
         for object in install::objects(&options).unwrap() {
             let kind = object["kind"].as_str().unwrap();
             // Those two go with the namespace, and hold what people chose.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use crate::image::sha256;
+use crate::guest::kept;
 use crate::modules::Module;
 use crate::parts::Parts;
 use crate::shell::{output, say};
@@ -51,23 +51,7 @@ impl Gvisor {
     ///
     /// A module that cannot be had, or is another; a compiler's error.
     pub fn ready(parts: &Parts) -> anyhow::Result<Self> {
-        let key = &sha256(include_bytes!("gvisor.rs"))[..16];
-        let store = parts.bin();
-        let store = store.ancestors().nth(2).context("where builds are kept")?;
-        let dir = store.join(format!("gvisor-{key}"));
-        if !dir.is_dir() {
-            let begun = tempfile::Builder::new()
-                .prefix("building-")
-                .tempdir_in(store)?;
-            say("building gVisor (minutes, once)");
-            make(begun.path())?;
-            // Somebody else may have been quicker; theirs is the same.
-            if let Err(error) = fs::rename(begun.path(), &dir)
-                && !dir.is_dir()
-            {
-                return Err(error).context("the finished build of gVisor");
-            }
-        }
+        let dir = kept(parts, "gvisor", include_bytes!("gvisor.rs"), make)?;
         Ok(Self { dir })
     }
 
@@ -83,6 +67,7 @@ impl Gvisor {
 }
 
 fn make(dir: &Path) -> anyhow::Result<()> {
+    say("building gVisor (minutes, once)");
     let source = tempfile::tempdir()?;
     copy(&GVISOR.directory()?, source.path())?;
     for (file, old, new) in CHANGES {
