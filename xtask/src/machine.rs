@@ -79,6 +79,7 @@ pub(crate) const SANDBOXES: &[Need] = &[
     ("curl", "curl"),
     ("tshark", "tshark"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("strace", "strace"),
 ];
 
 /// A file in place of a program: what libseccomp-dev brings.

@@ -23,6 +23,7 @@ use crate::text::clean_lines;
 
 /// Pods of a cluster.
 mod afar;
+mod guest;
 mod inside;
 
 use afar::Afar;
@@ -128,7 +129,7 @@ async fn copy(
 /// Whose frames.
 enum Source {
     Machine(Own),
-    Cluster(Afar),
+    Cluster(Box<Afar>),
 }
 
 /// A pod of this machine, as it was said.
@@ -149,11 +150,18 @@ struct Recording {
 impl Source {
     async fn of(reach: &Reach, args: &Capture) -> Result<Self, Expected> {
         Ok(match reach {
+            Reach::Local(_) if args.guest => {
+                return Err(Expected::Refused {
+                    what: "pods of this machine have its kernel, and no other".to_owned(),
+                    hint: Some("leave --guest out: both sides are shown".to_owned()),
+                    wrong: true,
+                });
+            }
             Reach::Local(_) => Self::Machine(Own {
                 pod: args.pod.clone(),
                 namespace: args.namespace.clone(),
             }),
-            Reach::Cluster(cluster) => Self::Cluster(Afar::find(cluster, args).await?),
+            Reach::Cluster(cluster) => Self::Cluster(Box::new(Afar::find(cluster, args).await?)),
         })
     }
 
@@ -180,7 +188,7 @@ impl Source {
             text.extend_from_slice(&piece);
         }
         if let Self::Cluster(afar) = self {
-            text.extend_from_slice(afar.guest().as_bytes());
+            text.extend_from_slice(afar.guest().await.as_bytes());
         }
         Ok(clean_lines(&String::from_utf8_lossy(&text)))
     }

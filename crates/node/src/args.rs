@@ -17,6 +17,8 @@ pub enum Role {
     Kubernetes(Box<Kubernetes>),
     /// Who shows what passes a captured pod of a cluster.
     Frames(Frames),
+    /// Who says what the kernel holds of the network that it is in: that of a sandbox.
+    Here,
 }
 
 /// Which pod's frames, and how.
@@ -108,7 +110,7 @@ const USAGE: &str = "maille-node run --state DIR --name NAME [--bin-dir DIR] [--
     [--no-mesh] [--leaf-lifetime TIME] [--trust-domain NAME] [--storage DIR]; or maille-node --kubernetes --control ADDRESS:PORT \
     --control-identity ID [--trust FILE] [--token FILE] [--state DIR] [--cni-bin DIR] [--cni-conf DIR] \
     [--cgroups DIR] [--nri SOCKET] [--health ADDRESS:PORT] [--leave] [--no-chain]; or maille-node --frames NAMESPACE/POD [--directory DIR] \
-    [--filter TEXT] [--snaplen N] [--state]";
+    [--filter TEXT] [--snaplen N] [--state]; or maille-node --here";
 
 /// Reads the command line after the program's name.
 pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Role, ArgsError> {
@@ -117,6 +119,10 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Role, ArgsError> 
         Some(verb) if verb == "run" => Ok(Role::Run(Box::new(machine(args)?))),
         Some(verb) if verb == "--kubernetes" => Ok(Role::Kubernetes(Box::new(kubernetes(args)?))),
         Some(verb) if verb == "--frames" => Ok(Role::Frames(frames(args)?)),
+        Some(verb) if verb == "--here" => match args.next() {
+            None => Ok(Role::Here),
+            Some(more) => Err(ArgsError::Unknown(more)),
+        },
         other => Err(ArgsError::Unknown(other.unwrap_or_default())),
     }
 }
@@ -273,6 +279,7 @@ mod tests {
             "--frames web-1",
             "--frames a/b --snaplen x",
             "--frames a/b c",
+            "--here a/b",
         ] {
             assert!(of(wrong).is_err(), "{wrong}");
         }

@@ -68,6 +68,15 @@ struct Own {
     counts: Arc<Counts>,
 }
 
+/// Writes what the kernel holds of the network that this process is in, as text for people.
+///
+/// # Errors
+///
+/// It is not told which that is, or nobody reads.
+pub fn here() -> anyhow::Result<()> {
+    shown::here().context("this process's network cannot be seen")
+}
+
 /// Shows frames of a captured pod until nobody reads them any more.
 pub async fn frames(args: crate::args::Frames) -> anyhow::Result<()> {
     shown::run(args).await

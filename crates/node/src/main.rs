@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             Role::Run(args) => runtime.block_on(maille_node::run::run(*args)),
             Role::Kubernetes(agent) => runtime.block_on(maille_node::kubernetes::run(*agent)),
             Role::Frames(frames) => runtime.block_on(maille_node::kubernetes::frames(frames)),
+            Role::Here => maille_node::kubernetes::here(),
         };
         runtime.shutdown_background();
         done

@@ -30,7 +30,7 @@ fn child() -> ExitCode {
     let Ok(config) = Config::read(&Env::process()) else {
         return ExitCode::FAILURE;
     };
-    match preflight::probe(&config) {
+    match preflight::probe(&config, &mut std::io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.code(&config).into(),
     }

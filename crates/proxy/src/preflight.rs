@@ -5,13 +5,14 @@
 //! The try is made in a child, with a deadline: some kernels hang in the question for ever. Must never be told by versions, and
 //! must never let a proxy be ready that connections pass by. Read `doors.rs` next, `node::capture::inboard` for the rules.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, ExitStatus};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use maille_model::PROBE_PORT;
+use maille_sys::machine;
 use maille_sys::socket::redirected_destination;
 use socket2::SockRef;
 
@@ -20,8 +21,10 @@ use crate::doors;
 
 /// The argument that makes this program the child.
 pub const VERB: &str = "preflight";
-/// For the whole child.
+/// Between two words of the child, but for the next.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// For the kernel's answer to the question in which some hang: it has it at hand.
+const ANSWER: Duration = Duration::from_millis(1_500);
 /// For each of its waits: on loopback everything is there at once.
 const STEP: Duration = Duration::from_secs(2);
 /// Connections of others that may come to the socket meanwhile.
@@ -52,11 +55,14 @@ pub enum PreflightError {
     },
     /// The kernel hangs.
     #[error(
-        "this kernel did not say in {} s where a redirected connection was going: Linux 4.14.22 to 4.14.40 hang there for ever; \
-         use another kernel, or capture the pod with maille.io/capture: outboard",
-        DEADLINE.as_secs()
+        "this kernel deadlocks: Linux {release} did not say in {:?} where a redirected connection was going (SO_ORIGINAL_DST), in which \
+         4.14.22 to 4.14.40 hang for ever; use outboard capture (maille.io/capture: outboard) or a maintained kernel",
+        ANSWER
     )]
-    Hangs,
+    Hangs {
+        /// Which release runs here.
+        release: String,
+    },
     /// The port is somebody else's.
     #[error("{address} cannot be bound: does a container of the pod listen there?")]
     Bind {
@@ -89,31 +95,84 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// Tries it, where connections are to be redirected at all. Blocks for ten seconds at most.
+/// What the parent hears of the child.
+#[derive(Debug)]
+enum Word {
+    /// It asks where a connection was going.
+    Asks,
+    /// It has the answer.
+    Knows,
+    Ended(io::Result<ExitStatus>),
+}
+
+impl Word {
+    const ASKS: u8 = b'?';
+    const KNOWS: u8 = b'.';
+}
+
+/// Tries it, where connections are to be redirected at all. Blocks for [`ANSWER`] in a kernel that hangs, and never for long.
 pub fn check(config: &Config) -> Result<(), PreflightError> {
     let (Capture::Redirect, Some(address)) = (config.capture, config.outbound.bind) else {
         return Ok(());
     };
-    let untried = |error: &io::Error| PreflightError::Untried {
-        what: error.to_string(),
-    };
     let own = std::env::current_exe().map_err(|error| untried(&error))?;
-    let child = Command::new(own).arg(VERB).spawn();
-    let mut child = child.map_err(|error| untried(&error))?;
+    let mut child = Command::new(own);
+    let child = child.arg(VERB).stdout(Stdio::piped()).spawn();
+    let child = child.map_err(|error| untried(&error))?;
     let (tell, told) = channel();
     // A child that hangs in the kernel cannot be killed either: it and its thread end with this process's pod.
-    std::thread::spawn(move || tell.send(child.wait()));
-    match told.recv_timeout(DEADLINE) {
-        Ok(Ok(status)) => meaning(status, address),
-        Ok(Err(error)) => Err(untried(&error)),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(PreflightError::Hangs)
+    std::thread::spawn(move || hear(child, &tell));
+    verdict(&told, address)
+}
+
+fn untried(error: &io::Error) -> PreflightError {
+    PreflightError::Untried {
+        what: error.to_string(),
+    }
+}
+
+/// Passes on what the child says, and how it ended.
+fn hear(mut child: Child, tell: &Sender<Word>) {
+    let said = child.stdout.take().into_iter().flat_map(Read::bytes);
+    for byte in said.map_while(Result::ok) {
+        let word = match byte {
+            Word::ASKS => Word::Asks,
+            Word::KNOWS => Word::Knows,
+            _ => continue,
+        };
+        // Nobody listens any more.
+        if tell.send(word).is_err() {
+            return;
+        }
+    }
+    let _ = tell.send(Word::Ended(child.wait()));
+}
+
+/// What the child's words come to.
+fn verdict(told: &Receiver<Word>, address: SocketAddr) -> Result<(), PreflightError> {
+    let mut asks = false;
+    loop {
+        match told.recv_timeout(if asks { ANSWER } else { DEADLINE }) {
+            Ok(Word::Asks) => asks = true,
+            Ok(Word::Knows) => asks = false,
+            Ok(Word::Ended(Ok(status))) => return meaning(status, address),
+            Ok(Word::Ended(Err(error))) => return Err(untried(&error)),
+            Err(RecvTimeoutError::Timeout) if asks => {
+                return Err(PreflightError::Hangs {
+                    release: machine::release(),
+                });
+            }
+            Err(_) => {
+                return Err(PreflightError::Untried {
+                    what: format!("nothing was heard for {} s", DEADLINE.as_secs()),
+                });
+            }
         }
     }
 }
 
-/// The child: makes one connection of each family that there is, and looks at what comes.
-pub fn probe(config: &Config) -> Result<(), PreflightError> {
+/// The child: makes one connection of each family that there is, and looks at what comes. The parent reads its `words`.
+pub fn probe(config: &Config, words: &mut impl Write) -> Result<(), PreflightError> {
     let Some(address) = config.outbound.bind else {
         return Ok(());
     };
@@ -128,12 +187,17 @@ pub fn probe(config: &Config) -> Result<(), PreflightError> {
             SocketAddr::from((Ipv6Addr::LOCALHOST, PROBE_PORT)),
         ),
     ] {
-        one(&listener, family, to)?;
+        one(&listener, family, to, words)?;
     }
     Ok(())
 }
 
-fn one(listener: &TcpListener, family: Family, to: SocketAddr) -> Result<(), PreflightError> {
+fn one(
+    listener: &TcpListener,
+    family: Family,
+    to: SocketAddr,
+    words: &mut impl Write,
+) -> Result<(), PreflightError> {
     let missing = PreflightError::NotRedirected { family };
     let client = match TcpStream::connect_timeout(&to, STEP) {
         Ok(client) => client,
@@ -149,13 +213,22 @@ fn one(listener: &TcpListener, family: Family, to: SocketAddr) -> Result<(), Pre
     for _ in 0..OTHERS {
         let (taken, peer) = listener.accept().map_err(|_| missing.clone())?;
         if (peer.ip().to_canonical(), peer.port()) == (own.ip(), own.port()) {
-            return match redirected_destination(&taken) {
+            say(words, Word::ASKS)?;
+            let answer = redirected_destination(&taken);
+            say(words, Word::KNOWS)?;
+            return match answer {
                 Ok(destination) if destination == to => Ok(()),
                 _ => Err(PreflightError::Forgotten { family }),
             };
         }
     }
     Err(missing)
+}
+
+/// One word to the parent, at once.
+fn say(words: &mut impl Write, word: u8) -> Result<(), PreflightError> {
+    let said = words.write_all(&[word]).and_then(|()| words.flush());
+    said.map_err(|error| untried(&error))
 }
 
 /// The pod has no IPv6: EAFNOSUPPORT, EADDRNOTAVAIL, ENETUNREACH.
@@ -207,6 +280,7 @@ fn meaning(status: ExitStatus, address: SocketAddr) -> Result<(), PreflightError
 mod tests {
     use std::collections::HashMap;
     use std::os::unix::process::ExitStatusExt as _;
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -236,10 +310,37 @@ mod tests {
 
     #[test]
     fn without_rules_nothing_is_redirected() {
-        let found = probe(&config());
+        let mut words = Vec::new();
+        let found = probe(&config(), &mut words);
+        assert!(words.is_empty(), "there was nothing to ask of");
         assert_eq!(
             found,
             Err(PreflightError::NotRedirected { family: Family::V4 })
         );
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_answer_hangs_and_one_that_does_not_come_to_it_does_not() {
+        let address = config().outbound.bind.unwrap();
+        let (tell, told) = channel();
+        for word in [Word::Asks, Word::Knows, Word::Asks] {
+            tell.send(word).unwrap();
+        }
+        let begin = SystemTime::now();
+        let found = verdict(&told, address).unwrap_err();
+        let took = begin.elapsed().unwrap();
+        assert!(took >= ANSWER && took < Duration::from_secs(3), "{took:?}");
+        let said = found.to_string();
+        assert!(
+            said.contains(&machine::release()) && said.contains("this kernel deadlocks"),
+            "{said}"
+        );
+        tell.send(Word::Asks).unwrap();
+        tell.send(Word::Knows).unwrap();
+        tell.send(Word::Ended(Ok(ExitStatus::from_raw(0)))).unwrap();
+        assert_eq!(verdict(&told, address), Ok(()));
+        drop(tell);
+        let found = verdict(&told, address);
+        assert!(matches!(found, Err(PreflightError::Untried { .. })));
     }
 }

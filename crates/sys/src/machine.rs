@@ -25,16 +25,13 @@ pub struct Fact {
 
 /// Looks at everything, for the user who calls.
 pub fn look() -> Vec<Fact> {
-    let release = nix::sys::utsname::uname()
-        .ok()
-        .and_then(|name| name.release().to_str().map(str::to_owned));
     let read = |path: &str| {
         let text = std::fs::read_to_string(path).ok()?;
         Some(text.trim().to_owned())
     };
     let root = nix::unistd::geteuid().is_root();
     vec![
-        kernel(release.as_deref()),
+        kernel(&release()),
         namespaces(read("/proc/sys/user/max_user_namespaces").as_deref(), root),
         policy(
             read("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0"),
@@ -56,8 +53,15 @@ fn fact(name: &'static str, ok: bool, found: String, hint: &str) -> Fact {
     }
 }
 
-fn kernel(release: Option<&str>) -> Fact {
-    let found = release.unwrap_or("unknown").to_owned();
+/// The release of the running kernel, such as `6.1.0-54-cloud-amd64`; `unknown` where it does not say.
+pub fn release() -> String {
+    let name = nix::sys::utsname::uname().ok();
+    let release = name.as_ref().and_then(|name| name.release().to_str());
+    release.unwrap_or("unknown").to_owned()
+}
+
+fn kernel(release: &str) -> Fact {
+    let found = release.to_owned();
     let mut numbers = found.split(|c: char| !c.is_ascii_digit());
     let mut number = || {
         numbers
@@ -159,7 +163,7 @@ mod tests {
             ("4.19", false),
             ("", false),
         ] {
-            let fact = kernel(Some(release));
+            let fact = kernel(release);
             assert_eq!(fact.ok, ok, "{release}");
             assert_eq!(fact.hint.is_empty(), ok);
         }

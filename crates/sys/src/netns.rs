@@ -19,6 +19,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 #[derive(Clone, Debug)]
 pub struct NetNs {
     file: Arc<File>,
+    device: u64,
     inode: u64,
 }
 
@@ -84,10 +85,11 @@ impl NetNs {
     }
 
     fn of(file: File) -> io::Result<Self> {
-        let inode = file.metadata()?.ino();
+        let metadata = file.metadata()?;
         Ok(Self {
             file: Arc::new(file),
-            inode,
+            device: metadata.dev(),
+            inode: metadata.ino(),
         })
     }
 
@@ -96,14 +98,17 @@ impl NetNs {
         self.inode
     }
 
-    /// Runs `work` on a fresh thread inside the namespace and gives its result. Blocks the caller.
+    /// Runs `work` on a fresh thread inside the namespace and gives its result. Blocks the caller. Where the caller is in it, that takes no right.
     pub fn run<T, F>(&self, work: F) -> io::Result<T>
     where
         T: Send,
         F: FnOnce() -> T + Send,
     {
         on_thread(|| {
-            setns(self.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            let here = Self::current()?;
+            if (here.device, here.inode) != (self.device, self.inode) {
+                setns(self.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            }
             Ok(work())
         })?
     }

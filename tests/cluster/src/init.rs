@@ -156,6 +156,7 @@ fn cgroups(cgroup: &str) -> anyhow::Result<()> {
         for part in cgroup.split('/').chain(["daemons"]) {
             let above = dir.clone();
             dir.push(part);
+            pass_on(&above)?;
             match nix::unistd::mkdir(&dir, nix::sys::stat::Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(error) => return Err(error).with_context(|| dir.display().to_string()),
@@ -170,6 +171,19 @@ fn cgroups(cgroup: &str) -> anyhow::Result<()> {
         fs::write(dir.join("cgroup.procs"), "1")?;
     }
     Ok(())
+}
+
+/// Lets the groups in one of version 2 have every controller that it has itself.
+fn pass_on(group: &Path) -> anyhow::Result<()> {
+    let Ok(all) = fs::read_to_string(group.join("cgroup.controllers")) else {
+        return Ok(());
+    };
+    let all: Vec<_> = all
+        .split_whitespace()
+        .map(|one| format!("+{one}"))
+        .collect();
+    let to = group.join("cgroup.subtree_control");
+    fs::write(&to, all.join(" ")).with_context(|| to.display().to_string())
 }
 
 /// Whether a group is one of version 1.

@@ -8,9 +8,12 @@
 
 /// The mesh on nodes: its agents, what they do and what they say.
 pub mod agents;
+/// A small machine with the kernel's modules of one's choice.
+pub mod booted;
 /// A cluster: up, down, status, kubectl.
 pub mod cluster;
 mod components;
+mod cpio;
 /// The example application.
 pub mod demo;
 /// A virtual machine's kernel and first program.

@@ -1,38 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Pods in virtual machines, for the tests alone: what containerd runs in runc's place for a RuntimeClass. A pod's container becomes a
-//! machine that QEMU emulates, in the pod's network as Kata has it: a tap beside the pod's interface, and every frame passed between the two
-//! before anything of the node's network sees it (Kata's model *tcfilter*). Everything else is runc's.
+//! Pods in virtual machines, for the tests alone: what containerd runs in runc's place for a RuntimeClass. A pod's sandbox becomes a machine that
+//! QEMU emulates, in the pod's network as Kata has it. Each container of the pod is loaded into that machine through a port of its own, and is here a
+//! relay of what it says (`relay.rs`). Everything else is runc's.
 //!
-//! The machine's memory is loaded with the container's image and its small files, so one container a pod, no volumes, no `exec`. It is no
-//! Kata: that needs KVM. Must never ship. Read `guest.rs` for what is in a machine.
+//! It is no Kata: that needs KVM. What a container begins with is copied: no volume is shared between containers, no file follows a change, no `exec`,
+//! and whoever is told to end is killed. Must never ship. Read `machined/network.rs` for how a machine is connected, `guest.rs` for what is in it.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::guest::Cpio;
-use crate::shell::output;
+use crate::cpio::Cpio;
 
-/// Who says whether it is a pod's sandbox or a container in it.
+mod load;
+mod network;
+/// What is left of a container on its node.
+pub mod relay;
+
+use network::{Connection, Network};
+
+/// Who says whether it is a pod's sandbox or a container in it, and in which sandbox.
 const TYPE: &str = "io.kubernetes.cri.container-type";
-/// The tap's name, as Kata gives it.
-const TAP: &str = "tap0_kata";
-/// What of the node QEMU needs to see.
+const SANDBOX: &str = "io.kubernetes.cri.sandbox-id";
+/// What of the node QEMU and relays need to see.
 const SEEN: [&str; 3] = ["/usr", "/lib", "/lib64"];
-/// Files that the kubelet makes are small.
-const SMALL: u64 = 1 << 20;
+/// How many containers a machine may have in its life.
+const PORTS: usize = 12;
 
-/// The two kinds of machines.
+/// The kinds of machines: their board, and how they are connected.
 #[derive(Clone, Copy, Debug)]
-enum Model {
+struct Model {
+    board: Board,
+    network: Network,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Board {
     /// With PCI, as Kata's with QEMU.
     Pci,
     /// Without, as Firecracker's.
     Mmio,
+}
+
+/// The RuntimeClasses' models, by name.
+const MODELS: [(&str, Model); 4] = [
+    ("pci", model(Board::Pci, Network::Mirrored)),
+    ("mmio", model(Board::Mmio, Network::Mirrored)),
+    ("macvtap", model(Board::Mmio, Network::Macvtap)),
+    ("l3forwarding", model(Board::Mmio, Network::Routed)),
+];
+
+const fn model(board: Board, network: Network) -> Model {
+    Model { board, network }
+}
+
+/// What each is called.
+pub(crate) fn models() -> impl Iterator<Item = &'static str> {
+    MODELS.iter().map(|(name, _)| *name)
 }
 
 /// Does what containerd asks of an OCI runtime: `MODEL GUEST RUNC ARGS...`.
@@ -44,33 +72,41 @@ pub fn run(words: &[&str]) -> anyhow::Result<()> {
     let [model, guest, runc, rest @ ..] = words else {
         bail!("machine MODEL GUEST RUNC ARGS...");
     };
-    let model = match *model {
-        "pci" => Model::Pci,
-        "mmio" => Model::Mmio,
-        other => bail!("no model {other}"),
-    };
+    let found = MODELS.iter().find(|(name, _)| name == model);
+    let (_, model) = found.with_context(|| format!("no model {model}"))?;
     let bundle = rest.iter().position(|word| *word == "--bundle");
     let bundle = bundle.and_then(|at| rest.get(at + 1));
     if let (true, Some(bundle)) = (rest.contains(&"create"), bundle) {
-        prepare(Path::new(bundle), Path::new(guest), model)?;
+        prepare(Path::new(bundle), Path::new(guest), *model)?;
     }
     // It returns only where that program cannot be run.
     Err(Command::new(runc).args(rest).exec()).context("runc")
 }
 
-/// Makes a machine of a container that is about to be created, where it is one.
+/// Makes a machine of a sandbox that is about to be created, and a relay of a container.
 fn prepare(bundle: &Path, guest: &Path, model: Model) -> anyhow::Result<()> {
     let path = bundle.join("config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
-    if config["annotations"][TYPE] != "container" {
-        return Ok(());
+    let sandbox = config["annotations"][SANDBOX].as_str();
+    let sandbox = sandbox.context("a sandbox")?;
+    // Bundles lie side by side.
+    let vm = bundle.with_file_name(sandbox).join("vm");
+    if config["annotations"][TYPE] == "sandbox" {
+        fs::create_dir_all(&vm)?;
+        let connection = network::connect(&namespace(&config)?, model.network)?;
+        let own = vm.join("own.cpio");
+        let mut cpio = Cpio::create(&own)?;
+        cpio.file("network", 0o644, connection.setup.as_bytes())?;
+        cpio.end()?;
+        let whole = [fs::read(guest.join("base.cpio"))?, fs::read(own)?].concat();
+        fs::write(vm.join("initrd"), whole)?;
+        fs::copy(guest.join("vmlinuz"), vm.join("vmlinuz"))?;
+        become_machine(&mut config, &vm, model.board, &connection)?;
+    } else {
+        let port = port(&vm)?;
+        load::write(&vm.join(format!("{port}.load")), bundle, &config)?;
+        become_relay(&mut config, &vm, &port)?;
     }
-    let vm = bundle.join("vm");
-    fs::create_dir_all(&vm)?;
-    let network = scrape(&namespace(&config)?)?;
-    fill(&vm, guest, bundle, &config, &network)?;
-    fs::copy(guest.join("vmlinuz"), vm.join("vmlinuz"))?;
-    become_machine(&mut config, &vm, model, &network.mac)?;
     fs::write(&path, serde_json::to_vec(&config)?)?;
     Ok(())
 }
@@ -84,154 +120,105 @@ fn namespace(config: &Value) -> anyhow::Result<PathBuf> {
     Ok(PathBuf::from(path.context("a pod's network namespace")?))
 }
 
-/// What the guest is to have of the pod's network.
-struct Network {
-    mac: String,
-    /// Lines of a shell.
-    setup: String,
-}
-
-/// Reads the pod's interface, and puts a tap beside it.
-fn scrape(namespace: &Path) -> anyhow::Result<Network> {
-    let inside = |words: &str| {
-        let mut enter = Command::new("nsenter");
-        enter.arg(format!("--net={}", namespace.display()));
-        output(enter.args(words.split(' ')))
-    };
-    let told =
-        |words: &str| -> anyhow::Result<Value> { Ok(serde_json::from_str(&inside(words)?)?) };
-    let link = told("ip -j addr show dev eth0")?[0].take();
-    let (mac, mtu) = (link["address"].as_str().context("a MAC")?, &link["mtu"]);
-    let mut setup = format!("ip link set eth0 mtu {mtu} up\n");
-    for address in link["addr_info"].as_array().context("addresses")? {
-        if address["scope"] == "global" {
-            let (local, length) = (address["local"].as_str(), &address["prefixlen"]);
-            let local = local.context("an address")?;
-            setup.push_str(&format!("ip addr add {local}/{length} dev eth0\n"));
+/// The next container's port.
+fn port(vm: &Path) -> anyhow::Result<String> {
+    for number in 1..=PORTS {
+        let port = format!("c{number}");
+        let taken = fs::File::create_new(vm.join(format!("{port}.load")));
+        if taken.is_ok() {
+            return Ok(port);
         }
     }
-    for family in ["-4", "-6"] {
-        let routes = told(&format!("ip -j {family} route show dev eth0"))?;
-        for route in routes.as_array().context("routes")? {
-            // The kernel makes those of addresses itself.
-            if route["protocol"] == "kernel" {
-                continue;
-            }
-            let to = route["dst"].as_str().context("a destination")?;
-            let via = route["gateway"].as_str();
-            let via = via.map_or(String::new(), |gateway| format!(" via {gateway}"));
-            setup.push_str(&format!("ip {family} route add {to}{via} dev eth0\n"));
-        }
-    }
-    // What a machine before this one had in the same namespace.
-    if inside(&format!("ip link del {TAP}")).is_ok() {
-        inside("tc qdisc del dev eth0 ingress")?;
-    }
-    for line in [
-        format!("ip tuntap add {TAP} mode tap user 0 vnet_hdr"),
-        format!("ip link set {TAP} mtu {mtu} up"),
-        "tc qdisc add dev eth0 ingress".to_owned(),
-        format!("tc qdisc add dev {TAP} ingress"),
-        format!(
-            "tc filter add dev eth0 parent ffff: protocol all u32 match u8 0 0 action mirred egress redirect dev {TAP}"
-        ),
-        format!(
-            "tc filter add dev {TAP} parent ffff: protocol all u32 match u8 0 0 action mirred egress redirect dev eth0"
-        ),
-    ] {
-        inside(&line)?;
-    }
-    Ok(Network {
-        mac: mac.to_owned(),
-        setup,
-    })
+    bail!("more than {PORTS} containers in {}", vm.display())
 }
 
-/// Writes what the guest begins with.
-fn fill(
+/// The sandbox is QEMU from now on.
+fn become_machine(
+    config: &mut Value,
     vm: &Path,
-    guest: &Path,
-    bundle: &Path,
-    config: &Value,
-    network: &Network,
+    board: Board,
+    connection: &Connection,
 ) -> anyhow::Result<()> {
-    let root = config["root"]["path"].as_str().context("a root")?;
-    let own = vm.join("own.cpio");
-    let mut cpio = Cpio::create(&own)?;
-    cpio.file("network", 0o644, network.setup.as_bytes())?;
-    cpio.file("command", 0o644, command(config)?.as_bytes())?;
-    cpio.tree(&bundle.join(root), "pod")?;
-    cpio.directory("pod/etc")?;
-    for mount in config["mounts"].as_array().into_iter().flatten() {
-        let (Some(from), Some(to)) = (mount["source"].as_str(), mount["destination"].as_str())
-        else {
-            continue;
-        };
-        let found = fs::metadata(from);
-        if to.starts_with("/etc/")
-            && found.is_ok_and(|found| found.is_file() && found.len() < SMALL)
-        {
-            cpio.file(&format!("pod{to}"), 0o644, &fs::read(from)?)?;
-        }
-    }
-    cpio.end()?;
-    let whole = [fs::read(guest.join("base.cpio"))?, fs::read(own)?].concat();
-    Ok(fs::write(vm.join("initrd"), whole)?)
-}
-
-/// The container's command, for a shell.
-fn command(config: &Value) -> anyhow::Result<String> {
-    let words = |key: &str| -> anyhow::Result<Vec<String>> {
-        let all = config["process"][key].as_array().context("a command")?;
-        let all = all.iter().filter_map(Value::as_str);
-        Ok(all
-            .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
-            .collect())
-    };
-    let (env, args) = (words("env")?.join(" "), words("args")?.join(" "));
-    Ok(format!("chroot /pod /bin/busybox env -i {env} {args}\n"))
-}
-
-/// The container is QEMU from now on.
-fn become_machine(config: &mut Value, vm: &Path, model: Model, mac: &str) -> anyhow::Result<()> {
-    let (machine, card) = match model {
-        Model::Pci => ("q35", "virtio-net-pci"),
-        Model::Mmio => ("microvm,acpi=on,rtc=on", "virtio-net-device"),
+    let (machine, suffix) = match board {
+        Board::Pci => ("q35", "pci"),
+        Board::Mmio => ("microvm,acpi=on,rtc=on", "device"),
     };
     // Without the clock's speed a microvm that is emulated often hangs at its start.
     let append = "console=ttyS0 quiet tsc_early_khz=2000000 panic=-1 mitigations=off tsc=reliable no_timer_check";
-    let line = format!(
-        "/usr/bin/qemu-system-x86_64 -M {machine} -accel tcg -smp 1 -m 256 -nodefaults -no-user-config -display none -no-reboot \
-         -kernel /vm/vmlinuz -initrd /vm/initrd -chardev file,id=log,path=/proc/self/fd/1 -serial chardev:log \
-         -netdev tap,id=n0,ifname={TAP},script=no,downscript=no,vhost=off -device {card},netdev=n0,mac={mac}"
+    let Connection { mac, netdev, .. } = connection;
+    let mut line = format!(
+        "/usr/bin/qemu-system-x86_64 -M {machine} -accel tcg -smp 1 -m 384 -nodefaults -no-user-config -display none -no-reboot \
+         -kernel /vm/vmlinuz -initrd /vm/initrd -chardev file,id=log,path=/vm/console -serial chardev:log \
+         -netdev tap,id=n0,{netdev} -device virtio-net-{suffix},netdev=n0,mac={mac} -device virtio-serial-{suffix},max_ports={}",
+        PORTS + 1
     );
-    let mut args: Vec<&str> = line.split(' ').collect();
-    args.extend(["-append", append]);
+    for number in 1..=PORTS {
+        line.push_str(&format!(
+            " -chardev socket,id=c{number},path=/vm/c{number},server=on,wait=off -device virtserialport,chardev=c{number},nr={number}"
+        ));
+    }
+    let mut words: Vec<&str> = line.split_ascii_whitespace().collect();
+    words.extend(["-append", append]);
+    let script = format!("exec \"$@\" {}", connection.opens);
+    let mut args = vec!["/usr/bin/sh", "-c", &script, "sh"];
+    args.extend(words);
+    config["process"]["args"] = json!(args);
+    for kind in ["bounding", "effective", "permitted"] {
+        config["process"]["capabilities"][kind] = json!(["CAP_NET_ADMIN"]);
+    }
+    let linux = &mut config["linux"];
+    let (path, major, minor) = &connection.device;
+    let device = json!({"path": path, "type": "c", "major": major, "minor": minor, "fileMode": 438, "uid": 0, "gid": 0});
+    push(&mut linux["devices"], device);
+    let allow = json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rw"});
+    push(&mut linux["resources"]["devices"], allow);
+    // A sandbox that only waits gets next to nothing.
+    linux["resources"]["cpu"]["shares"] = json!(1024);
+    see(config, vm, &[])
+}
+
+/// The container is a relay of what runs in the machine.
+fn become_relay(config: &mut Value, vm: &Path, port: &str) -> anyhow::Result<()> {
+    let own = std::env::current_exe()?;
+    // A first process is not ended by a signal that it does not know.
+    let script = "trap 'exit 143' TERM; \"$@\" & wait $!";
+    config["process"]["args"] = json!([
+        "/usr/bin/sh",
+        "-c",
+        script,
+        "sh",
+        "/vm-relay",
+        "relay",
+        "/vm",
+        port
+    ]);
+    see(config, vm, &[(&own, "/vm-relay")])
+}
+
+/// As root, with the node's programs and the machine's directory in sight. What an application may call is for its own kernel to say.
+fn see(config: &mut Value, vm: &Path, others: &[(&Path, &str)]) -> anyhow::Result<()> {
     let process = &mut config["process"];
-    process["args"] = json!(args);
     process["user"] = json!({"uid": 0, "gid": 0});
     process["cwd"] = json!("/");
     process["env"] = json!(["PATH=/usr/bin:/bin"]);
-    for kind in ["bounding", "effective", "permitted"] {
-        process["capabilities"][kind] = json!(["CAP_NET_ADMIN"]);
-    }
-    let bind = |from: &str, to: &str| json!({"type": "bind", "source": from, "destination": to, "options": ["rbind", "ro"]});
-    let vm = vm.display().to_string();
-    let mounts = config["mounts"].as_array_mut().context("mounts")?;
-    for path in SEEN {
-        let real = fs::canonicalize(path)?.display().to_string();
-        mounts.push(bind(&real, path));
-    }
-    mounts.push(bind(&vm, "/vm"));
-    let linux = &mut config["linux"];
-    let tun = json!({"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 438, "uid": 0, "gid": 0});
-    push(&mut linux["devices"], tun);
-    let allow = json!({"allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw"});
-    push(&mut linux["resources"]["devices"], allow);
-    // What an application may call is for its own kernel to say.
-    linux["seccomp"] = Value::Null;
+    config["linux"]["seccomp"] = Value::Null;
     config["root"]["readonly"] = json!(false);
-    Ok(())
+    let mounts = config["mounts"].as_array_mut().context("mounts")?;
+    let mut bind = |from: &Path, to: &str, mode: &str| -> anyhow::Result<()> {
+        let from = fs::canonicalize(from).with_context(|| from.display().to_string())?;
+        ensure!(from.exists(), "{}", from.display());
+        mounts.push(
+            json!({"type": "bind", "source": from, "destination": to, "options": ["rbind", mode]}),
+        );
+        Ok(())
+    };
+    for path in SEEN {
+        bind(Path::new(path), path, "ro")?;
+    }
+    for (from, to) in others {
+        bind(from, to, "ro")?;
+    }
+    bind(vm, "/vm", "rw")
 }
 
 fn push(list: &mut Value, item: Value) {

@@ -49,6 +49,9 @@ fn run(args: &[String]) -> anyhow::Result<ExitCode> {
     if let ["machine", rest @ ..] = &words[..] {
         maille_cluster::machined::run(rest)?;
     }
+    if let ["relay", vm, port] = words[..] {
+        return maille_cluster::machined::relay::run(Path::new(vm), port);
+    }
     if let ["version-two", scratch, program, rest @ ..] = &words[..] {
         let whole = Whole::ready(&Parts::ready()?)?;
         return whole.run(program, rest, &std::path::absolute(scratch)?);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A whole machine with a kernel of its own, for a program that must run where control groups are of version 2 alone, whatever this
 //! machine has. QEMU emulates it: not every machine that has KVM can run a kernel by it. Its files are this machine's, by virtiofs; what is
-//! written there stays there.
+//! written there stays there. The kernel is Debian's for clouds.
 //!
-//! Must never change anything of this machine. Read `guest.rs` for the kernel.
+//! Must never change anything of this machine.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,26 +13,21 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
 
-use crate::guest::{self, Cpio};
+use crate::cpio::Cpio;
+use crate::guest;
 use crate::parts::Parts;
 use crate::shell::{PATIENCE, output, say, until};
 
 /// What comes with QEMU in Debian's qemu-system-common.
 const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
-/// What it needs until it sees this machine's files, each after what it needs.
-const MODULES: [&str; 7] = [
-    "virtio_ring",
-    "virtio",
-    "virtio_pci_legacy_dev",
-    "virtio_pci_modern_dev",
-    "virtio_pci",
-    "fuse",
-    "virtiofs",
-];
-const OVERLAY: &str = "overlay";
+/// What it needs until it sees this machine's files.
+const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
 /// As long as here, times this, may anything take there.
 const SLOWER: u32 = 8;
+/// The package that always depends on the newest of them.
+const NEWEST: &str = "linux-image-cloud-amd64";
 /// How it says that the program has ended.
 const ENDED: &str = "machine: ended with ";
 const LIMIT: Duration = Duration::from_secs(20);
@@ -78,9 +74,18 @@ impl Whole {
     ///
     /// The kernel cannot be had, or lacks what is looked for.
     pub fn ready(parts: &Parts) -> anyhow::Result<Self> {
-        let sources = [include_str!("whole.rs"), include_str!("guest.rs")].concat();
-        let dir = guest::kept(parts, "whole", sources.as_bytes(), make)?;
+        let dir = guest::kept(parts, "whole", include_bytes!("whole.rs"), make)?;
         Ok(Self { dir })
+    }
+
+    /// Its kernel, as it is booted.
+    pub(crate) fn kernel(&self) -> PathBuf {
+        self.dir.join("vmlinuz")
+    }
+
+    /// Its modules, with `modules.dep`.
+    pub(crate) fn modules(&self) -> PathBuf {
+        self.dir.join("modules")
     }
 
     /// Runs `program` in one, where it is and with this process's directory and `HOME`, passes on what it says, and ends as it ended. The
@@ -121,7 +126,7 @@ impl Whole {
              ip link set lo up; mount -t tmpfs memory {}; cd {}\n\
              {}\necho \"{ENDED}$?\"; echo o >/proc/sysrq-trigger; sleep 60\n",
             shown(Path::new(&home)),
-            shown(&self.dir.join("modules")),
+            shown(&self.modules()),
             shown(scratch),
             shown(&std::env::current_dir()?),
             line.join(" "),
@@ -138,7 +143,7 @@ impl Whole {
             .arg("-chardev")
             .arg(format!("socket,id=files,path={}", socket.display()))
             .arg("-kernel")
-            .arg(self.dir.join("vmlinuz"))
+            .arg(self.kernel())
             .arg("-initrd")
             .arg(initrd)
             .args(["-append", "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off tsc=reliable no_timer_check cgroup_no_v1=all"])
@@ -193,14 +198,32 @@ fn follow(mut machine: Running) -> anyhow::Result<ExitCode> {
     anyhow::bail!("the machine ended, and not by its program's end")
 }
 
+/// What Debian's newest kernel for clouds is made of, for as long as the first of both is kept.
+fn fetch() -> anyhow::Result<(TempDir, PathBuf)> {
+    let aside = tempfile::tempdir()?;
+    let mut ask = Command::new("apt-cache");
+    ask.args(["depends", "--important", NEWEST]);
+    let told = output(&mut ask)?;
+    let package = told
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: "));
+    let package = package.with_context(|| format!("{NEWEST} names no kernel: {told}"))?;
+    // It is fetched by whoever runs this, into a directory that nobody else may write to.
+    let mut fetch = Command::new("apt-get");
+    fetch.current_dir(aside.path()).args(["download", package]);
+    output(&mut fetch)?;
+    let archive = fs::read_dir(aside.path())?.next();
+    let archive = archive.context("nothing was fetched")??.path();
+    let tree = aside.path().join("tree");
+    output(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
+    Ok((aside, tree))
+}
+
 fn make(dir: &Path) -> anyhow::Result<()> {
-    say("fetching a kernel for whole machines (once)");
-    let (_aside, tree) = guest::fetch()?;
-    fs::copy(
-        guest::file(&tree.join("boot"), "vmlinuz-")?,
-        dir.join("vmlinuz"),
-    )?;
-    let all = guest::file(&tree.join("lib/modules"), "")?;
+    say("fetching a kernel for virtual machines (once)");
+    let (_aside, tree) = fetch()?;
+    fs::copy(file(&tree.join("boot"), "vmlinuz-")?, dir.join("vmlinuz"))?;
+    let all = file(&tree.join("lib/modules"), "")?;
     let version = all.file_name().context("a version")?;
     output(
         Command::new("busybox")
@@ -208,12 +231,8 @@ fn make(dir: &Path) -> anyhow::Result<()> {
             .arg(&tree)
             .arg(version),
     )?;
-    output(
-        Command::new("cp")
-            .arg("-a")
-            .arg(&all)
-            .arg(dir.join("modules")),
-    )?;
+    let modules = dir.join("modules");
+    output(Command::new("cp").arg("-a").arg(&all).arg(&modules))?;
     let mut base = Cpio::create(&dir.join("base.cpio"))?;
     for name in [
         "bin", "dev", "lower", "mod", "proc", "sys", "upper", "whole",
@@ -222,6 +241,47 @@ fn make(dir: &Path) -> anyhow::Result<()> {
     }
     base.file("init", 0o755, INIT.as_bytes())?;
     base.file("bin/busybox", 0o755, &fs::read("/bin/busybox")?)?;
-    guest::modules(&mut base, &tree, MODULES.into_iter().chain([OVERLAY]))?;
+    load(&mut base, &modules, &MODULES)?;
     base.end()
+}
+
+/// The file of a directory whose name begins so.
+fn file(dir: &Path, begins: &str) -> anyhow::Result<PathBuf> {
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(begins) {
+            return Ok(entry.path());
+        }
+    }
+    anyhow::bail!("{} has no {begins}*", dir.display())
+}
+
+/// Adds modules and what they need as `mod/*`, to be loaded in the order of their names.
+pub(crate) fn load(base: &mut Cpio, modules: &Path, names: &[&str]) -> anyhow::Result<()> {
+    for (at, module) in wanted(modules, names)?.iter().enumerate() {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        base.file(&format!("mod/{at:02}-{name}"), 0o644, &fs::read(module)?)?;
+    }
+    Ok(())
+}
+
+/// The files of modules and of what they need, in the order in which they can be loaded.
+fn wanted(dir: &Path, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let text = fs::read_to_string(dir.join("modules.dep"))?;
+    let (mut seen, mut order) = (BTreeSet::new(), Vec::new());
+    for name in names {
+        let line = text.lines().find(|line| {
+            let path = line.split(':').next().unwrap_or_default();
+            path.ends_with(&format!("/{name}.ko"))
+        });
+        let line = line.with_context(|| format!("the kernel has no {name}.ko"))?;
+        let (own, needs) = line.split_once(':').context("a line of modules.dep")?;
+        // Whoever is needed stands behind whoever needs it.
+        let all = needs.split_whitespace().rev().chain([own]);
+        order.extend(
+            all.filter(|path| seen.insert(*path))
+                .map(|path| dir.join(path)),
+        );
+    }
+    Ok(order)
 }

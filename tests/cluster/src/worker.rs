@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::cluster::Cluster;
 use crate::components::SERVER;
 use crate::machine::Machine;
+use crate::machined;
 use crate::shell::{output, output_of, until};
 
 /// The configuration files, by name.
@@ -190,7 +191,7 @@ fn configure(cluster: &Cluster, machine: &Machine, numbers: &Numbers) -> anyhow:
         machine.dir().join("resolv.conf"),
         format!("nameserver {SERVER}\n"),
     )?;
-    for model in ["pci", "mmio"] {
+    for model in machined::models() {
         let Some(guest) = cluster.guest() else { break };
         let (init, runc) = (cluster.init(), parts.program("runc"));
         let script = format!(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a captured pod of a real node can send by raw sockets, and what can be sent to it: nothing passes but by its proxy, or as what
 //! passes untouched, with its own addresses. Frames of every kind that tests/netns knows, and changes of them drawn from a seed; sent in the pod's
-//! namespace, and by a program in gVisor and in a virtual machine.
+//! namespace, and by a program in gVisor and in virtual machines of both models.
 //!
 //! The opposite: with other rules every one of the same frames arrives, and the judge of drawn ones finds what is wrong.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -31,9 +31,10 @@ const OPEN: &str = "nft -f - <<E\nflush ruleset\ntable netdev open {\n\
     chain a {\n type filter hook ingress device \"up0\" priority 0; policy drop;\n fwd to \"dn0\"\n }\n\
     chain b {\n type filter hook ingress device \"dn0\" priority 0; policy drop;\n fwd to \"up0\"\n }\n}\nE\n";
 /// Name, RuntimeClass, and the process of the node that it is.
-const SANDBOXES: [(&str, &str, &str); 2] = [
+const SANDBOXES: [(&str, &str, &str); 3] = [
     ("sandbox", "gvisor-raw", "runsc-sandbox"),
     ("machine", "machine-mmio", "qemu-system-x86_64"),
+    ("machine-with-pci", "machine-pci", "qemu-system-x86_64"),
 ];
 
 /// How many frames are drawn in each direction.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What fails with a pod in gVisor and with one in a virtual machine: its proxy, its agent, its runtime, itself, its node. Nobody reaches it then
+//! What fails with a pod in gVisor and with pods in virtual machines of both models: its proxy, its agent, its runtime, itself, its node. Nobody reaches it then
 //! but by its proxy, it reaches nobody else, everything is well again without a person, and what is deleted leaves nothing.
 //!
 //! Each answer that is missed was there before, and is there afterwards.
@@ -26,7 +26,7 @@ struct Sandbox {
     processes: &'static [&'static str],
 }
 
-const SANDBOXES: [Sandbox; 2] = [
+const SANDBOXES: [Sandbox; 3] = [
     Sandbox {
         name: "sandbox",
         class: "gvisor",
@@ -35,7 +35,12 @@ const SANDBOXES: [Sandbox; 2] = [
     Sandbox {
         name: "machine",
         class: "machine-mmio",
-        processes: &["/pause", "qemu-system-x86_64"],
+        processes: &["qemu-system-x86_64"],
+    },
+    Sandbox {
+        name: "machine-with-pci",
+        class: "machine-pci",
+        processes: &["qemu-system-x86_64"],
     },
 ];
 /// One with the node's kernel, in the mesh, on the other node.
@@ -90,7 +95,9 @@ impl Stage {
             let pod = pairs::pod(NAMESPACE, name, &self.node, Some(class));
             pairs::apply(&self.up, &pod).unwrap();
         }
-        self.up.settled(NAMESPACE, ALL, 3).unwrap();
+        self.up
+            .settled(NAMESPACE, ALL, SANDBOXES.len() + 1)
+            .unwrap();
         self.up.settled(OUTSIDE, ALL, 1).unwrap();
         self.reached();
     }

@@ -249,6 +249,7 @@ fn frames_are_shown(up: &Meshed, name: &str) {
     ] {
         assert!(state.contains(part), "{part}: {state}");
     }
+    guest_is_shown(up, name);
     let refused = up.maille(&format!("capture sidecar-or-nobody -n {NAMESPACE} --state"));
     let refused = refused.unwrap_err().to_string();
     assert!(
@@ -257,7 +258,21 @@ fn frames_are_shown(up: &Meshed, name: &str) {
     );
 }
 
-/// What the mesh costs a pod in gVisor, beside the same pod outside: printed for `SPECIFICATION.md`.
+/// What the pod's own kernel holds, which nobody sees from outside: where its application listens, and its addresses.
+fn guest_is_shown(up: &Meshed, name: &str) {
+    let line = format!("capture {name} -n {NAMESPACE} --state --guest");
+    let state = up.maille(&line).unwrap();
+    let guest = state.split_once("# guest\n");
+    let (_, guest) = guest.unwrap_or_else(|| panic!("{state}"));
+    let listens = |line: &str| line.starts_with("LISTEN") && line.contains(":8080 ");
+    assert!(guest.lines().any(listens), "{guest}");
+    let pods = up.pods(NAMESPACE, &format!("app={name}")).unwrap();
+    for address in addresses(&pods[0]) {
+        assert!(guest.contains(&format!("address {address}")), "{guest}");
+    }
+}
+
+/// What the mesh costs a pod in gVisor, beside the same pod outside: printed for `SPECIFICATION.md`. A sidecar is refused there, so there is none to compare.
 fn costs(up: &Meshed) {
     for (name, node) in [("outside-one", "node1"), ("outside-two", "node2")] {
         let pod = pairs::pod(OUTSIDE, name, node, Some("gvisor"));

@@ -326,6 +326,9 @@ pub struct Capture {
     /// Record nothing: show what both sides' kernels hold.
     #[arg(long, conflicts_with_all = ["filter", "write", "seconds", "snaplen"])]
     pub state: bool,
+    /// Also what the pod's own kernel holds, by an ephemeral container, of which the pod keeps a record. In a cluster.
+    #[arg(long)]
+    pub guest: bool,
     /// Only in this namespace.
     #[arg(short = 'n', long)]
     pub namespace: Option<String>,

@@ -5,6 +5,7 @@
 use maille_manifest::marks;
 use serde_json::Value;
 
+use super::guest;
 use crate::args::ask::Capture;
 use crate::check::NAMESPACE;
 use crate::cluster::Cluster;
@@ -21,6 +22,10 @@ use crate::text::clean;
 pub(super) struct Afar {
     cluster: Cluster,
     agent: String,
+    /// The image of that, which holds what looks from inside too.
+    image: String,
+    /// Whether a container is to be put into the pod for that.
+    enter: bool,
     namespace: String,
     pod: String,
     /// Its RuntimeClass; empty where it has none.
@@ -54,6 +59,8 @@ impl Afar {
         let agent = nodes::agent(cluster, NAMESPACE, node).await?;
         Ok(Self {
             agent: name(&agent).to_owned(),
+            image: text(&agent, "/spec/containers/0/image").to_owned(),
+            enter: args.guest,
             cluster: cluster.clone(),
             namespace: space.to_owned(),
             pod: own.to_owned(),
@@ -86,19 +93,25 @@ impl Afar {
         entered::stream(&self.cluster, place, &command).await
     }
 
-    /// What is to be said of the side that no node sees.
-    pub(super) fn guest(&self) -> String {
-        let (namespace, pod) = (clean(&self.namespace), clean(&self.pod));
-        let look = format!("kubectl debug -n {namespace} {pod} --image IMAGE --target CONTAINER");
-        match self.class.as_str() {
-            "" => format!(
-                "# pod\nits network is the node's kernel's: what it holds is in its own namespace ({look})\n"
-            ),
+    /// What the side holds that no node sees, or why that is not known.
+    pub(super) async fn guest(&self) -> String {
+        if self.enter {
+            let look = guest::look(&self.cluster, (&self.namespace, &self.pod), &self.image);
+            return match look.await {
+                Ok(text) => text,
+                Err(why) => format!("# guest\nnot seen: {why}\n"),
+            };
+        }
+        let kernel = match self.class.as_str() {
+            "" => "its network is the node's kernel's".to_owned(),
             class => format!(
-                "# guest\nnot seen from here: the sandbox (RuntimeClass {}) has a kernel of its own. Where its runtime lets an ephemeral container in: {look}\n",
+                "the sandbox (RuntimeClass {}) has a kernel of its own",
                 clean(class)
             ),
-        }
+        };
+        format!(
+            "# guest\nnot seen from here: {kernel}. Where its runtime lets an ephemeral container in, --guest looks from inside\n"
+        )
     }
 }
 

@@ -45,6 +45,16 @@ pub(super) async fn run(args: Frames) -> anyhow::Result<()> {
     }
 }
 
+/// What the kernel holds of the network that this process is in: that of a sandbox, for whom its runtime lets in (`maille-node --here`).
+pub(super) fn here() -> std::io::Result<()> {
+    let side = Side {
+        namespace: NetNs::current()?,
+        interfaces: Vec::new(),
+        what: "guest",
+    };
+    std::io::stdout().write_all(state::read(&[side]).as_bytes())
+}
+
 /// The pod's mesh namespace, and its node's end of the wire.
 fn sides(args: &Frames) -> anyhow::Result<Vec<Side>> {
     let directory = find(&args.directory.join(SANDBOXES), args)?;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who talks to whom, in every way: `maille-pairs serve NAME` answers by HTTP/1.1, gRPC and a protocol that nobody knows, each with its name and whom
 //! it sees; `maille-pairs ask HOST...` asks each in each way and prints a line of JSON a host, `through BY HOST...` has the server BY do so; `maille-pairs time
-//! HOST COUNT` asks one after the other on one connection and prints how long that takes. It knows nothing of a mesh. Read `tests/cluster/tests/sandboxed.rs` for who runs it.
+//! HOST COUNT` asks one after the other on one connection, then on a new connection each, then for much at once, and prints how long that takes. It knows
+//! nothing of a mesh. Read `tests/cluster/tests/sandboxed.rs` for who runs it.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,8 @@ const GRPC: u16 = 8081;
 const TCP: u16 = 8082;
 /// What nobody takes for another protocol.
 const HELLO: &[u8] = b"\0\x01\xffhello\n";
+/// Where much is to be had at once, and how many bytes.
+const MUCH: (&str, usize) = ("/much", 16 << 20);
 /// How long one question may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -95,9 +98,10 @@ async fn http(socket: TcpStream, said: Bytes) -> anyhow::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
         let said = said.clone();
         async move {
-            let hosts = request.uri().path().strip_prefix("/ask/");
-            let body = match hosts {
+            let path = request.uri().path();
+            let body = match path.strip_prefix("/ask/") {
                 Some(hosts) => asked(hosts).await,
+                None if path == MUCH.0 => Bytes::from(vec![b'x'; MUCH.1]),
                 None => said,
             };
             Ok::<_, Infallible>(Response::new(Full::new(body)))
@@ -239,9 +243,10 @@ async fn ask_tcp(host: &str) -> anyhow::Result<String> {
     Ok(said)
 }
 
-/// Microseconds of `count` requests, one after the other on one connection.
+/// Microseconds of `count` requests, one after the other on one connection; how many of a quarter as many were answered in a second on a connection each; and
+/// how many MB came in a second at once.
 async fn time(host: &str, count: usize) -> anyhow::Result<Value> {
-    ensure!(count > 0, "COUNT is at least one");
+    ensure!(count > 3, "COUNT is at least four");
     let mut sender = open(host).await?;
     let mut all = Vec::with_capacity(count);
     for _ in 0..count {
@@ -252,5 +257,17 @@ async fn time(host: &str, count: usize) -> anyhow::Result<Value> {
     all.sort_unstable();
     let at = |share: usize| all.get(count * share / 100).copied().unwrap_or_default();
     let [p50, p99] = [at(50), at(99)].map(|value| u64::try_from(value).unwrap_or(u64::MAX));
-    Ok(json!({"host": host, "requests": count, "p50_us": p50, "p99_us": p99}))
+    let begin = Instant::now();
+    for _ in 0..count / 4 {
+        timeout(DEADLINE, ask_http(host)).await??;
+    }
+    let connections = (count / 4) as f64 / begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let much = timeout(DEADLINE, get(&mut sender, host, MUCH.0)).await??;
+    ensure!(much.len() == MUCH.1, "{} bytes", much.len());
+    let megabytes = MUCH.1 as f64 / 1e6 / begin.elapsed().as_secs_f64();
+    Ok(
+        json!({"host": host, "requests": count, "p50_us": p50, "p99_us": p99,
+        "connections_per_s": connections.round(), "mb_per_s": megabytes.round()}),
+    )
 }
