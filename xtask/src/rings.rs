@@ -51,6 +51,12 @@ const BESIDE: &str = "token";
 /// Of the same ring: what CI runs. Installed, injected, captured by a node, on two of them with a witness between.
 const BRIEF: &[&str] = &["mesh", "outboard"];
 
+/// Of the same ring, for the record: once more on a machine with control groups of version 2 alone, which is emulated.
+const VERSION_TWO: &[&str] = &["outboard", "room"];
+
+/// How long a test may take there.
+const EMULATED: Duration = Duration::from_secs(3_600);
+
 /// How long that may take: ten minutes of a token and one of grace, what is before and after, on a busy machine.
 const WAITING: Duration = Duration::from_secs(1_500);
 
@@ -286,6 +292,33 @@ fn cluster_ring(filter: Option<&str>, extent: Extent) -> anyhow::Result<Counts> 
         anyhow::Ok((others?, beside??))
     })?;
     counts.sum(others);
+    if full {
+        counts.sum(version_two(filter)?);
+    }
+    Ok(counts)
+}
+
+/// Runs tests on an emulated machine.
+fn version_two(filter: Option<&str>) -> anyhow::Result<Counts> {
+    let mut counts = Counts::default();
+    let dir = Profile::Debug.dir();
+    let scratch = dir.with_file_name("tmp");
+    let mut programs = build::all(Profile::Debug)?;
+    programs.retain(|program| {
+        CLUSTER.contains(&&*program.package)
+            && !program.unit
+            && VERSION_TWO.contains(&&*program.name())
+    });
+    for program in &programs {
+        let machine = Cmd::new(dir.join("maille-cluster")).args(["version-two"]);
+        let command = machine.args([&scratch, &program.path]);
+        let watch = Watch {
+            limit: EMULATED,
+            label: "version 2: ",
+            ..watch(filter, Some(1))
+        };
+        counts.sum(suite::run(command, program, watch)?);
+    }
     Ok(counts)
 }
 
