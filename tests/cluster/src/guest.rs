@@ -62,7 +62,8 @@ contain() {
 }
 n=0
 while n=$((n+1)); do
-  until exec 3<>/dev/vport0p$n; do sleep 1; done
+  until [ -e /sys/class/virtio-ports/vport*p$n ]; do usleep 100000; done
+  port=$(echo /sys/class/virtio-ports/vport*p$n); exec 3<>/dev/${port##*/}
   until read -r blocks <&3; do usleep 100000; done
   contain /c/$n $blocks &
 done
