@@ -72,7 +72,7 @@ fn command(config: &Value) -> anyhow::Result<String> {
     let cwd = quoted(process["cwd"].as_str().unwrap_or("/"));
     let (uid, gid) = user(config);
     Ok(format!(
-        "exec chroot $root /.own/busybox start-stop-daemon -S -c {uid}:{gid} -x /.own/busybox -- \
+        "exec chroot $root /.own/busybox start-stop-daemon -S -c {uid}:{gid} -n nobody -a /.own/busybox -- \
          env -i {env} /.own/busybox sh -c 'cd \"$0\" && exec \"$@\"' {cwd} {args}\n"
     ))
 }
