@@ -5,9 +5,13 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
+
+/// Its user and group.
+const ROOT: (u32, u32) = (0, 0);
 
 /// An archive as the kernel reads it (`cpio`, format `newc`). Several, one after the other, are one.
 #[derive(Debug)]
@@ -27,20 +31,19 @@ impl Cpio {
     }
 
     pub(crate) fn directory(&mut self, name: &str) -> anyhow::Result<()> {
-        self.entry(name, 0o040_755, &[])
+        self.entry(name, 0o040_755, ROOT, &[])
     }
 
     pub(crate) fn link(&mut self, name: &str, target: &str) -> anyhow::Result<()> {
-        self.entry(name, 0o120_777, target.as_bytes())
+        self.entry(name, 0o120_777, ROOT, target.as_bytes())
     }
 
     pub(crate) fn file(&mut self, name: &str, mode: u32, content: &[u8]) -> anyhow::Result<()> {
-        self.entry(name, 0o100_000 | (mode & 0o7777), content)
+        self.entry(name, 0o100_000 | (mode & 0o7777), ROOT, content)
     }
 
-    /// Whatever is below `from`, under `name`; under nothing where that is empty.
+    /// Whatever is below `from`, its files as their owners', under `name`; under nothing where that is empty.
     pub(crate) fn tree(&mut self, from: &Path, name: &str) -> anyhow::Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
         if !name.is_empty() {
             self.directory(name)?;
         }
@@ -55,8 +58,10 @@ impl Cpio {
                 let target = fs::read_link(entry.path())?;
                 self.link(&name, &target.to_string_lossy())?;
             } else if kind.is_file() {
-                let mode = entry.metadata()?.permissions().mode();
-                self.file(&name, mode, &fs::read(entry.path())?)?;
+                let about = entry.metadata()?;
+                let mode = 0o100_000 | (about.mode() & 0o7777);
+                let owner = (about.uid(), about.gid());
+                self.entry(&name, mode, owner, &fs::read(entry.path())?)?;
             }
         }
         Ok(())
@@ -64,17 +69,23 @@ impl Cpio {
 
     pub(crate) fn end(mut self) -> anyhow::Result<()> {
         self.inode = 0;
-        self.entry("TRAILER!!!", 0, &[])?;
+        self.entry("TRAILER!!!", 0, ROOT, &[])?;
         Ok(self.out.flush()?)
     }
 
-    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) -> anyhow::Result<()> {
+    fn entry(
+        &mut self,
+        name: &str,
+        mode: u32,
+        (user, group): (u32, u32),
+        content: &[u8],
+    ) -> anyhow::Result<()> {
         self.inode += 1;
         let fields = [
             self.inode,
             mode,
-            0,
-            0,
+            user,
+            group,
             1,
             0,
             u32::try_from(content.len())?,

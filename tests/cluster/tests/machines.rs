@@ -30,6 +30,12 @@ fn pod(up: &Meshed, name: &str) -> anyhow::Result<Value> {
     pods.pop().with_context(|| name.to_owned())
 }
 
+/// What its containers said last.
+fn told(up: &Meshed, namespace: &str) -> String {
+    let line = format!("-n {namespace} logs machine --all-containers --prefix --tail 30");
+    up.kubectl(&line).unwrap_or_else(|error| error.to_string())
+}
+
 fn shell(name: &str, script: &str) -> Value {
     json!({"name": name, "image": IMAGE, "command": ["/bin/busybox", "sh", "-c", script]})
 }
@@ -169,7 +175,9 @@ fn a_machine_with_a_sidecar_is_meshed_and_costs_what_is_said() {
                 machine["metadata"]["annotations"] = json!({"maille.io/capture": capture});
             }
             pairs::apply(&up, &machine).unwrap();
-            up.settled(namespace, "app=machine", 1).unwrap();
+            up.settled(namespace, "app=machine", 1)
+                .with_context(|| told(&up, namespace))
+                .unwrap();
             if namespace == NAMESPACE {
                 let pod = pod(&up, "machine").unwrap();
                 let inside = pod["spec"]["initContainers"].is_array();

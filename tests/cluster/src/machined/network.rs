@@ -135,12 +135,13 @@ fn mirror(inside: &Inside<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The guest has the interface's MAC, and that another; the addresses are the guest's alone.
+/// The guest has the interface's MAC, and that another; the addresses are the guest's alone. Without all multicasts it would not hear who looks for its
+/// IPv6 addresses.
 fn macvtap(inside: &Inside<'_>, mac: &str, mtu: &Value) -> anyhow::Result<(u32, u32)> {
     inside.run(&format!(
         "ip link add link eth0 name {TAP} type macvtap mode bridge && ip link set eth0 down && \
          ip link set eth0 address 02:00:5e:$(od -An -N3 -tx1 /dev/urandom | sed 's/^ //; s/ /:/g') && ip link set {TAP} address {mac} mtu {mtu} && \
-         ip addr flush dev eth0 && ip link set eth0 up && ip link set {TAP} up"
+         ip addr flush dev eth0 && ip link set eth0 up && ip link set {TAP} allmulticast on up"
     ))?;
     // Its device's numbers are in a view of the kernel's devices from this network alone.
     let view = format!("mount -t sysfs none /sys && cat /sys/class/net/{TAP}/macvtap/tap*/dev");
