@@ -30,9 +30,9 @@ fn pod(up: &Meshed, name: &str) -> anyhow::Result<Value> {
     pods.pop().with_context(|| name.to_owned())
 }
 
-/// What its containers said last.
+/// What its proxy said before it ended.
 fn told(up: &Meshed, namespace: &str) -> String {
-    let line = format!("-n {namespace} logs machine --all-containers --prefix --tail 30");
+    let line = format!("-n {namespace} logs machine -c maille-proxy --previous --tail 30");
     up.kubectl(&line).unwrap_or_else(|error| error.to_string())
 }
 
@@ -70,15 +70,15 @@ fn all_hear_all(up: &Meshed, names: &[&str], wanted: fn(&IpAddr) -> bool) {
     };
     for from in &pods {
         for to in &pods {
+            let (by, hosts) = (&addresses(from)[0], hosts(to));
             let (from, name) = (text(from, "/metadata/name"), text(to, "/metadata/name"));
-            let hosts = hosts(to);
             assert!(!hosts.is_empty());
             // Who is ready is known to everybody a moment later.
             up.until(name, || {
                 let heard = if from == SHARED {
                     ask(up, NAMESPACE, from, &hosts)?
                 } else {
-                    ask_through(up, SHARED, from, &hosts)?
+                    ask_through(up, SHARED, by, &hosts)?
                 };
                 pairs::all_are(name, &heard).with_context(|| format!("{from} asks"))
             })
