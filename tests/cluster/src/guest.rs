@@ -59,6 +59,7 @@ contain() {
   wait $own; code=$?
   printf '\nguest: ended with %s\n' $code >&3
   kill $watch
+  umount $root/dev $root/proc; rm -rf $1
 }
 n=0
 while n=$((n+1)); do

@@ -144,10 +144,10 @@ fn become_machine(
         Board::Mmio => ("microvm,acpi=on,rtc=on", "device"),
     };
     // Without the clock's speed a microvm that is emulated often hangs at its start.
-    let append = "console=ttyS0 quiet tsc_early_khz=2000000 panic=-1 mitigations=off tsc=reliable no_timer_check";
+    let append = "console=ttyS0 rootfstype=ramfs quiet tsc_early_khz=2000000 panic=-1 mitigations=off tsc=reliable no_timer_check";
     let Connection { mac, netdev, .. } = connection;
     let mut line = format!(
-        "/usr/bin/qemu-system-x86_64 -M {machine} -accel tcg -smp 1 -m 384 -nodefaults -no-user-config -display none -no-reboot \
+        "/usr/bin/qemu-system-x86_64 -M {machine} -accel tcg -smp 1 -m 768 -nodefaults -no-user-config -display none -no-reboot \
          -kernel /vm/vmlinuz -initrd /vm/initrd -chardev file,id=log,path=/vm/console -serial chardev:log \
          -netdev tap,id=n0,{netdev} -device virtio-net-{suffix},netdev=n0,mac={mac} -device virtio-serial-{suffix},max_ports={}",
         PORTS + 1

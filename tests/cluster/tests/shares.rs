@@ -126,7 +126,7 @@ fn burning(kind: &Kind) -> serde_json::Value {
     container["command"] = json!(["/bin/busybox", "sh", "-c", script]);
     // A virtual machine has its own memory in that, and what runs it.
     let bytes = if kind.class.is_some_and(|class| class.starts_with("machine")) {
-        "512Mi"
+        "1Gi"
     } else {
         "128Mi"
     };
