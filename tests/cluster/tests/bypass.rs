@@ -117,6 +117,8 @@ fn is_mended(up: &Meshed, name: &str) {
         agents::inside(&up.cluster().node(1), name, there)
     })
     .unwrap();
+    // The lies that left had its node take it for others.
+    agents::shell(&up.cluster().node(1), "ip neigh flush all").unwrap();
 }
 
 #[test]
