@@ -14,6 +14,8 @@ use crate::shell::{Cmd, root, say};
 
 /// What images hold, but for what stands alone.
 const PACKAGES: &[&str] = &["maille-control", "maille-node"];
+/// Their programs that are in images.
+const PROGRAMS: &[&str] = &["maille-control", "maille-node", "maille-init"];
 /// What nodes run themselves: static.
 const ALONE: &[&str] = &["maille-cni", "maille-proxy"];
 
@@ -29,8 +31,17 @@ struct Order {
 /// Those of `programs`, for tests.
 pub(crate) fn of(programs: &Path) -> anyhow::Result<()> {
     let order = Order::read(&[])?;
-    let alone = alone(&["--release"], None)?;
-    order.write(programs, &alone, &order.out)
+    order.write_quickly(programs)
+}
+
+/// Copies programs without what only a debugger reads, which is most of them: every node of a test unpacks them.
+fn lean(from: &Path, names: &[&str], to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to).with_context(|| to.display().to_string())?;
+    for name in names {
+        let strip = Cmd::new("strip").args(["--strip-debug", "-o"]);
+        strip.args([to.join(name), from.join(name)]).run()?;
+    }
+    Ok(())
 }
 
 /// Builds the proxy as its image has it. Where it is.
@@ -43,8 +54,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     machine::prepare(machine::RUN)?;
     if order.quick {
         build(&["--release"], None)?;
-        let alone = alone(&["--release"], None)?;
-        return order.write(&root().join("target/release"), &alone, &order.out);
+        return order.write_quickly(&root().join("target/release"));
     }
     let dist = |target: &Path, out: &Path| {
         build(&["--profile", "dist"], Some(target))?;
@@ -87,6 +97,15 @@ impl Order {
             bail!("--check is of images that are made from nothing, which --quick ones are not");
         }
         Ok(order)
+    }
+
+    /// From `programs` and static ones of the same kind.
+    fn write_quickly(&self, programs: &Path) -> anyhow::Result<()> {
+        let alone = alone(&["--release"], None)?;
+        let own = root().join("target/images-programs");
+        lean(programs, PROGRAMS, &own)?;
+        lean(&alone, ALONE, &own.join("alone"))?;
+        self.write(&own, &own.join("alone"), &self.out)
     }
 
     fn write(&self, programs: &Path, alone: &Path, out: &Path) -> anyhow::Result<()> {

@@ -67,6 +67,7 @@ pub(crate) const CLUSTER: &[Need] = &[
     ("setsid", "util-linux"),
     ("go", "golang-go"),
     ("gcc", "gcc"),
+    ("strip", "binutils"),
     (SECCOMP, "libseccomp-dev"),
     ("busybox", "busybox-static"),
     ("tc", "iproute2"),

@@ -337,12 +337,12 @@ fn each_has_its_own(up: &Meshed, kind: &Kind) {
     assert!(own < most, "{}: {own:?}, {calm:?}", tenant.name);
     assert!(starved > 2 * own, "{}: {starved:?}, {own:?}", tenant.name);
     assert!(
-        flooded * 20 > quiet * 19,
+        flooded * 100 > quiet * 95,
         "{}: {flooded}, {quiet}",
         tenant.name
     );
     assert!(
-        robbed * 10 < quiet * 9,
+        robbed * 100 < quiet * 93,
         "{}: {robbed}, {quiet}",
         tenant.name
     );
