@@ -7,9 +7,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use maille_cluster::agents::{self, Begin};
 use maille_cluster::meshed::Meshed;
+use maille_cluster::pairs::addresses;
 use maille_tests_netns::evil::{self, Case};
 use maille_tests_netns::lab::stay_on_one_cpu;
 use nix::sys::signal::Signal;
@@ -26,6 +29,9 @@ use wire::{TOLD, Way, Wire};
 const NONE: [String; 0] = [];
 /// Of a program that sends frames.
 const FRAMES: &str = "maille.test/frames:1";
+/// Connections that are begun at a time and never finished, and how many of a pod's are kept (net.core.somaxconn, for each listener and family).
+const HALF_OPEN: u16 = 5_000;
+const KEPT: usize = 4 * 4_096;
 /// Rules that forward everything.
 const OPEN: &str = "nft -f - <<E\nflush ruleset\ntable netdev open {\n\
     chain a {\n type filter hook ingress device \"up0\" priority 0; policy drop;\n fwd to \"dn0\"\n }\n\
@@ -110,6 +116,44 @@ fn all_leave(up: &Meshed, name: &str, wire: &Wire, out: &Way) {
     );
 }
 
+/// What the pod begins and never finishes fills its own proxy's queue, which has an end, and nobody else's: another pod's proxy answers as before, and so does
+/// this one on the other side. When it is over the pod reaches others again.
+fn half_open_ones_are_its_own(up: &Meshed, name: &str, wire: &Wire) {
+    let node = up.cluster().node(1);
+    let pods = up.pods("default", "app=calm").unwrap();
+    let calm = addresses(&pods[0])[0].parse().unwrap();
+    let quiet = wire.answered(calm);
+    assert!(wire.connects((calm, 80).into()).is_some());
+    wire.hears(false);
+    let out = wire.out();
+    let waiting = "ss -Htn state syn-recv | wc -l";
+    let (mut most, mut slowest) = (0, Duration::ZERO);
+    for _ in 0..8 {
+        out.flood((0..HALF_OPEN).map(|number| evil::half_open(&wire.ends, number)));
+        let now: usize = agents::inside(&node, name, waiting)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        most = most.max(now);
+        slowest = slowest.max(wire.answered(calm));
+        slowest = slowest.max(wire.answered(wire.ends.v4.into()));
+    }
+    wire.hears(true);
+    let again = up.until("the pod", || {
+        wire.connects((calm, 80).into())
+            .context("it reaches nobody")
+    });
+    eprintln!(
+        "{} half-open connections: at most {most} were kept; another's proxy, and this one from outside, answered within {slowest:?} ({quiet:?} before); \
+         afterwards the pod had a connection after {:?}",
+        8 * usize::from(HALF_OPEN),
+        again.unwrap()
+    );
+    assert!(most > 0 && most <= KEPT, "{most}");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
 /// Its rules are as they were.
 fn is_mended(up: &Meshed, name: &str) {
     up.until("rules", || {
@@ -134,7 +178,12 @@ fn nothing_passes_a_captured_pods_proxy_and_with_other_rules_everything_does() {
     })
     .unwrap();
     up.settled("default", "app=evil", 1).unwrap();
+    up.cluster()
+        .apply(&agents::pod("calm", "default", "node1", &["serve", "0"]).to_string())
+        .unwrap();
+    up.settled("default", "app=calm", 1).unwrap();
     let wire = Wire::of(&up, "evil", "/maille-steady");
+    half_open_ones_are_its_own(&up, "evil", &wire);
     stay_on_one_cpu();
     none_leaves(&wire, &wire.out(), count());
     none_reaches(&up, "evil", &wire, count());

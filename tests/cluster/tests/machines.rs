@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
 use maille_cluster::agents;
@@ -174,10 +175,12 @@ fn a_machine_with_a_sidecar_is_meshed_and_costs_what_is_said() {
             if let Some(capture) = capture {
                 machine["metadata"]["annotations"] = json!({"maille.io/capture": capture});
             }
+            let begin = SystemTime::now();
             pairs::apply(&up, &machine).unwrap();
             up.settled(namespace, "app=machine", 1)
                 .with_context(|| told(&up, namespace))
                 .unwrap();
+            let until_ready = begin.elapsed().unwrap();
             if namespace == NAMESPACE {
                 let pod = pod(&up, "machine").unwrap();
                 let inside = pod["spec"]["initContainers"].is_array();
@@ -186,7 +189,9 @@ fn a_machine_with_a_sidecar_is_meshed_and_costs_what_is_said() {
                 all_hear_all(&up, &["machine", SHARED], |_| true);
             }
             let took = pairs::round_trip(&up, namespace, from, "machine", 400).unwrap();
-            eprintln!("round {round}, a machine on another node, {what}: {took}");
+            eprintln!(
+                "round {round}, a machine on another node, {what}, ready after {until_ready:?}: {took}"
+            );
             up.kubectl(&format!("-n {namespace} delete pod machine"))
                 .unwrap();
         }

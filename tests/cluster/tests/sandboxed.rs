@@ -33,7 +33,7 @@ const PODS: [Who; 5] = [
     ("sidecar", "node2", None, Some("inboard")),
 ];
 
-/// The deck's picture: every kind of sandbox side by side.
+/// The deck's picture: every kind of sandbox side by side, first on one node, then where each is said to be.
 const MACHINES: [Who; 4] = [
     ("machine-pci", "node1", Some("machine-pci"), None),
     ("machine-mmio", "node2", Some("machine-mmio"), None),
@@ -181,20 +181,30 @@ fn virtual_machines_gvisor_and_the_node_s_kernel_are_one_mesh() {
         .map(|node| Witness::on(&up, node).unwrap())
         .collect();
     witnesses.push(Witness::start(&up).unwrap());
-    let pods = start(&up, &MACHINES);
-    for witness in &mut witnesses {
-        witness.expect(&pods).unwrap();
+    for spread in [false, true] {
+        let placed = MACHINES.map(|(name, node, class, capture)| {
+            let node = if spread { node } else { "node1" };
+            (name, node, class, capture)
+        });
+        let pods = start(&up, &placed);
+        for witness in &mut witnesses {
+            witness.expect(&pods).unwrap();
+        }
+        pods.iter().for_each(nothing_inside);
+        for (name, devices) in [("machine-pci", true), ("machine-mmio", false)] {
+            let log = up.kubectl(&format!("-n {NAMESPACE} logs {name}")).unwrap();
+            let said = log.lines().find(|line| line.contains("PCI devices"));
+            let none = said.unwrap().contains(", 0 PCI devices");
+            assert_eq!(!none, devices, "{log}");
+        }
+        let answers = everybody_reaches_everybody(&up, &pods);
+        eprintln!("{answers} answers, spread over two nodes: {spread}");
+        if spread {
+            frames_are_shown(&up, "machine-pci");
+        }
+        let all = format!("-n {NAMESPACE} delete pod -l {ALL}");
+        up.kubectl(&all).unwrap();
     }
-    pods.iter().for_each(nothing_inside);
-    for (name, devices) in [("machine-pci", true), ("machine-mmio", false)] {
-        let log = up.kubectl(&format!("-n {NAMESPACE} logs {name}")).unwrap();
-        let said = log.lines().find(|line| line.contains("PCI devices"));
-        let none = said.unwrap().contains(", 0 PCI devices");
-        assert_eq!(!none, devices, "{log}");
-    }
-    let answers = everybody_reaches_everybody(&up, &pods);
-    eprintln!("{answers} answers");
-    frames_are_shown(&up, "machine-pci");
     for witness in witnesses {
         let seen = witness.end().unwrap();
         eprintln!("TLS {}, plain {}", seen["bytes_tls"], seen["bytes_plain"]);

@@ -76,6 +76,18 @@ pub fn contains(frame: &[u8], needle: &[u8]) -> bool {
     frame.windows(needle.len()).any(|window| window == needle)
 }
 
+/// The `number`-th beginning of a connection that its sender forgets, of both families in turns.
+pub fn half_open(ends: &Ends, number: u16) -> Vec<u8> {
+    let ports = (1024 + number / 2, 80);
+    if number.is_multiple_of(2) {
+        let segment = tcp(&pseudo4(ends), ports, SYN, &[]);
+        ether(ends, 0x0800, &ip4(ends, TCP, &[], 0, &segment))
+    } else {
+        let segment = tcp(&pseudo6(ends), ports, SYN, &[]);
+        ether(ends, 0x86dd, &ip6(ends, TCP, 64, &segment))
+    }
+}
+
 fn syn4(ends: &Ends, data: &[u8]) -> Vec<u8> {
     tcp(&pseudo4(ends), (4000, 8080), SYN, data)
 }

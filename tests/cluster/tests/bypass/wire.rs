@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A captured pod's wire: who sends frames on it, from the pod's namespace or from inside the pod, and who sees what arrives.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use maille_cluster::agents;
@@ -11,6 +11,7 @@ use maille_cluster::pairs::addresses;
 use maille_cluster::processes::Process;
 use maille_sys::link::{Net, Scope, inside};
 use maille_sys::netns::NetNs;
+use maille_sys::nft;
 use maille_sys::packet::Port;
 use maille_tests_netns::evil::{self, Case, contains};
 use maille_tests_netns::frames::Ends;
@@ -19,6 +20,8 @@ use crate::judge::Random;
 
 /// How long a frame that must come may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Where proxies take what others send.
+const MESH: u16 = 15008;
 /// Drawn frames between two that must come.
 const PART: usize = 50;
 /// Where a pod is told of frames (`maille-frames`).
@@ -136,6 +139,44 @@ impl Wire {
         self.out_from(Sender::Port(Port::open(&self.pod, "eth0").unwrap()))
     }
 
+    /// Whether the pod's own kernel hears what is said to it; one that does not never ends what was begun in its name.
+    pub(crate) fn hears(&self, hears: bool) {
+        let mut rules = "table netdev deaf {\n}\ndelete table netdev deaf\n".to_owned();
+        if !hears {
+            rules.push_str(
+                "table netdev deaf {\n chain all {\n type filter hook ingress device \"eth0\" priority 0; policy drop;\n }\n}\n",
+            );
+        }
+        nft::apply(&self.pod, &rules).unwrap();
+    }
+
+    /// How long until a program in the pod has a connection to this address, or `None` if it has none in time.
+    pub(crate) fn connects(&self, to: SocketAddr) -> Option<Duration> {
+        let begin = SystemTime::now();
+        let connected = self.pod.run(|| TcpStream::connect_timeout(&to, PATIENCE));
+        connected.unwrap().ok()?;
+        Some(begin.elapsed().unwrap())
+    }
+
+    /// How long until the proxy of the pod at `ip` has answered its node in TLS.
+    pub(crate) fn answered(&self, ip: IpAddr) -> Duration {
+        let work = async {
+            let begin = SystemTime::now();
+            let stream = tokio::net::TcpStream::connect((ip, MESH)).await.unwrap();
+            maille_identity::anyone::dial(stream, ip).await.unwrap();
+            begin.elapsed().unwrap()
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let limited = async { tokio::time::timeout(PATIENCE, work).await };
+        self.node
+            .run(|| runtime.block_on(limited))
+            .unwrap()
+            .unwrap()
+    }
+
     /// The same, sent by a program in the pod, which is waited for.
     pub(crate) fn out_of_guest(&self, up: &Meshed) -> Way {
         let (here, there) = (self.ends.to_v4, SocketAddr::from((self.ends.v4, TOLD)));
@@ -226,6 +267,13 @@ impl Way {
                 return arrived;
             }
             arrived.push(frame);
+        }
+    }
+
+    /// Sends this, whatever comes of it.
+    pub(crate) fn flood(&self, frames: impl Iterator<Item = Vec<u8>>) {
+        for frame in frames {
+            self.from.send(&frame).unwrap();
         }
     }
 
