@@ -144,7 +144,7 @@ impl Wire {
         let mut rules = "table netdev deaf {\n}\ndelete table netdev deaf\n".to_owned();
         if !hears {
             rules.push_str(
-                "table netdev deaf {\n chain all {\n type filter hook ingress device \"eth0\" priority 0; policy drop;\n }\n}\n",
+                "table netdev deaf {\n chain heard {\n type filter hook ingress device \"eth0\" priority 0; policy drop;\n }\n}\n",
             );
         }
         nft::apply(&self.pod, &rules).unwrap();
