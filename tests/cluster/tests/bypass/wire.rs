@@ -139,12 +139,12 @@ impl Wire {
         self.out_from(Sender::Port(Port::open(&self.pod, "eth0").unwrap()))
     }
 
-    /// Whether the pod's own kernel hears what is said to it; one that does not never ends what was begun in its name.
+    /// Whether the pod's own kernel hears what is said to it by TCP; one that does not never ends what was begun in its name.
     pub(crate) fn hears(&self, hears: bool) {
         let mut rules = "table netdev deaf {\n}\ndelete table netdev deaf\n".to_owned();
         if !hears {
             rules.push_str(
-                "table netdev deaf {\n chain heard {\n type filter hook ingress device \"eth0\" priority 0; policy drop;\n }\n}\n",
+                "table netdev deaf {\n chain heard {\n type filter hook ingress device \"eth0\" priority 0; policy accept;\n meta l4proto tcp drop\n }\n}\n",
             );
         }
         nft::apply(&self.pod, &rules).unwrap();
