@@ -31,7 +31,7 @@ const NONE: [String; 0] = [];
 const FRAMES: &str = "maille.test/frames:1";
 /// Connections that are begun at a time and never finished, and how many of a pod's are kept (net.core.somaxconn, for each listener and family).
 const HALF_OPEN: u16 = 5_000;
-const KEPT: usize = 4 * 4_096;
+const KEPT: usize = 2 * 4_096;
 /// Rules that forward everything.
 const OPEN: &str = "nft -f - <<E\nflush ruleset\ntable netdev open {\n\
     chain a {\n type filter hook ingress device \"up0\" priority 0; policy drop;\n fwd to \"dn0\"\n }\n\
