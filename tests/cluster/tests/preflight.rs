@@ -154,7 +154,7 @@ impl Found {
 }
 
 #[test]
-fn a_guest_without_packet_filters_says_so_at_once() {
+fn a_kernel_without_packet_filters_says_so_at_once() {
     let found = boot(&[], false);
     assert_ne!(found.init.0, 0, "{found:#?}");
     assert!(!found.ready.0, "{found:#?}");
@@ -162,7 +162,7 @@ fn a_guest_without_packet_filters_says_so_at_once() {
 }
 
 #[test]
-fn a_guest_with_either_packet_filter_is_captured_by_that() {
+fn a_kernel_with_either_packet_filter_is_captured_by_that() {
     for (modules, by) in [
         (&LEGACY[..], "legacy"),
         (&NFTABLES[..], "nftables"),
@@ -176,7 +176,7 @@ fn a_guest_with_either_packet_filter_is_captured_by_that() {
 }
 
 #[test]
-fn a_guest_whose_kernel_hangs_is_named() {
+fn a_kernel_that_hangs_is_named() {
     let found = boot(&NFTABLES, true);
     assert_eq!(found.init.0, 0, "{found:#?}");
     assert!(!found.ready.0, "{found:#?}");
