@@ -16,8 +16,8 @@ use crate::whole::{self, Whole};
 
 /// What a network and ports take that is not in that kernel itself.
 const MODULES: [&str; 4] = ["virtio_mmio", "virtio_pci", "virtio_net", "virtio_console"];
-/// What a sidecar takes that captures its own pod.
-const FILTERS: [&str; 8] = [
+/// What a sidecar takes that captures its own pod by nftables.
+pub const NFTABLES: [&str; 8] = [
     "nf_tables",
     "nft_chain_nat",
     "nft_ct",
@@ -132,7 +132,18 @@ fn make(dir: &Path, whole: &Whole) -> anyhow::Result<()> {
     whole::load(
         &mut base,
         &whole.modules(),
-        &[&MODULES[..], &FILTERS].concat(),
+        &[&MODULES[..], &NFTABLES].concat(),
     )?;
     base.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_port_mean_the_same() {
+        assert!(INIT.contains(ENDED));
+        assert!(INIT.contains(&format!("dd bs={BLOCK} ")));
+    }
 }

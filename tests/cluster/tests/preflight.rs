@@ -8,19 +8,10 @@
 use std::path::{Path, PathBuf};
 
 use maille_cluster::booted::{self, Has};
+use maille_cluster::guest::NFTABLES;
 use maille_cluster::parts::Parts;
 use maille_cluster::whole::Whole;
 
-const NFTABLES: [&str; 8] = [
-    "nf_tables",
-    "nft_chain_nat",
-    "nft_ct",
-    "nft_nat",
-    "nft_redir",
-    "nft_reject_inet",
-    "nft_socket",
-    "nf_conntrack",
-];
 const LEGACY: [&str; 6] = [
     "iptable_nat",
     "ip6table_nat",

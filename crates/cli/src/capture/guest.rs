@@ -78,7 +78,11 @@ async fn ended(cluster: &Cluster, path: &str, own: &str) -> Result<(), Expected>
     let mut pace = interval(PAUSE);
     loop {
         pace.tick().await;
-        let pod = cluster.object(path).await?.unwrap_or_default();
+        let pod = cluster.object(path).await?;
+        let pod = pod.ok_or_else(|| Expected::Unknown {
+            what: "the pod is gone".to_owned(),
+            hint: "`kubectl get pods` shows its successor".to_owned(),
+        })?;
         let (done, why) = state(&pod, own);
         match done {
             Some(0) => return Ok(()),
