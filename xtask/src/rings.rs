@@ -414,6 +414,7 @@ fn lengths(command: Cmd, full: bool) -> Cmd {
         command
             .env("MAILLE_TEST_SECONDS", "60")
             .env("MAILLE_TEST_EXCHANGES", "100000")
+            .env("MAILLE_TEST_MANY", "100")
     } else {
         command
     }

@@ -360,7 +360,7 @@ fn addition(
     let Pod {
         template,
         annotations,
-        ..
+        sandbox,
     } = *pod;
     let service = checks::service(template);
     let proxy = sidecar::proxy(choices, settings, service);
@@ -371,7 +371,13 @@ fn addition(
         volumes: sidecar::volumes(),
     };
     if choices.capture == Capture::Inboard {
-        let init = sidecar::init(choices, settings, service);
+        let in_gvisor = sandbox.is_some_and(|sandbox| sandbox.kind == sandbox::Kind::Gvisor);
+        let rights = if in_gvisor {
+            sidecar::RIGHTS_IN_GVISOR
+        } else {
+            sidecar::RIGHTS
+        };
+        let init = sidecar::init(choices, settings, service, rights);
         addition.init_containers.push(init);
     }
     match choices.form {

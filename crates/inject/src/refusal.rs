@@ -68,14 +68,10 @@ pub enum Cause {
     )]
     OwnKernel { sandbox: String },
     #[error(
-        "{sandbox} cannot be captured from inside: gVisor lets nobody change its packet filter as it comes, and does not tell a proxy \
-         where a connection was going; {instead}"
+        "{sandbox} cannot be captured from inside as it comes: gVisor lets nobody change its packet filter; install the mesh's agent on the \
+         nodes (maille install --cni), which captures from outside, or say \"inboard\" here if the nodes run it with net-raw"
     )]
-    NoRules {
-        sandbox: String,
-        /// What to do.
-        instead: &'static str,
-    },
+    NoRules { sandbox: String },
     #[error(
         "{sandbox} gives the pod a kernel of its own, which shares no such thing with its node: leave this out, or the sandbox"
     )]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The containers and volumes that a meshed pod gets: an init container that captures, and the proxy.
 //!
-//! The first has one right, NET_ADMIN, and ends; the second has none. Neither is ever privileged. Nothing here depends on the
+//! The first has one right, NET_ADMIN (in gVisor NET_RAW, too), and ends; the second has none. Neither is ever privileged. Nothing here depends on the
 //! application but its service class, and whether its kernel is gVisor's. Read `addition.rs` for where they go.
 
 use serde_json::{Map, Value, json};
@@ -12,6 +12,11 @@ use crate::names::{
     TOKEN_SECONDS, TRUST, TRUST_CONFIG_MAP,
 };
 use crate::settings::Settings;
+
+/// What the container that captures needs: to change the packet filter of its pod.
+pub(crate) const RIGHTS: &[&str] = &["NET_ADMIN"];
+/// The same in gVisor, which shows it to a raw socket alone.
+pub(crate) const RIGHTS_IN_GVISOR: &[&str] = &["NET_ADMIN", "NET_RAW"];
 
 /// What an application has a right to, by what it asked for (Kubernetes' quality of service).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +32,13 @@ const USUAL: [[&str; 2]; 2] = [["50m", "1"], ["32Mi", "256Mi"]];
 /// The same where both must be equal.
 const EQUAL: [&str; 2] = ["250m", "128Mi"];
 
-/// The container that captures.
-pub(crate) fn init(choices: &Choices, settings: &Settings, service: Service) -> Value {
+/// The container that captures, with these rights.
+pub(crate) fn init(
+    choices: &Choices,
+    settings: &Settings,
+    service: Service,
+    rights: &[&str],
+) -> Value {
     let mut env = vec![json!({"name": "MAILLE_PROXY_UID", "value": PROXY_UID.to_string()})];
     for (name, ports) in [
         ("MAILLE_SKIP_INBOUND_PORTS", &choices.skip_inbound),
@@ -47,7 +57,7 @@ pub(crate) fn init(choices: &Choices, settings: &Settings, service: Service) -> 
         "resources": resources(choices, service),
         "securityContext": {
             "allowPrivilegeEscalation": false,
-            "capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]},
+            "capabilities": {"add": rights, "drop": ["ALL"]},
             "privileged": false,
             "readOnlyRootFilesystem": true,
             "runAsGroup": 0,

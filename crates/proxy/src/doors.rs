@@ -100,17 +100,17 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
     let mark = |name: &str| config.mark.filter(|_| name == "outbound");
     let bind = |name: &str, door: Door| {
         let Some(address) = door.bind.filter(|_| !passed.contains(&name)) else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
-        let kept = config.capture == Capture::Tproxy && door.to.is_none() && name != "mesh";
-        let socket = if kept {
-            socket::listen_transparent(address, BACKLOG, mark(name))
-        } else {
-            listen(address)
+        let intercepts = door.to.is_none() && name != "mesh";
+        let sockets = match config.capture {
+            Capture::Tproxy if intercepts => {
+                socket::listen_transparent(address, BACKLOG, mark(name)).map(|one| vec![one])
+            }
+            Capture::Redirect if intercepts => listen_each(address),
+            _ => listen(address).map(|one| vec![one]),
         };
-        socket
-            .map(Some)
-            .map_err(|error| DoorError::Bind(address, error))
+        sockets.map_err(|error| DoorError::Bind(address, error))
     };
     let outbound = bind("outbound", config.outbound)?;
     let inbound = bind("inbound", config.inbound)?;
@@ -125,13 +125,12 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
         (None, Capture::Tproxy | Capture::None) => OriginalDst::Socket,
         (None, Capture::Redirect) => OriginalDst::Redirect(own),
     };
-    doors
-        .listeners
-        .extend(outbound.map(|socket| Listener::outbound(socket, original(config.outbound))));
-    doors
-        .listeners
-        .extend(inbound.map(|socket| Listener::inbound(socket, original(config.inbound))));
-    doors.listeners.extend(mesh.map(Listener::mesh));
+    let all = &mut doors.listeners;
+    let outbound = outbound.into_iter();
+    all.extend(outbound.map(|socket| Listener::outbound(socket, original(config.outbound))));
+    let inbound = inbound.into_iter();
+    all.extend(inbound.map(|socket| Listener::inbound(socket, original(config.inbound))));
+    all.extend(mesh.into_iter().map(Listener::mesh));
     if doors.listeners.is_empty() {
         Err(DoorError::None)
     } else {
@@ -139,18 +138,43 @@ pub fn open(config: &Config) -> Result<Doors, DoorError> {
     }
 }
 
-/// An ordinary listener: for explicit ports, for redirected connections, and for the mesh port, which is nobody else's. `[::]`
-/// takes both families, or IPv4 alone where the kernel knows no other.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let every = address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED);
-    let socket = match Socket::new(Domain::for_address(address), Type::STREAM, None) {
-        Err(error) if every && error.raw_os_error() == Some(NO_FAMILY) => {
-            return listen((Ipv4Addr::UNSPECIFIED, address.port()).into());
+/// An ordinary listener: for explicit ports, and for the mesh port, which is nobody else's. `[::]` takes both families, or IPv4 alone
+/// where the kernel knows no other.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match bound(address, false) {
+        Err(error) if is_every(address) && error.raw_os_error() == Some(NO_FAMILY) => {
+            bound((Ipv4Addr::UNSPECIFIED, address.port()).into(), false)
         }
-        socket => socket?,
+        socket => socket,
+    }
+}
+
+/// The same for redirected connections, where `[::]` is a listener for each family that the kernel knows: gVisor's tells where a
+/// connection was going only to a socket of the connection's own family.
+pub(crate) fn listen_each(address: SocketAddr) -> io::Result<Vec<TcpListener>> {
+    if !is_every(address) {
+        return listen(address).map(|one| vec![one]);
+    }
+    let v6 = match bound(address, true) {
+        Err(error) if error.raw_os_error() == Some(NO_FAMILY) => None,
+        socket => Some(socket?),
     };
-    if every {
-        socket.set_only_v6(false)?;
+    let port = match &v6 {
+        Some(socket) => socket.local_addr()?.port(),
+        None => address.port(),
+    };
+    let v4 = bound((Ipv4Addr::UNSPECIFIED, port).into(), false)?;
+    Ok(v6.into_iter().chain([v4]).collect())
+}
+
+fn is_every(address: SocketAddr) -> bool {
+    address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED)
+}
+
+fn bound(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if is_every(address) {
+        socket.set_only_v6(only_v6)?;
     }
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -160,12 +184,13 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// The ports of these two. Where one is missing there is none to be met: 0 is nobody's.
-fn own_ports(sockets: [&Option<TcpListener>; 2]) -> OwnPorts {
-    let port = |socket: &Option<TcpListener>| {
-        let address = socket.as_ref()?.local_addr().ok()?;
+fn own_ports(sockets: [&[TcpListener]; 2]) -> OwnPorts {
+    // Those of both families have the same.
+    let port = |sockets: &[TcpListener]| {
+        let address = sockets.first()?.local_addr().ok()?;
         Some(address.port())
     };
-    OwnPorts(sockets.map(|socket| port(socket).unwrap_or(0)))
+    OwnPorts(sockets.map(|sockets| port(sockets).unwrap_or(0)))
 }
 
 /// Where the proxy's own port is reached from inside.

@@ -176,7 +176,7 @@ pub fn probe(config: &Config, words: &mut impl Write) -> Result<(), PreflightErr
     let Some(address) = config.outbound.bind else {
         return Ok(());
     };
-    let listener = doors::listen(address).map_err(|_| PreflightError::Bind { address })?;
+    let listeners = doors::listen_each(address).map_err(|_| PreflightError::Bind { address })?;
     for (family, to) in [
         (
             Family::V4,
@@ -187,18 +187,24 @@ pub fn probe(config: &Config, words: &mut impl Write) -> Result<(), PreflightErr
             SocketAddr::from((Ipv6Addr::LOCALHOST, PROBE_PORT)),
         ),
     ] {
-        one(&listener, family, to, words)?;
+        one(&listeners, family, to, words)?;
     }
     Ok(())
 }
 
 fn one(
-    listener: &TcpListener,
+    listeners: &[TcpListener],
     family: Family,
     to: SocketAddr,
     words: &mut impl Write,
 ) -> Result<(), PreflightError> {
     let missing = PreflightError::NotRedirected { family };
+    let is_its = |listener: &&TcpListener| {
+        let at = listener.local_addr();
+        at.is_ok_and(|at| at.is_ipv6() == to.is_ipv6())
+    };
+    let its = listeners.iter().find(is_its).or(listeners.first());
+    let listener = its.ok_or_else(|| missing.clone())?;
     let client = match TcpStream::connect_timeout(&to, STEP) {
         Ok(client) => client,
         Err(error) if family == Family::V6 && is_absent(&error) => return Ok(()),

@@ -66,6 +66,8 @@ pub fn original_destination(socket: &impl AsFd) -> io::Result<SocketAddr> {
 
 /// The address that the client of a redirected connection dialled, as the kernel's connection tracking remembers it
 /// (`SO_ORIGINAL_DST`). For a connection that was not redirected it is the socket's own, or an error where nothing is tracked.
+///
+/// gVisor answers only to a socket of the connection's own family (not to one of both), and with success and nonsense to the other question.
 pub fn redirected_destination(socket: &impl AsFd) -> io::Result<SocketAddr> {
     let socket = SockRef::from(socket);
     let own = socket.local_addr()?.as_socket();
@@ -75,9 +77,13 @@ pub fn redirected_destination(socket: &impl AsFd) -> io::Result<SocketAddr> {
         Some(IpAddr::V6(_)) => socket.original_dst_v6()?,
         None => return Err(io::Error::other("not an internet socket")),
     };
+    let dialled = dialled.as_socket();
+    let same = |dialled: &SocketAddr| {
+        own.is_some_and(|own| own.ip().to_canonical().is_ipv4() == dialled.is_ipv4())
+    };
     dialled
-        .as_socket()
-        .ok_or_else(|| io::Error::other("the kernel remembers no internet address"))
+        .filter(same)
+        .ok_or_else(|| io::Error::other("the kernel remembers no address of this family"))
 }
 
 /// The same address at the other link of a namespace that has two: where a connection to a link-local address goes on that was taken from

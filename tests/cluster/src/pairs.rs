@@ -4,9 +4,10 @@
 //! It knows nothing of what protects them. Read `meshed.rs` for what they run on.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
 use crate::meshed::{Meshed, text};
@@ -148,6 +149,51 @@ pub fn all_are(name: &str, heard: &BTreeMap<String, Value>) -> anyhow::Result<()
         for way in WAYS {
             let said = text(&answer[way], "/said");
             ensure!(said.split(' ').next() == Some(name), "{way}: {answer}");
+        }
+    }
+    Ok(())
+}
+
+/// The one that is there.
+///
+/// # Errors
+///
+/// There is none.
+pub fn there(up: &Meshed, name: &str) -> anyhow::Result<Value> {
+    let mut pods = up.pods(NAMESPACE, &format!("app={name}"))?;
+    pods.pop().with_context(|| name.to_owned())
+}
+
+/// `by` and `names` hear each other and themselves, by those of their addresses that are `wanted`: `by`, in which a program can be started, asks for
+/// the others.
+///
+/// # Errors
+///
+/// Who did not hear whom in time.
+pub fn all_hear_all(
+    up: &Meshed,
+    by: &str,
+    names: &[&str],
+    wanted: fn(&IpAddr) -> bool,
+) -> anyhow::Result<()> {
+    let all = names.iter().chain([&by]);
+    let pods = all
+        .map(|name| there(up, name))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    for from in &pods {
+        for to in &pods {
+            let (asker, own) = (text(from, "/metadata/name"), addresses(from));
+            let mut hosts = addresses(to);
+            hosts.retain(|ip| ip.parse().is_ok_and(|ip| wanted(&ip)));
+            let name = text(to, "/metadata/name");
+            // Who is ready is known to everybody a moment later.
+            up.until(name, || {
+                let heard = match own.first() {
+                    Some(first) if asker != by => ask_through(up, by, first, &hosts)?,
+                    _ => ask(up, NAMESPACE, asker, &hosts)?,
+                };
+                all_are(name, &heard).with_context(|| format!("{asker} asks"))
+            })?;
         }
     }
     Ok(())

@@ -282,7 +282,7 @@ fn guest_is_shown(up: &Meshed, name: &str) {
     }
 }
 
-/// What the mesh costs a pod in gVisor, beside the same pod outside: printed for `SPECIFICATION.md`. A sidecar is refused there, so there is none to compare.
+/// What the mesh costs a pod in gVisor, beside the same pod outside: printed for `SPECIFICATION.md`. A sidecar is compared in `sidecars.rs`.
 fn costs(up: &Meshed) {
     for (name, node) in [("outside-one", "node1"), ("outside-two", "node2")] {
         let pod = pairs::pod(OUTSIDE, name, node, Some("gvisor"));

@@ -313,7 +313,8 @@ pub(super) fn captured(
         Capture::Outboard => !sandbox.kind.is_closed(),
         // Its packets pass the node's packet filter by.
         Capture::InboardCni => false,
-        Capture::Inboard => sandbox.kind != Kernel::Gvisor,
+        // Only its owner can know that its node's gVisor lets a container change its packet filter.
+        Capture::Inboard => sandbox.kind != Kernel::Gvisor || choices.by == By::Pod,
     };
     if can(choices.capture) {
         return Ok(choices);
@@ -331,15 +332,11 @@ pub(super) fn captured(
             ..choices
         });
     }
-    let instead = match nodes {
-        Nodes::Bare => "install the mesh's agent on the nodes (maille install --cni)",
-        Nodes::Agents(_) => "leave this out, and the node captures",
-    };
     let sandbox = sandbox.to_string();
     let cause = match choices.capture {
         Capture::Outboard => Cause::Closed { sandbox },
         Capture::InboardCni => Cause::OwnKernel { sandbox },
-        Capture::Inboard => Cause::NoRules { sandbox, instead },
+        Capture::Inboard => Cause::NoRules { sandbox },
     };
     Err(vec![Refusal::new(path(marks::CAPTURE), cause)])
 }
@@ -364,6 +361,16 @@ fn privileged(template: &Value, sandbox: Option<&Sandbox>) -> Vec<String> {
         )
     };
     all.map(warn).collect()
+}
+
+/// A sidecar where only some nodes let one be.
+fn raw(sandbox: Option<&Sandbox>) -> Option<String> {
+    let sandbox = sandbox.filter(|sandbox| sandbox.kind == Kernel::Gvisor)?;
+    let path = path(marks::CAPTURE);
+    Some(format!(
+        "{path}: a sidecar in {sandbox} needs a node that runs it with net-raw; on others maille-init fails and says so, and the pod never \
+         begins"
+    ))
 }
 
 /// What asks another mesh for a sidecar, which may not be there to hear it.
@@ -451,6 +458,7 @@ pub(super) fn outboard_warnings(
 /// What works, but not as its owner may think.
 pub(super) fn warnings(template: &Value, form: Form, sandbox: Option<&Sandbox>) -> Vec<String> {
     let mut warnings = privileged(template, sandbox);
+    warnings.extend(raw(sandbox));
     warnings.extend(other_wishes(template));
     let restarts = template["spec"]["restartPolicy"]
         .as_str()

@@ -43,15 +43,25 @@ fn redirected_connections_need_no_right_and_never_mean_the_proxy() {
         ("MAILLE_MESH", "[::]:0"),
     ]);
     let doors = open(&config).unwrap();
-    let [outbound, inbound, mesh] = &doors.listeners[..] else {
+    // One for each family: some kernels answer to a socket of the connection's own family alone.
+    let [outbound, by_v4, inbound, mesh] = &doors.listeners[..] else {
         panic!("{doors:?}")
     };
     let port = |listener: &Listener| listener.socket.local_addr().unwrap().port();
     let own = OriginalDst::Redirect(OwnPorts([port(outbound), port(inbound)]));
     assert_eq!((outbound.original, inbound.original), (own, own));
     assert_eq!(mesh.original, OriginalDst::Socket, "nobody redirects there");
-    let both = (Ipv4Addr::LOCALHOST, port(outbound));
-    std::net::TcpStream::connect(both).unwrap();
+    assert_eq!((by_v4.original, port(by_v4)), (own, port(outbound)));
+    for (socket, is_v6) in [(outbound, true), (by_v4, false), (mesh, true)] {
+        let at = socket.socket.local_addr().unwrap();
+        assert_eq!(at.is_ipv6(), is_v6, "{at}");
+        let from = (Ipv4Addr::LOCALHOST, at.port());
+        std::net::TcpStream::connect(from).unwrap();
+    }
+    let taken = |listener: &Listener| listener.socket.accept().map(|(_, from)| from.is_ipv4());
+    assert_eq!(taken(by_v4).ok(), Some(true));
+    assert_eq!(taken(by_v4).ok(), Some(true), "what came to the same port of the other");
+    assert!(taken(outbound).is_err(), "nothing of IPv4");
 }
 
 #[test]

@@ -12,6 +12,8 @@ enum Became {
 }
 
 const USUAL: [&str; 1] = ["NET_ADMIN"];
+/// In gVisor.
+const RAW: [&str; 2] = ["NET_ADMIN", "NET_RAW"];
 
 fn inboard(rights: &[&str]) -> Became {
     Became::Inboard(rights.iter().map(|&right| right.to_owned()).collect())
@@ -106,6 +108,9 @@ fn the_choice_for_each_sandbox() {
         (on("kata-remote"), agents, inboard(&USUAL)),
         (on("strict"), agents, inboard(&USUAL)),
         (says("kata-qemu-tdx", "inboard"), agents, inboard(&USUAL)),
+        // It may, where its owner knows its node.
+        (says("gvisor", "inboard"), agents, inboard(&RAW)),
+        (says("gvisor", "inboard"), bare, inboard(&RAW)),
         // Without agents there is one way.
         (on("kata-qemu"), bare, inboard(&USUAL)),
         (on("kata-cc"), bare, inboard(&USUAL)),
@@ -126,10 +131,6 @@ fn what_a_sandbox_cannot_have_is_refused_with_what_to_change() {
         ),
         (says("kata-remote", "outboard"), "the pod gets a sidecar"),
         (says("strict", "outboard"), "RuntimeClass \"strict\" keeps"),
-        (
-            says("gvisor", "inboard"),
-            "leave this out, and the node captures",
-        ),
         (
             with("hostNetwork"),
             "spec.hostNetwork: RuntimeClass \"kata-qemu\"",
@@ -208,6 +209,11 @@ fn a_confidential_pod_in_a_strict_namespace_is_not_sent_to_its_node() {
 fn warnings_name_the_container_and_fit_where_clients_show_them() {
     let privileged = json!({"spec": {"containers": [{"name": "web"},
         {"name": "driver", "securityContext": {"privileged": true}}]}});
+    let in_gvisor = annotated(on("gvisor"), marks::CAPTURE, "inboard");
+    let Decision::Inject { warnings, .. } = ask_on(&in_gvisor, AGENTS) else {
+        panic!("not admitted");
+    };
+    assert!(warnings[0].contains("net-raw") && warnings[0].len() <= 256);
     for (class, usual, said) in [
         ("kata-qemu", AGENTS, "Kata plugs each into its VM"),
         ("kata-qemu", Nodes::Bare, "Kata plugs each into its VM"),
