@@ -28,14 +28,17 @@ const TYPE: &str = "io.kubernetes.cri.container-type";
 const SANDBOX: &str = "io.kubernetes.cri.sandbox-id";
 /// What of the node QEMU and relays need to see.
 const SEEN: [&str; 3] = ["/usr", "/lib", "/lib64"];
-/// How many containers a machine may have in its life.
+/// How many containers a machine may have in its life, those that are let in later among them.
 const PORTS: usize = 12;
+/// Nothing is plugged into a machine later: one like this has one container and lets none in.
+const FULL: usize = 1;
 
-/// The kinds of machines: their board, and how they are connected.
+/// The kinds of machines: their board, how they are connected, and how many containers they have room for.
 #[derive(Clone, Copy, Debug)]
 struct Model {
     board: Board,
     network: Network,
+    ports: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,14 +51,18 @@ enum Board {
 
 /// The RuntimeClasses' models, by name.
 const MODELS: [(&str, Model); 4] = [
-    ("pci", model(Board::Pci, Network::Mirrored)),
-    ("mmio", model(Board::Mmio, Network::Mirrored)),
-    ("macvtap", model(Board::Mmio, Network::Macvtap)),
-    ("l3forwarding", model(Board::Mmio, Network::Routed)),
+    ("pci", model(Board::Pci, Network::Mirrored, PORTS)),
+    ("mmio", model(Board::Mmio, Network::Mirrored, PORTS)),
+    ("macvtap", model(Board::Mmio, Network::Macvtap, PORTS)),
+    ("l3forwarding", model(Board::Mmio, Network::Routed, FULL)),
 ];
 
-const fn model(board: Board, network: Network) -> Model {
-    Model { board, network }
+const fn model(board: Board, network: Network, ports: usize) -> Model {
+    Model {
+        board,
+        network,
+        ports,
+    }
 }
 
 /// What each is called.
@@ -101,9 +108,9 @@ fn prepare(bundle: &Path, guest: &Path, model: Model) -> anyhow::Result<()> {
         let whole = [fs::read(guest.join("base.cpio"))?, fs::read(own)?].concat();
         fs::write(vm.join("initrd"), whole)?;
         fs::copy(guest.join("vmlinuz"), vm.join("vmlinuz"))?;
-        become_machine(&mut config, &vm, model.board, &connection)?;
+        become_machine(&mut config, &vm, model, &connection)?;
     } else {
-        let port = port(&vm)?;
+        let port = port(&vm, model.ports)?;
         load::write(&vm.join(format!("{port}.load")), bundle, &config)?;
         become_relay(&mut config, &vm, &port)?;
     }
@@ -121,25 +128,25 @@ fn namespace(config: &Value) -> anyhow::Result<PathBuf> {
 }
 
 /// The next container's port.
-fn port(vm: &Path) -> anyhow::Result<String> {
-    for number in 1..=PORTS {
+fn port(vm: &Path, ports: usize) -> anyhow::Result<String> {
+    for number in 1..=ports {
         let port = format!("c{number}");
         let taken = fs::File::create_new(vm.join(format!("{port}.load")));
         if taken.is_ok() {
             return Ok(port);
         }
     }
-    bail!("more than {PORTS} containers in {}", vm.display())
+    bail!("this machine has no room for another container: {ports} is all it may have")
 }
 
 /// The sandbox is QEMU from now on.
 fn become_machine(
     config: &mut Value,
     vm: &Path,
-    board: Board,
+    model: Model,
     connection: &Connection,
 ) -> anyhow::Result<()> {
-    let (machine, suffix) = match board {
+    let (machine, suffix) = match model.board {
         Board::Pci => ("q35", "pci"),
         Board::Mmio => ("microvm,acpi=on,rtc=on", "device"),
     };
@@ -150,9 +157,9 @@ fn become_machine(
         "/usr/bin/qemu-system-x86_64 -M {machine} -accel tcg -smp 1 -m 768 -nodefaults -no-user-config -display none -no-reboot \
          -kernel /vm/vmlinuz -initrd /vm/initrd -chardev file,id=log,path=/vm/console -serial chardev:log \
          -netdev tap,id=n0,{netdev} -device virtio-net-{suffix},netdev=n0,mac={mac} -device virtio-serial-{suffix},max_ports={}",
-        PORTS + 1
+        model.ports + 1
     );
-    for number in 1..=PORTS {
+    for number in 1..=model.ports {
         line.push_str(&format!(
             " -chardev socket,id=c{number},path=/vm/c{number},server=on,wait=off -device virtserialport,chardev=c{number},nr={number}"
         ));

@@ -49,6 +49,17 @@ fn of_many(name: &str) -> Value {
     pod
 }
 
+/// What its kernel holds cannot be seen where its runtime lets no container in, which is said with the runtime's reason.
+fn lets_none_in(up: &Meshed, name: &str) {
+    let line = format!("capture {name} -n {NAMESPACE} --state --guest");
+    let state = up.maille(&line).unwrap();
+    let (outside, guest) = state.split_once("# guest\n").unwrap();
+    assert!(outside.contains("# mesh namespace"), "{state}");
+    assert!(guest.starts_with("not seen: "), "{guest}");
+    assert!(guest.contains("no room for another container"), "{guest}");
+    eprintln!("{guest}");
+}
+
 #[test]
 fn a_machine_has_all_containers_of_its_pod_and_is_meshed_however_it_is_connected() {
     let up = up();
@@ -112,6 +123,7 @@ fn a_machine_has_all_containers_of_its_pod_and_is_meshed_however_it_is_connected
     // Which has IPv4 alone.
     let names = ["by-macvtap", "by-l3forwarding"];
     all_hear_all(&up, SHARED, &names, IpAddr::is_ipv4).unwrap();
+    lets_none_in(&up, "by-l3forwarding");
     let captured = agents::captured(&up.cluster().node(1)).unwrap();
     assert_eq!(captured.len(), 2, "{captured:?}");
     let seen = witness.end().unwrap();
