@@ -81,10 +81,18 @@ pub fn run(words: &[&str]) -> anyhow::Result<()> {
     };
     let found = MODELS.iter().find(|(name, _)| name == model);
     let (_, model) = found.with_context(|| format!("no model {model}"))?;
-    let bundle = rest.iter().position(|word| *word == "--bundle");
-    let bundle = bundle.and_then(|at| rest.get(at + 1));
-    if let (true, Some(bundle)) = (rest.contains(&"create"), bundle) {
-        prepare(Path::new(bundle), Path::new(guest), *model)?;
+    let after = |flag| {
+        let at = rest.iter().position(|word| *word == flag)?;
+        rest.get(at + 1).map(Path::new)
+    };
+    if let (true, Some(bundle)) = (rest.contains(&"create"), after("--bundle")) {
+        let prepared = prepare(bundle, Path::new(guest), *model);
+        if let (Err(why), Some(log)) = (&prepared, after("--log")) {
+            // There containerd looks for the reason, as runc writes it.
+            let line = json!({"level": "error", "msg": format!("{why:#}")});
+            fs::write(log, format!("{line}\n"))?;
+        }
+        prepared?;
     }
     // It returns only where that program cannot be run.
     Err(Command::new(runc).args(rest).exec()).context("runc")

@@ -20,6 +20,8 @@ use crate::text::clean;
 
 /// Until it has ended; its image is on the node.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Its node tries again what failed: for so long that may help.
+const STUBBORN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
 /// What each is called, with a number.
 const NAME: &str = "maille-look";
@@ -74,7 +76,7 @@ async fn start(cluster: &Cluster, path: &str, container: &Value) -> Result<(), E
 
 /// Waits until it has ended well.
 async fn ended(cluster: &Cluster, path: &str, own: &str) -> Result<(), Expected> {
-    let end = Instant::now() + LIMIT;
+    let begin = Instant::now();
     let mut pace = interval(PAUSE);
     loop {
         pace.tick().await;
@@ -83,15 +85,18 @@ async fn ended(cluster: &Cluster, path: &str, own: &str) -> Result<(), Expected>
             what: "the pod is gone".to_owned(),
             hint: "`kubectl get pods` shows its successor".to_owned(),
         })?;
-        let (done, why) = state(&pod, own);
-        match done {
-            Some(0) => return Ok(()),
-            None if Instant::now() < end => {}
-            code => {
-                let how = code.map_or_else(
-                    || format!("has not ended within {} s", LIMIT.as_secs()),
-                    |code| format!("ended with {code}"),
-                );
+        let (now, why) = state(&pod, own);
+        let waited = begin.elapsed();
+        match now {
+            State::Ended(0) => return Ok(()),
+            State::Comes if waited < LIMIT => {}
+            State::Fails if waited < STUBBORN => {}
+            other => {
+                let how = match other {
+                    State::Ended(code) => format!("ended with {code}"),
+                    State::Comes => format!("has not ended within {} s", LIMIT.as_secs()),
+                    State::Fails => "was not let in".to_owned(),
+                };
                 return Err(Expected::Refused {
                     what: format!("the container {own} {how}{}", clean(&why)),
                     hint: Some("`kubectl describe` of the pod says more; not every runtime lets a container into a pod that runs".to_owned()),
@@ -102,12 +107,23 @@ async fn ended(cluster: &Cluster, path: &str, own: &str) -> Result<(), Expected>
     }
 }
 
-/// How it ended, if it has, and what its node says of it.
-fn state(pod: &Value, own: &str) -> (Option<i64>, String) {
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It is being made, or runs.
+    Comes,
+    /// Its node could not make it.
+    Fails,
+    /// With this code.
+    Ended(i64),
+}
+
+/// How far it is, and what its node says of it.
+fn state(pod: &Value, own: &str) -> (State, String) {
     let all = pod["status"]["ephemeralContainerStatuses"].as_array();
     let mut all = all.into_iter().flatten();
     let Some(found) = all.find(|one| one["name"] == own) else {
-        return (None, String::new());
+        return (State::Comes, String::new());
     };
     let (ended, waits) = (&found["state"]["terminated"], &found["state"]["waiting"]);
     let told = [ended, waits].map(|from| [text(from, "/reason"), text(from, "/message")]);
@@ -121,7 +137,17 @@ fn state(pod: &Value, own: &str) -> (Option<i64>, String) {
     } else {
         format!(": {}", told.join(", "))
     };
-    (ended["exitCode"].as_i64(), why)
+    // The kubelet's reasons, as in its pkg/kubelet/images and pkg/kubelet/kuberuntime.
+    let reason = text(waits, "/reason");
+    let fails = reason.ends_with("Error")
+        || reason.starts_with("Err")
+        || ["ImagePullBackOff", "InvalidImageName", "CrashLoopBackOff"].contains(&reason);
+    let now = match ended["exitCode"].as_i64() {
+        Some(code) => State::Ended(code),
+        None if fails => State::Fails,
+        None => State::Comes,
+    };
+    (now, why)
 }
 
 #[cfg(test)]
@@ -144,10 +170,18 @@ mod tests {
                 "own",
             )
         };
-        assert_eq!(of(json!({"running": {}})), (None, String::new()));
-        assert_eq!(of(json!({"terminated": {"exitCode": 0}})).0, Some(0));
+        assert_eq!(of(json!({"running": {}})), (State::Comes, String::new()));
+        let ended = of(json!({"terminated": {"exitCode": 0}})).0;
+        assert_eq!(ended, State::Ended(0));
         let waits = json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
         let why = ": ImagePullBackOff, no such image".to_owned();
-        assert_eq!(of(waits), (None, why));
+        assert_eq!(of(waits), (State::Fails, why));
+        for (reason, state) in [
+            ("ContainerCreating", State::Comes),
+            ("RunContainerError", State::Fails),
+            ("ErrImageNeverPull", State::Fails),
+        ] {
+            assert_eq!(of(json!({"waiting": {"reason": reason}})).0, state, "{reason}");
+        }
     }
 }
