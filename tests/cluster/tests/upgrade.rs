@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Agents are replaced by those of another image while their proxies carry traffic, somebody changes a capture again and again, and
-//! endpoints change a hundred times a second: no request is lost. `MAILLE_TEST_SECONDS=60` is full length.
+//! endpoints change a hundred times a second: no request is lost. `MAILLE_TEST_SECONDS=60` is full length, in which they are replaced five times.
+//! The opposite: proxies that end when their agents do lose some.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
@@ -75,6 +76,48 @@ fn churn(up: &Meshed, stop: Arc<AtomicBool>) -> JoinHandle<u32> {
     std::thread::spawn(move || network.run(run).unwrap())
 }
 
+/// The agents are replaced by those of another image while somebody changes a capture.
+fn replaced(up: &Meshed, load: &Load) {
+    let other = agents::begin_to_replace(up).unwrap();
+    // It may be as it was before both were done.
+    for _ in 0..2 {
+        agents::inside(
+            &up.cluster().node(1),
+            "broken",
+            "nft flush ruleset; ip rule del pref 1; true",
+        )
+        .unwrap();
+        load.share(3).unwrap();
+    }
+    agents::are_there(up).unwrap();
+    agents::are_of(up, &other).unwrap();
+    up.until("a repair by the new one", || {
+        agents::inside(
+            &up.cluster().node(1),
+            "broken",
+            "nft list ruleset | grep -q tproxy && ip rule show pref 1 | grep -q fwmark",
+        )
+    })
+    .unwrap();
+}
+
+/// The same if proxies ended with their agents, as children of theirs would.
+fn with_their_agents(up: &Meshed) {
+    up.kubectl("-n meshed delete pod load").unwrap();
+    let loads = Load::start(up, &[(Twin::Meshed, RATE[1])], "node1").unwrap();
+    loads[0].share(2).unwrap();
+    let ends =
+        "for f in /run/maille/node/sandboxes/*/proxy.pid; do kill -9 $(cut -d' ' -f1 $f); done";
+    for index in [1, 2] {
+        agents::shell(&up.cluster().node(index), ends).unwrap();
+    }
+    loads[0].share(2).unwrap();
+    let [load] = <[Load; 1]>::try_from(loads).unwrap();
+    let sum = load.finish().unwrap();
+    eprintln!("proxies end with their agents: {}", sum.said);
+    assert_ne!(sum.failed, 0, "{sum:?}");
+}
+
 #[test]
 fn agents_of_another_image_lose_nothing_while_endpoints_change() {
     let program = Path::new(env!("CARGO_BIN_EXE_maille-cluster"));
@@ -82,7 +125,11 @@ fn agents_of_another_image_lose_nothing_while_endpoints_change() {
     let seconds: u64 = std::env::var_os("MAILLE_TEST_SECONDS")
         .and_then(|text| text.to_str()?.parse().ok())
         .unwrap_or(12);
-    let rate = if seconds >= 60 { RATE[0] } else { RATE[1] };
+    let (rate, times) = if seconds >= 60 {
+        (RATE[0], 5)
+    } else {
+        (RATE[1], 1)
+    };
     let up = agents::start(program, scratch, Begin::With).unwrap();
     Twin::Meshed.start(&up, 2).unwrap();
     let loads = Load::start(&up, &[(Twin::Meshed, rate)], "node1").unwrap();
@@ -92,30 +139,12 @@ fn agents_of_another_image_lose_nothing_while_endpoints_change() {
     up.cluster().apply(CHURN).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let changes = churn(&up, stop.clone());
-    loads[0].share(seconds / 4).unwrap();
-
-    let other = agents::begin_to_replace(&up).unwrap();
-    // It may be as it was before both were done.
-    for _ in 0..seconds / 6 {
-        agents::inside(
-            &up.cluster().node(1),
-            "broken",
-            "nft flush ruleset; ip rule del pref 1; true",
-        )
-        .unwrap();
-        loads[0].share(3).unwrap();
+    let quiet = seconds / 4;
+    loads[0].share(quiet).unwrap();
+    for _ in 0..times {
+        replaced(&up, &loads[0]);
     }
-    agents::are_there(&up).unwrap();
-    agents::are_of(&up, &other).unwrap();
-    up.until("a repair by the new one", || {
-        agents::inside(
-            &up.cluster().node(1),
-            "broken",
-            "nft list ruleset | grep -q tproxy && ip rule show pref 1 | grep -q fwmark",
-        )
-    })
-    .unwrap();
-    loads[0].share(seconds / 4).unwrap();
+    loads[0].share(quiet).unwrap();
 
     stop.store(true, Ordering::Relaxed);
     let changes = changes.join().unwrap();
@@ -131,4 +160,5 @@ fn agents_of_another_image_lose_nothing_while_endpoints_change() {
         anyhow::Ok(())
     };
     is_busy().unwrap();
+    with_their_agents(&up);
 }

@@ -181,7 +181,11 @@ mod tests {
             ("RunContainerError", State::Fails),
             ("ErrImageNeverPull", State::Fails),
         ] {
-            assert_eq!(of(json!({"waiting": {"reason": reason}})).0, state, "{reason}");
+            assert_eq!(
+                of(json!({"waiting": {"reason": reason}})).0,
+                state,
+                "{reason}"
+            );
         }
     }
 }

@@ -60,7 +60,11 @@ fn redirected_connections_need_no_right_and_never_mean_the_proxy() {
     }
     let taken = |listener: &Listener| listener.socket.accept().map(|(_, from)| from.is_ipv4());
     assert_eq!(taken(by_v4).ok(), Some(true));
-    assert_eq!(taken(by_v4).ok(), Some(true), "what came to the same port of the other");
+    assert_eq!(
+        taken(by_v4).ok(),
+        Some(true),
+        "what came to the same port of the other"
+    );
     assert!(taken(outbound).is_err(), "nothing of IPv4");
 }
 
