@@ -20,10 +20,11 @@ use crate::frame;
 use crate::markers::Markers;
 use crate::report::{Report, Trouble};
 
-/// A block holds many frames of 64 KiB; together they hold a third of a second at 100 MB/s.
+/// A block holds a few frames of 64 KiB. A block that is not full is taken after ten milliseconds all the same, so it is their number that says how
+/// long this process may get no processor: two seconds, or half a second at 100 MB/s.
 const RING: RingSize = RingSize {
-    block: 1 << 20,
-    blocks: 32,
+    block: 1 << 18,
+    blocks: 192,
 };
 
 /// How long a read waits for a frame.
