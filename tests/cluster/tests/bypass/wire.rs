@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A captured pod's wire: who sends frames on it, from the pod's namespace or from inside the pod, and who sees what arrives.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +21,10 @@ use crate::judge::Random;
 
 /// How long a frame that must come may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Who does not answer for so long is told again,
+const AGAIN: Duration = Duration::from_secs(1);
+/// so often: lies about the node's own address, where they pass, reach other pods too, whose answers go astray until they look for it anew.
+const TRIES: usize = 30;
 /// Where proxies take what others send.
 const MESH: u16 = 15008;
 /// Drawn frames between two that must come.
@@ -63,16 +68,33 @@ impl Guest {
     /// Has a frame sent; returns when it was.
     fn send(&self, frame: &[u8]) -> anyhow::Result<()> {
         let number = self.number.replace(self.number.get() + 1).to_be_bytes();
-        self.socket.send(&[&number[..], frame].concat())?;
-        let mut answer = [0; 8];
-        // One that came too late is an earlier one's.
-        while answer[..4] != number {
-            let length = self.socket.recv(&mut answer).context("the guest")?;
-            ensure!(length == 8, "{answer:?}");
-        }
+        let told = [&number[..], frame].concat();
+        let mut tries = 0..TRIES;
+        let answer = loop {
+            tries.next().context("the guest does not answer")?;
+            self.socket.send(&told)?;
+            if let Some(answer) = self.answer(number)? {
+                break answer;
+            }
+        };
         match i32::from_be_bytes([answer[4], answer[5], answer[6], answer[7]]) {
             0 => Ok(()),
             error => bail!(std::io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// What it says to this number, if it says it soon.
+    fn answer(&self, number: [u8; 4]) -> anyhow::Result<Option<[u8; 8]>> {
+        let mut answer = [0; 8];
+        loop {
+            match self.socket.recv(&mut answer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                length => ensure!(length? == 8, "{answer:?}"),
+            }
+            // One that came too late is an earlier one's.
+            if answer[..4] == number {
+                return Ok(Some(answer));
+            }
         }
     }
 }
@@ -189,7 +211,7 @@ impl Wire {
         agents::shell(&up.cluster().node(1), &known).unwrap();
         let socket = self.node.run(|| UdpSocket::bind((here, 0)));
         let socket = socket.unwrap().unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(AGAIN)).unwrap();
         socket.connect(there).unwrap();
         let guest = Guest {
             socket,
