@@ -57,11 +57,16 @@ fn text(command: &Command) -> String {
 /// The variable that says how many times longer than usual anything may take.
 pub(crate) const PATIENCE: &str = "MAILLE_TEST_PATIENCE";
 
-/// How long what usually takes no longer than `limit` may take on this machine.
-pub(crate) fn patience(limit: Duration) -> Duration {
+/// How many times slower than usual this machine is.
+pub(crate) fn slowness() -> u32 {
     let times = std::env::var_os(PATIENCE);
     let times = times.and_then(|text| text.to_str()?.parse().ok());
-    limit * times.unwrap_or(1)
+    times.unwrap_or(1)
+}
+
+/// How long what usually takes no longer than `limit` may take on this machine.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    limit * slowness()
 }
 
 /// Asks again, ten times a second, until `ask` succeeds or `limit` has passed; then its last error says why.

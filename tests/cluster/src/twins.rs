@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::meshed::{LIMIT, Meshed, text};
 use crate::processes::Process;
-use crate::shell::until;
+use crate::shell::{slowness, until};
 
 /// The image of application and load.
 pub(crate) const IMAGE: &str = "maille.test/steady:1";
@@ -202,13 +202,15 @@ impl Load {
         up.load_program(IMAGE, &up.program("maille-steady")?)
     }
 
-    /// Starts the loads of `twins` on `node`, so many requests a second each; returns when each is under way.
+    /// Starts the loads of `twins` on `node`, so many requests a second each, fewer on a slower machine; returns when each is under way.
     ///
     /// # Errors
     ///
     /// What `kubectl` said; one is not under way in time.
     pub fn start(up: &Meshed, twins: &[(Twin, u64)], node: &str) -> anyhow::Result<Vec<Self>> {
-        for (twin, rate) in twins {
+        let slowed = |(twin, rate): &(Twin, u64)| (*twin, rate.div_ceil(slowness().into()));
+        let twins: Vec<_> = twins.iter().map(slowed).collect();
+        for (twin, rate) in &twins {
             let pod = json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "load", "namespace": twin.namespace(), "labels": {"app": "load", "maille.io/inject":
                 if *twin == Twin::Plain { "disabled" } else { "enabled" }}},
