@@ -203,7 +203,7 @@ fn one(
         let at = listener.local_addr();
         at.is_ok_and(|at| at.is_ipv6() == to.is_ipv6())
     };
-    let its = listeners.iter().find(is_its).or(listeners.first());
+    let its = listeners.iter().find(is_its).or_else(|| listeners.first());
     let listener = its.ok_or_else(|| missing.clone())?;
     let client = match TcpStream::connect_timeout(&to, STEP) {
         Ok(client) => client,
