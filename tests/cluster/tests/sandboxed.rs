@@ -164,7 +164,9 @@ fn pods_in_gvisor_and_beside_it_speak_tls_with_nothing_of_the_mesh_in_them() {
     }
     let answers = everybody_reaches_everybody(&up, &pods);
     eprintln!("{answers} answers");
-    frames_are_shown(&up, "sandbox-one");
+    for name in ["sandbox-one", "shared-one"] {
+        frames_are_shown(&up, name);
+    }
     for witness in witnesses {
         let seen = witness.end().unwrap();
         eprintln!("TLS {}, plain {}", seen["bytes_tls"], seen["bytes_plain"]);
@@ -223,7 +225,7 @@ fn interfaces(file: &Path, filter: &str) -> BTreeSet<String> {
     names.lines().map(str::to_owned).collect()
 }
 
-/// `maille capture` of a pod in a sandbox while it is asked: its node's end of the wire and both sides of its proxy in one file, and
+/// `maille capture` of a pod while it is asked, whatever it runs in: its node's end of the wire and both sides of its proxy in one file, and
 /// the application's words on one side alone.
 fn frames_are_shown(up: &Meshed, name: &str) {
     let file = up.path(&format!("{name}.pcapng"));
