@@ -182,6 +182,37 @@ fn what_a_sandbox_cannot_have_is_refused_with_what_to_change() {
 }
 
 #[test]
+fn a_sidecar_in_gvisor_is_chosen_by_its_pod_alone() {
+    let namespace = NamespaceFacts {
+        capture: Some(Ok(Capture::Inboard)),
+        ..shop()
+    };
+    for (usual, captured) in [
+        (AGENTS, true),
+        (Nodes::Agents(Capture::Inboard), true),
+        (Nodes::Bare, false),
+    ] {
+        let settings = Settings {
+            nodes: usual,
+            ..settings()
+        };
+        let mut template = on("gvisor");
+        match decide(&template, Kind::Pod, Asked::Webhook, &namespace, &settings) {
+            Decision::Inject { addition, .. } if captured => addition.apply(&mut template),
+            Decision::Refused(refusals) if !captured => {
+                let said = refusals[0].to_string();
+                assert!(said.contains("if the nodes run it with net-raw"), "{said}");
+                continue;
+            }
+            other => panic!("{usual:?}: {other:?}"),
+        }
+        let annotations = &template["metadata"]["annotations"];
+        assert_eq!(annotations[marks::CAPTURE], "outboard", "{usual:?}");
+        assert_eq!(annotations[marks::CAPTURE_BY], "sandbox", "{usual:?}");
+    }
+}
+
+#[test]
 fn a_confidential_pod_in_a_strict_namespace_is_not_sent_to_its_node() {
     let restricted = NamespaceFacts {
         security: PodSecurity::Restricted,
